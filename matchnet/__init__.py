@@ -1,0 +1,1 @@
+"""The paper, one part a file: episodes, attention, context, encoders, baselines, training, evaluation."""

@@ -1,0 +1,1 @@
+"""From public downloads to shards, an index, splits and stores."""

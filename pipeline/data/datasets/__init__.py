@@ -1,0 +1,1 @@
+"""One module a dataset: how its raw files are read (or drawn)."""

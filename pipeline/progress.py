@@ -1,0 +1,44 @@
+"""Progress of long work: a bar on a terminal, a plain line every ten seconds elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+
+from tqdm import tqdm
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Progress:
+    """`with Progress("sharding omniglot", total=32460, unit="img") as progress: progress.advance(20)`."""
+
+    def __init__(self, what: str, total: int, unit: str) -> None:
+        self.what, self.total, self.unit = what, total, unit
+        self.done = 0
+        self.started = self.last_line = time.monotonic()
+        self.bar = tqdm(total=total, desc=what, unit=unit, unit_scale=True) if sys.stderr.isatty() else None
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """Count `count` more units done; `note` (a loss, say) is shown beside the count."""
+        self.done += count
+        if self.bar is not None:
+            self.bar.set_postfix_str(note, refresh=False)
+            self.bar.update(count)
+        elif time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES:
+            self._print_line(note)
+
+    def _print_line(self, note: str) -> None:
+        self.last_line = time.monotonic()
+        rate = self.done / max(self.last_line - self.started, 1e-9)
+        print(f"{self.what}: {self.done:,}/{self.total:,} {self.unit}, {rate:,.1f} {self.unit}/s {note}".rstrip(),
+              file=sys.stderr, flush=True)
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        if self.bar is not None:
+            self.bar.close()
+        elif kind is None:
+            self._print_line("")

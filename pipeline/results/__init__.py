@@ -1,0 +1,1 @@
+"""Metrics, curves, pictures and the report."""

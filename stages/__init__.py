@@ -1,0 +1,1 @@
+"""One module a DVC stage: read params, call pipeline, write outs."""
