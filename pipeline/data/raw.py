@@ -1,0 +1,51 @@
+"""What every dataset's module offers, so that sharding knows nothing of any dataset.
+
+A module of `pipeline/data/datasets` has:
+    EXTENSION: str                                    # of a sample in the tar, "png"
+    prepare_raw(raw_dir, params) -> None              # after the download: make or check what lies in raw_dir
+    read_raw(raw_dir, params) -> list[RawSample]      # a cheap listing of all samples, checked for completeness
+    open_raw(raw_dir, params) -> ReadSample           # called in each worker process; the bytes of one sample
+"""
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from pipeline.data.spec import DatasetParams
+
+
+class RawSample(NamedTuple):
+    """One sample before sharding.
+
+    key: its name in the shards, without a dot, such as `Greek/character03/07`.
+    class_name: unique in the dataset; what precedes its first `/` is its family (an alphabet, a script).
+    archive, member: where its bytes are: a file of raw_dir, and a name or number inside it.
+    size: its bytes, or a good guess where only the worker finds out; shards are planned with it.
+    """
+
+    key: str
+    class_name: str
+    archive: str
+    member: str
+    size: int
+
+
+ReadSample = Callable[[RawSample], bytes]
+
+
+class Source(Protocol):
+    """A module of `pipeline/data/datasets`."""
+
+    EXTENSION: str
+
+    def prepare_raw(self, raw_dir: Path, params: DatasetParams) -> None: ...
+
+    def read_raw(self, raw_dir: Path, params: DatasetParams) -> list[RawSample]: ...
+
+    def open_raw(self, raw_dir: Path, params: DatasetParams) -> ReadSample: ...
+
+
+def source_of(params: DatasetParams) -> Source:
+    """The module that reads `params.source`."""
+    return importlib.import_module(f"pipeline.data.datasets.{params.source}")  # type: ignore[return-value]

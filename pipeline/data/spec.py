@@ -1,0 +1,131 @@
+"""What a dataset is made with: the `datasets:` section of params.yaml as frozen dataclasses. Imports nothing heavy.
+
+Each class checks its own values; an error names the field, the value found, the rule and what to do.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Part = Literal["train", "valid", "test"]
+PARTS: tuple[Part, ...] = ("train", "valid", "test")
+SOURCES = ("omniglot", "mnist", "glyphs")
+
+
+def _require(holds: bool, field_name: str, value: object, rule: str, remedy: str) -> None:
+    if not holds:
+        raise ValueError(f"{field_name}: {value!r} is not possible: {rule}; {remedy}")
+
+
+def _require_count(field_name: str, value: int, smallest: int) -> None:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    _require(whole and value >= smallest, field_name, value, f"it is a whole number of at least {smallest}",
+             f"write {smallest} or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomSplit:
+    """Classes in random order: `num_test` of them for test, `num_valid` for valid, all others for train."""
+
+    kind: Literal["random"] = "random"
+    num_valid: int
+    num_test: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("num_valid", "num_test", "seed"):
+            _require_count(name, getattr(self, name), 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FamilySplit:
+    """Whole families (an alphabet, a script: the class name up to its first `/`), in random order."""
+
+    kind: Literal["families"] = "families"
+    num_valid: int
+    num_test: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("num_valid", "num_test", "seed"):
+            _require_count(name, getattr(self, name), 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListSplit:
+    """Test classes from a list in `pipeline/data/lists/`, one class or family a line; `num_valid` families
+    of the others, at random, for valid; all others for train."""
+
+    kind: Literal["list"] = "list"
+    test: str
+    num_valid: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require(bool(self.test) and "/" not in self.test, "test", self.test, "it is the name of a list",
+                 "name a file of pipeline/data/lists/, such as lake_evaluation.txt")
+        for name in ("num_valid", "seed"):
+            _require_count(name, getattr(self, name), 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WholeSplit:
+    """Every class belongs to one part (MNIST after training on Omniglot: all of it is test)."""
+
+    kind: Literal["whole"] = "whole"
+    part: Part = "test"
+
+    def __post_init__(self) -> None:
+        _require(self.part in PARTS, "part", self.part, f"a part is one of {', '.join(PARTS)}", "write one of them")
+
+
+SplitParams = RandomSplit | FamilySplit | ListSplit | WholeSplit
+
+
+@dataclass(frozen=True, kw_only=True)
+class GlyphParams:
+    """How the embedded dataset is drawn: `num_hands` drawings a character, each `size` x `size` pixels."""
+
+    num_hands: int = 20
+    size: int = 64
+
+    def __post_init__(self) -> None:
+        _require_count("num_hands", self.num_hands, 1)
+        _require_count("size", self.size, 16)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetParams:
+    """One entry of `datasets:`.
+
+    Args:
+        source: which module of `pipeline/data/datasets` reads (or draws) it.
+        splits: the named splits of its classes.
+        seed: decides the order of the samples in the shards (and what glyphs look like).
+        shard_size_mib: a shard is closed before it would grow beyond this many MiB.
+        invert: True where ink is dark in the files; samples are loaded with ink = 255.
+        margin: None leaves the drawing where it is; else it is cropped to its ink and placed in the middle with
+            this share of the side left free at each edge (MNIST, to fill the square as Omniglot does).
+        glyphs: only for source `glyphs`.
+    """
+
+    source: str
+    splits: Mapping[str, SplitParams]
+    seed: int = 0
+    shard_size_mib: float = 256
+    invert: bool = False
+    margin: float | None = None
+    glyphs: GlyphParams = field(default_factory=GlyphParams)
+
+    def __post_init__(self) -> None:
+        _require(self.source in SOURCES, "source", self.source, f"known are {', '.join(SOURCES)}", "write one of them")
+        _require(bool(self.splits), "splits", dict(self.splits), "a dataset needs a split",
+                 "add one, such as all: {kind: whole, part: test}")
+        for name in self.splits:
+            _require(name.isidentifier(), "splits", name, "a split's name is part of file names",
+                     "use letters, digits and underscores")
+        _require_count("seed", self.seed, 0)
+        _require(0 < self.shard_size_mib <= 8192, "shard_size_mib", self.shard_size_mib,
+                 "a shard has more than 0 and at most 8192 MiB", "256 is usual")
+        _require(self.margin is None or 0 <= self.margin < 0.5, "margin", self.margin,
+                 "the share left free at each edge is at least 0 and below 0.5", "write 0.1, or null to leave drawings be")
