@@ -1,0 +1,92 @@
+"""The attention kernel a(x^, x_i), and attending with it  [Vinyals et al. 2016, section 2.1].
+
+Shapes: E episodes, Q queries, S support items, N ways, D embedding.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class AttentionSpec:
+    """Which similarity the softmax is over, and what it is multiplied with.
+
+    kernel: cosine (the paper's), dot_product, euclidean (minus the squared distance), or projection: the dot product of
+        the query with the unit support vector, i.e. the cosine times the norm of the query (what easyfsl and meta-dataset do).
+    scale: none (the paper's formula), fixed, or learned (through its logarithm) starting at scale_value.
+    """
+
+    kernel: Literal["cosine", "dot_product", "euclidean", "projection"] = "cosine"
+    scale: Literal["none", "fixed", "learned"] = "learned"
+    scale_value: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not self.scale_value > 0:
+            raise ValueError(f"scale_value is {self.scale_value}; a scale is above 0 (30 is usual for cosines)")
+
+
+class Attention(nn.Module):
+    """log P(y|x^, S) by a softmax over the support set of a scaled similarity.
+
+    Departs from the paper, by default, in the scale: cosines lie in [-1, 1], so the plain softmax of 20 of them is at most
+    e^2 times steeper than uniform and training stalls (the `cosine-plain` row of results/report.md shows what it costs).
+    """
+
+    def __init__(self, spec: AttentionSpec) -> None:
+        super().__init__()
+        self.kernel = spec.kernel
+        value = torch.tensor(1.0 if spec.scale == "none" else spec.scale_value).log()
+        self.log_scale = nn.Parameter(value, requires_grad=spec.scale == "learned")
+
+    def forward(self, query_EQD: Tensor, support_ESD: Tensor, way_ES: Tensor, num_ways: int) -> Tensor:
+        score_EQS = similarity(self.kernel, query_EQD.float(), support_ESD.float()) * self.log_scale.exp()
+        return attend(score_EQS, way_ES, num_ways)
+
+
+def similarity(kernel: str, query_EQD: Tensor, support_ESD: Tensor) -> Tensor:
+    """Similarity of every query with every support item, (E, Q, S); larger is nearer. Kernels as in AttentionSpec."""
+    if kernel == "euclidean":
+        query_norm_EQ1 = query_EQD.square().sum(-1, keepdim=True)
+        support_norm_E1S = support_ESD.square().sum(-1).unsqueeze(-2)
+        return 2 * query_EQD @ support_ESD.mT - query_norm_EQ1 - support_norm_E1S
+    if kernel in ("cosine", "projection"):
+        support_ESD = F.normalize(support_ESD, dim=-1)
+    if kernel == "cosine":
+        query_EQD = F.normalize(query_EQD, dim=-1)
+    return query_EQD @ support_ESD.mT
+
+
+def attend(score_EQS: Tensor, way_ES: Tensor, num_ways: int) -> Tensor:
+    """Log-probability of each way, by attention over the support set.
+
+    P(y|x^, S) = sum_i a(x^, x_i) y_i,   a = softmax over i of the score      [Vinyals et al. 2016, eq. 1]
+
+    Each way's sum is a logsumexp of its own scores, so a way far behind keeps a finite log-probability.
+
+    Args:
+        score_EQS: float similarities; -inf takes an item out (this is how kNN is a special case).
+        way_ES: int64 in [0, num_ways); a way may have any number of items.
+    Returns:
+        log_probs_EQN: float32, nats; exp sums to 1 over N. A way without an item has -inf.
+    Raises:
+        ValueError: a way outside [0, num_ways); names it and its episode.
+    """
+    outside = (way_ES < 0) | (way_ES >= num_ways)
+    if outside.any():
+        episode, item = outside.nonzero()[0].tolist()
+        raise ValueError(f"way {way_ES[episode, item].item()} in episode {episode}; ways are 0 to {num_ways - 1}")
+    log_attention_EQS = F.log_softmax(score_EQS.float(), dim=-1)
+    return _logsumexp_by_way(log_attention_EQS, way_ES, num_ways)
+
+
+def _logsumexp_by_way(score_EQS: Tensor, way_ES: Tensor, num_ways: int) -> Tensor:
+    way_EQS = way_ES.unsqueeze(1).expand_as(score_EQS)
+    lowest = torch.finfo(score_EQS.dtype).min  # not -inf: the difference of two infinities is no number
+    peak_EQN = score_EQS.new_full((*score_EQS.shape[:2], num_ways), lowest)
+    peak_EQN = peak_EQN.scatter_reduce(2, way_EQS, score_EQS.detach(), "amax")
+    sum_EQN = torch.zeros_like(peak_EQN).scatter_add(2, way_EQS, (score_EQS - peak_EQN.gather(2, way_EQS)).exp())
+    return peak_EQN + sum_EQN.log()

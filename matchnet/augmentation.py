@@ -1,0 +1,63 @@
+"""Small random affine distortions of training images.
+
+A departure from the paper, which rotates by multiples of 90 degrees only (matchnet.store.with_rotations); Koch et al. 2015
+distort like this for their siamese nets. The `omniglot-no-affine` row of results/report.md shows what it is worth.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from matchnet.random_words import random_words, to_uniform
+
+STREAM = 0xAFF1  # keeps these words apart from those of the episodes
+
+
+@dataclass(frozen=True)
+class AffineSpec:
+    """Each image gets its own distortion, uniform within these bounds."""
+
+    max_rotation: float = 10.0  # degrees
+    max_shear: float = 0.15  # tangent of the angle, either axis
+    max_scale: float = 0.15  # either axis between 1 - this and 1 + this
+    max_translation: float = 2.0  # pixels
+
+    def __post_init__(self) -> None:
+        for field in ("max_rotation", "max_shear", "max_scale", "max_translation"):
+            if getattr(self, field) < 0:
+                raise ValueError(f"{field} is {getattr(self, field)}; a bound is at least 0 (0 switches it off)")
+        if self.max_scale >= 1:
+            raise ValueError(f"max_scale is {self.max_scale}; it must be below 1, or images vanish")
+
+
+def distort(image_ETCHW: Tensor, spec: AffineSpec, seed: int, numbers: Sequence[int]) -> Tensor:
+    """Distort the T images of each of E episodes; a pure function of (image, spec, seed, episode number).
+
+    Args:
+        image_ETCHW: float images; outside of them is 0.
+        numbers: the E episode numbers.
+    """
+    E, T, _, height, width = image_ETCHW.shape
+    uniform = to_uniform(random_words(seed, STREAM, numbers, T * 7)).reshape(E * T, 7) * 2 - 1
+    theta_B23 = torch.from_numpy(_affine_matrices(uniform, spec, height, width)).to(image_ETCHW)
+    image_BCHW = image_ETCHW.flatten(0, 1)
+    grid_BHW2 = F.affine_grid(theta_B23, list(image_BCHW.shape), align_corners=False)
+    return F.grid_sample(image_BCHW, grid_BHW2, align_corners=False).view_as(image_ETCHW)
+
+
+def _affine_matrices(uniform_B7: np.ndarray, spec: AffineSpec, height: int, width: int) -> np.ndarray:
+    """(B, 2, 3): from output to input coordinates, both in [-1, 1], as affine_grid wants them."""
+    angle = uniform_B7[:, 0] * math.radians(spec.max_rotation)
+    shear_x, shear_y = uniform_B7[:, 1:3].T * spec.max_shear
+    scale_x, scale_y = 1 + uniform_B7[:, 3:5].T * spec.max_scale
+    cos, sin, one = np.cos(angle), np.sin(angle), np.ones_like(angle)
+    rotation = np.array([[cos, -sin], [sin, cos]]).transpose(2, 0, 1)
+    shear = np.array([[one, shear_x], [shear_y, one]]).transpose(2, 0, 1)
+    scale = np.stack([scale_x, scale_y], axis=-1)[:, None, :]
+    shift = uniform_B7[:, 5:7, None] * spec.max_translation * 2 / np.array([[width], [height]])
+    return np.concatenate([rotation @ shear * scale, shift], axis=2)

@@ -1,0 +1,48 @@
+"""Conv-4: four blocks of 3 x 3 convolution, batch normalisation, ReLU, 2 x 2 max-pooling  [Vinyals et al. 2016, 4.1.1]."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Conv4Spec:
+    """64 filters and 4 blocks take 28 x 28 pixels to 1 x 1 x 64, as in the paper; larger images give more than 1 x 1."""
+
+    name: Literal["conv4"] = "conv4"
+    num_filters: int = 64
+    num_blocks: int = 4
+
+    def __post_init__(self) -> None:
+        for field in ("num_filters", "num_blocks"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} is {getattr(self, field)}; it must be at least 1")
+
+
+class Conv4(nn.Module):
+    """image_BCHW float -> embedding_BD, D = num_filters * (H // 2^blocks) * (W // 2^blocks).
+
+    Raises:
+        ValueError: an image too small for the blocks: nothing would be left of it.
+    """
+
+    def __init__(self, spec: Conv4Spec, sample_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        channels, height, width = sample_shape
+        shrunk = 2**spec.num_blocks
+        if min(height, width) < shrunk:
+            raise ValueError(f"images of {height} x {width} with {spec.num_blocks} blocks that halve them: nothing is "
+                             f"left; images of at least {shrunk} x {shrunk}, or fewer blocks")
+        self.embedding_size = spec.num_filters * (height // shrunk) * (width // shrunk)
+        sizes = [channels] + [spec.num_filters] * spec.num_blocks
+        self.blocks = nn.Sequential(*(conv_block(*pair) for pair in zip(sizes, sizes[1:])))
+
+    def forward(self, image_BCHW: Tensor) -> Tensor:
+        return self.blocks(image_BCHW).flatten(1)
+
+
+def conv_block(channels_in: int, channels_out: int) -> nn.Sequential:
+    # No bias: batch normalisation subtracts it again.
+    return nn.Sequential(nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False), nn.BatchNorm2d(channels_out),
+                         nn.ReLU(inplace=True), nn.MaxPool2d(2))

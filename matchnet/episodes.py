@@ -1,0 +1,150 @@
+"""Episodes: which samples are support and which are query  [Vinyals et al. 2016, section 2.2].
+
+An episode is a pure function of (seed, episode number, EpisodeSpec): its random words come from a counter-based
+generator (Philox) at a counter that the number decides. There is no state: any worker makes any episode, resuming
+needs the number alone, and every model is compared on the same ones.
+
+Shapes: E episodes, N ways, S = N * num_shots support items, Q = N * num_queries queries, R rows of a store.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from matchnet.random_words import random_words
+
+
+@dataclass(frozen=True)
+class EpisodeSpec:
+    """N-way k-shot, with `num_queries` queries a way."""
+
+    num_ways: int
+    num_shots: int
+    num_queries: int
+
+    def __post_init__(self) -> None:
+        for field, least in (("num_ways", 2), ("num_shots", 0), ("num_queries", 1)):
+            value = getattr(self, field)
+            if value < least:
+                raise ValueError(f"{field} is {value}; it must be at least {least}")
+
+    @property
+    def column(self) -> str:
+        """The name of this task in tables: 5w1s is 5-way 1-shot."""
+        return f"{self.num_ways}w{self.num_shots}s"
+
+    @property
+    def stream(self) -> int:
+        """Specs differ in their stream, so 5w1s and 20w1s of one seed share no randomness."""
+        return self.num_ways << 40 | self.num_shots << 20 | self.num_queries
+
+    @property
+    def samples_per_way(self) -> int:
+        return self.num_shots + self.num_queries
+
+
+@dataclass(frozen=True)
+class ClassRows:
+    """Rows of a store grouped by class: those of class c are rows[starts[c] : starts[c] + counts[c]]."""
+
+    rows: np.ndarray  # (R,) int64
+    starts: np.ndarray  # (C,) int64
+    counts: np.ndarray  # (C,) int64
+
+    @staticmethod
+    def from_class_ids(class_id_R: np.ndarray, classes: Sequence[int] | None = None) -> "ClassRows":
+        """Group rows by class.
+
+        Args:
+            class_id_R: the class of each row of the store.
+            classes: which class_ids, in this order; all that occur, ascending, if None.
+        Raises:
+            ValueError: a class without a row; names it.
+        """
+        class_id_R = np.asarray(class_id_R, dtype=np.int64)
+        order = np.argsort(class_id_R, kind="stable")
+        present, starts, counts = np.unique(class_id_R[order], return_index=True, return_counts=True)
+        wanted = present if classes is None else np.asarray(classes, dtype=np.int64)
+        position = np.searchsorted(present, wanted)
+        missing = (position >= len(present)) | (present[np.minimum(position, len(present) - 1)] != wanted)
+        if missing.any():
+            raise ValueError(f"class_id {wanted[missing][0]} has no row in the store; {len(present)} classes have")
+        return ClassRows(order, starts[position], counts[position])
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.starts)
+
+    def check(self, spec: EpisodeSpec) -> None:
+        """Refuse a spec that these classes cannot serve: ValueError with both numbers and the remedy."""
+        if spec.num_ways > self.num_classes:
+            raise ValueError(f"{spec.num_ways} ways of {self.num_classes} classes; lower num_ways or use a larger part")
+        fewest = int(self.counts.argmin())
+        if spec.samples_per_way > self.counts[fewest]:
+            raise ValueError(
+                f"class at position {fewest} has {self.counts[fewest]} samples; {spec.num_shots} shots + "
+                f"{spec.num_queries} queries need {spec.samples_per_way}; lower one of them or leave the class out")
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """E episodes of one spec; all int64. Rows are a store's; a way is a label in [0, N) inside one episode."""
+
+    class_EN: Tensor  # position of each way's class in the ClassRows
+    support_ES: Tensor  # rows; their order is a sequence drawn with the episode (FCE reads it as one)
+    support_way_ES: Tensor
+    query_EQ: Tensor  # rows, way by way
+    query_way_EQ: Tensor
+
+    def __len__(self) -> int:
+        return len(self.class_EN)
+
+    @property
+    def num_ways(self) -> int:
+        return self.class_EN.shape[1]
+
+
+def sample_episodes(seed: int, numbers: Sequence[int], spec: EpisodeSpec, classes: ClassRows) -> Episodes:
+    """Episodes `numbers` of the stream (seed, spec): classes, then samples, uniformly and without replacement.
+
+    Raises:
+        ValueError: the classes cannot serve the spec (too few classes, too few samples in one).
+    """
+    classes.check(spec)
+    N, k, m = spec.num_ways, spec.num_shots, spec.samples_per_way
+    S, Q = N * k, N * spec.num_queries
+    words_WE = random_words(seed, spec.stream, numbers, 2 * N + 2 * m * N + S).T
+    class_words, sample_words, order_words = np.split(words_WE, [2 * N, 2 * N + 2 * m * N])
+    E = words_WE.shape[1]
+
+    class_NE = _draw_without_replacement(class_words.reshape(2, N, E), np.int64(classes.num_classes))
+    pick_mNE = _draw_without_replacement(sample_words.reshape(2, m, N, E), classes.counts[class_NE])
+    row_ENm = classes.rows[classes.starts[class_NE] + pick_mNE].transpose(2, 1, 0)
+
+    order_ES = order_words.T.argsort(axis=1)
+    support_ES = np.take_along_axis(row_ENm[..., :k].reshape(E, S), order_ES, axis=1)
+    query_EQ = row_ENm[..., k:].reshape(E, Q)
+    query_way_EQ = torch.arange(N).repeat_interleave(spec.num_queries).expand(E, Q)
+    return Episodes(torch.from_numpy(np.ascontiguousarray(class_NE.T)), torch.from_numpy(support_ES),
+                    torch.from_numpy(order_ES // max(k, 1)), torch.from_numpy(query_EQ), query_way_EQ)
+
+
+def _draw_without_replacement(words: np.ndarray, population: np.ndarray | np.int64) -> np.ndarray:
+    """Draw m of range(population), all orders equally likely; words (2, m, ...), population (...) -> (m, ...) int64.
+
+    Floyd's algorithm (Bentley and Floyd 1987) draws a set in m steps whatever the population; sorting m random keys
+    orders it. A bounded integer is the high half of a 32 x 32 bit product: its bias is population / 2^32.
+    """
+    draw, keys = words
+    m = len(draw)
+    high = (draw >> np.uint64(32)).astype(np.int64)
+    picks = np.empty(draw.shape, dtype=np.int64)
+    for i in range(m):
+        last = population - m + i
+        candidate = high[i] * (last + 1) >> 32
+        taken = (picks[:i] == candidate).any(axis=0)
+        picks[i] = np.where(taken, last, candidate)
+    return np.take_along_axis(picks, keys.argsort(axis=0), axis=0)

@@ -1,0 +1,51 @@
+"""Matching Networks for One Shot Learning, Vinyals, Blundell, Lillicrap, Kavukcuoglu, Wierstra 2016 (arXiv 1606.04080)."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from matchnet.attention import Attention, AttentionSpec
+from matchnet.context import FullContext, FullContextSpec
+from matchnet.encoders import EncoderSpec, build_encoder
+from matchnet.encoders.conv4 import Conv4Spec
+from matchnet.methods.base import Batch, Method, episode_loss
+
+
+@dataclass(frozen=True)
+class MatchingNetworkSpec:
+    """tied: f' = g' (the paper: "potentially with f = g"); fce: full context embeddings, or none."""
+
+    name: Literal["matching_network"] = "matching_network"
+    encoder: EncoderSpec = field(default_factory=Conv4Spec)
+    tied: bool = True
+    fce: FullContextSpec | None = None
+    attention: AttentionSpec = field(default_factory=AttentionSpec)
+
+
+class MatchingNetwork(Method):
+    """P(y|x^, S) = sum_i a(f(x^, S), g(x_i, S)) y_i."""
+
+    def __init__(self, spec: MatchingNetworkSpec, sample_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.encoder_f = build_encoder(spec.encoder, sample_shape)
+        self.encoder_g = None if spec.tied else build_encoder(spec.encoder, sample_shape)
+        self.context = FullContext(spec.fce, self.encoder_f.embedding_size) if spec.fce else None
+        self.attention = Attention(spec.attention)
+
+    def embed(self, sample_B: Tensor) -> Tensor:
+        """f'(x) and g'(x) side by side, (B, 2, D); one of them, (B, 1, D), if they are tied."""
+        encoders = [self.encoder_f] if self.encoder_g is None else [self.encoder_f, self.encoder_g]
+        return torch.stack([encoder(sample_B) for encoder in encoders], dim=1)
+
+    def classify(self, support_ES: Tensor, way_ES: Tensor, query_EQ: Tensor, num_ways: int) -> Tensor:
+        support_ESD, query_EQD = support_ES[..., -1, :], query_EQ[..., 0, :]
+        if self.context is not None:
+            query_EQD, support_ESD = self.context(query_EQD, support_ESD)
+        return self.attention(query_EQD, support_ESD, way_ES, num_ways)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        support_ES, query_EQ = self.embed_batch(batch)
+        log_probs_EQN = self.classify(support_ES, batch.support_way_ES, query_EQ, batch.num_ways)
+        return episode_loss(log_probs_EQN, batch.query_way_EQ)

@@ -1,0 +1,35 @@
+"""Matching on raw pixels: the paper's first baseline  [Vinyals et al. 2016, section 4.1]."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor
+
+from matchnet.attention import Attention, AttentionSpec
+from matchnet.methods.base import Batch, Method, episode_loss
+
+
+@dataclass(frozen=True)
+class PixelsSpec:
+    """Nothing is learned; the attention decides how several shots vote."""
+
+    name: Literal["pixels"] = "pixels"
+    attention: AttentionSpec = field(default_factory=lambda: AttentionSpec("cosine", "fixed", 100.0))
+
+
+class Pixels(Method):
+    """A matching network whose embedding is the identity."""
+
+    def __init__(self, spec: PixelsSpec) -> None:
+        super().__init__()
+        self.attention = Attention(spec.attention)
+
+    def embed(self, sample_B: Tensor) -> Tensor:
+        return sample_B.flatten(1)
+
+    def classify(self, support_ES: Tensor, way_ES: Tensor, query_EQ: Tensor, num_ways: int) -> Tensor:
+        return self.attention(query_EQ, support_ES, way_ES, num_ways)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        support_ES, query_EQ = self.embed_batch(batch)
+        return episode_loss(self.classify(support_ES, batch.support_way_ES, query_EQ, batch.num_ways), batch.query_way_EQ)

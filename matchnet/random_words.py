@@ -1,0 +1,27 @@
+"""Random words that depend on (seed, stream, number) and nothing else: numpy's Philox, used as a counter."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def random_words(seed: int, stream: int, numbers: Sequence[int], words_per_number: int) -> np.ndarray:
+    """(len(numbers), words_per_number) uint64; row i is a pure function of (seed, stream, numbers[i], words_per_number).
+
+    Args:
+        seed, stream: the two halves of the key, each in [0, 2^64); a stream says what the words are for.
+        numbers: counters, at least 0; runs of consecutive numbers cost one call of the generator each.
+    """
+    blocks = -(-words_per_number // 4)  # Philox4x64 gives 4 words a counter value
+    numbers = np.asarray(numbers, dtype=np.int64)
+    if not len(numbers):
+        return np.empty((0, words_per_number), dtype=np.uint64)
+    key = np.array([seed, stream], dtype=np.uint64)
+    runs = np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1)
+    words = [np.random.Philox(counter=int(run[0]) * blocks, key=key).random_raw(len(run) * blocks * 4) for run in runs]
+    return np.concatenate(words).reshape(len(numbers), -1)[:, :words_per_number]
+
+
+def to_uniform(words: np.ndarray) -> np.ndarray:
+    """uint64 words -> float64 in [0, 1), from their high 53 bits."""
+    return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53

@@ -1,0 +1,49 @@
+"""Where samples come from: rows in, tensors out."""
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Store(Protocol):
+    """Samples by row. An implementation holds them in memory (below) or reads them from shards (pipeline)."""
+
+    sample_shape: tuple[int, ...]
+
+    def __len__(self) -> int: ...
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """rows int64 of any shape (...) -> samples (..., *sample_shape), uint8 for images."""
+        ...
+
+
+class MemoryStore:
+    """All samples in one tensor, on the CPU or a GPU; an episode is a gather."""
+
+    def __init__(self, samples: Tensor) -> None:
+        self.samples = samples.contiguous()
+        self.sample_shape = tuple(samples.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def gather(self, rows: Tensor) -> Tensor:
+        flat = self.samples.index_select(0, rows.reshape(-1).to(self.samples.device))
+        return flat.view(*rows.shape, *self.sample_shape)
+
+    def to(self, device: torch.device | str) -> "MemoryStore":
+        return MemoryStore(self.samples.to(device))
+
+
+def with_rotations(store: MemoryStore, class_id_R: np.ndarray) -> tuple[MemoryStore, np.ndarray]:
+    """Rotations by 90, 180 and 270 degrees as new classes  [Vinyals et al. 2016, section 4.1.1].
+
+    "We augmented the data set with random rotations by multiples of 90 degrees": with C = max(class_id) + 1, class
+    c + r * C is class c rotated r times, counter-clockwise. Images (R, C, H, W) become (4 R, C, H, W): 75 MB for Omniglot.
+    """
+    num_classes = int(class_id_R.max()) + 1
+    rotated = [torch.rot90(store.samples, r, (-2, -1)) for r in range(4)]
+    class_ids = [class_id_R + r * num_classes for r in range(4)]
+    return MemoryStore(torch.cat(rotated)), np.concatenate(class_ids)
