@@ -1,0 +1,70 @@
+"""The 10,000 test digits of MNIST [LeCun et al. 1998], IDX files, stored as PNG with their own polarity (ink = 255)."""
+
+import gzip
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pipeline.data.raw import RawSample, ReadSample
+from pipeline.data.spec import DatasetParams
+
+EXTENSION = "png"
+IMAGES, LABELS = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"
+NUM_DIGITS = 10_000
+PNG_BYTES = 28 * 28 + 96  # nearly: what planning the shards needs
+
+
+def prepare_raw(raw_dir: Path, params: DatasetParams) -> None:
+    """Check that 10,000 digits with labels have come."""
+    read_raw(raw_dir, params)
+
+
+def read_raw(raw_dir: Path, params: DatasetParams) -> list[RawSample]:
+    """All digits; class names are `0` to `9`.
+
+    Raises:
+        ValueError: a file is missing, cut short, not IDX, or holds other counts or labels than MNIST's test set.
+    """
+    images, labels = _read_idx(raw_dir / IMAGES), _read_idx(raw_dir / LABELS)
+    if images.shape != (NUM_DIGITS, 28, 28) or labels.shape != (NUM_DIGITS,):
+        raise ValueError(f"{raw_dir}: images {images.shape} and labels {labels.shape}, expected ({NUM_DIGITS}, 28, 28) and "
+                         f"({NUM_DIGITS},); delete {IMAGES} and {LABELS} and run the download")
+    if labels.max() > 9:
+        raise ValueError(f"{raw_dir / LABELS}: label {labels.max()} at {labels.argmax()}, but digits are 0 to 9; delete it "
+                         "and run the download")
+    return [RawSample(f"{label}/{number:05d}", str(label), IMAGES, str(number), PNG_BYTES)
+            for number, label in enumerate(labels.tolist())]
+
+
+def open_raw(raw_dir: Path, params: DatasetParams) -> ReadSample:
+    """A digit as PNG."""
+    images = _read_idx(raw_dir / IMAGES)
+
+    def read(sample: RawSample) -> bytes:
+        file = io.BytesIO()
+        # not deflated, so that the bytes do not depend on the version of zlib
+        Image.fromarray(images[int(sample.member)]).save(file, "png", compress_level=0)
+        return file.getvalue()
+
+    return read
+
+
+def _read_idx(path: Path) -> np.ndarray:
+    """IDX: two 0 bytes, 8 for uint8, the number of axes, their lengths as big-endian uint32, the values."""
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; run the download first")
+    try:
+        content = gzip.decompress(path.read_bytes())
+    except (EOFError, OSError, zlib.error) as error:
+        raise ValueError(f"{path}: not a whole gzip file ({error}); delete it and run the download") from error
+    num_axes = content[3] if content[:3] == b"\0\0\x08" and len(content) >= 4 else 0
+    start = 4 + 4 * num_axes
+    shape = struct.unpack(f">{num_axes}I", content[4:start]) if num_axes and len(content) >= start else (-1,)
+    if len(content) - start != int(np.prod(shape)):
+        raise ValueError(f"{path}: not an IDX file of bytes, shape {shape}, {len(content):,} bytes; delete it and run the "
+                         "download")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)

@@ -1,0 +1,88 @@
+"""Downloads a dataset's public files into its raw folder, from a mirror first, and checks what is in them."""
+
+import sys
+from pathlib import Path
+from urllib.request import urlopen
+
+from pipeline.data.fetch import TIMEOUT_SECONDS, DownloadError, fetch, is_address, matches
+from pipeline.data.raw import source_of
+from pipeline.data.sources import SOURCES, SourceFile
+from pipeline.data.spec import DatasetParams
+from pipeline.files import atomic_write, sha256_of
+
+CHECKSUMS = "SHA256SUMS"  # in a mirror, and in raw_dir for what has been verified
+
+
+def download_dataset(name: str, params: DatasetParams, raw_dir: Path, mirror: str | None = None) -> None:
+    """Bring the raw files of one dataset to `raw_dir`; files that are there and whole are left alone.
+
+    Args:
+        name: the dataset's name, for messages.
+        mirror: a folder or an http(s) address laid out by source (`omniglot/images_background.zip`), asked first and
+            verified by its own SHA256SUMS; None or "" goes to the public addresses.
+    Raises:
+        DownloadError: no address gave a whole file; names each address and what was wrong there.
+        ValueError: the files are whole but not what the dataset is known to hold.
+    """
+    raw_dir = Path(raw_dir)
+    raw_dir.mkdir(parents=True, exist_ok=True)
+    mirror_sums = _mirror_checksums(mirror) if mirror else {}
+    for source_file in SOURCES[params.source]:
+        _bring(name, source_file, raw_dir, mirror, mirror_sums)
+    source_of(params).prepare_raw(raw_dir, params)
+    _record(raw_dir, params)
+
+
+def read_checksums(text: str) -> dict[str, str]:
+    """Path -> `sha256:<hex>` from the lines of a SHA256SUMS file."""
+    pairs = (line.split(maxsplit=1) for line in text.splitlines() if line.strip())
+    return {path.lstrip("*").removeprefix("./"): f"sha256:{digest}" for digest, path in pairs}
+
+
+def recorded_checksums(raw_dir: Path) -> dict[str, str]:
+    """File name -> `sha256:<hex>` of the raw files as the download verified them; empty before the first."""
+    record = raw_dir / CHECKSUMS
+    return read_checksums(record.read_text(encoding="utf-8")) if record.is_file() else {}
+
+
+def _record(raw_dir: Path, params: DatasetParams) -> None:
+    with atomic_write(raw_dir / CHECKSUMS) as file:
+        for source_file in SOURCES[params.source]:
+            file.write(f"{sha256_of(raw_dir / source_file.name)}  {source_file.name}\n")
+
+
+def _mirror_checksums(mirror: str) -> dict[str, str]:
+    place = _join(mirror, CHECKSUMS)
+    try:
+        if is_address(mirror):
+            with urlopen(place, timeout=TIMEOUT_SECONDS) as response:
+                return read_checksums(response.read().decode())
+        return read_checksums(Path(place).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        print(f"{place}: {error}; the mirror's files are checked against the public checksums", file=sys.stderr)
+        return {}
+
+
+def _join(mirror: str, path: str) -> str:
+    return f"{mirror.rstrip('/')}/{path}"
+
+
+def _bring(name: str, source_file: SourceFile, raw_dir: Path, mirror: str | None, mirror_sums: dict[str, str]) -> None:
+    target = raw_dir / source_file.name
+    places = [(url, source_file.checksum) for url in source_file.urls]
+    if mirror:
+        places.insert(0, (_join(mirror, source_file.path), mirror_sums.get(source_file.path, source_file.checksum)))
+    good = [checksum for _, checksum in places] + [recorded_checksums(raw_dir).get(source_file.name, "")]
+    if any(checksum and matches(target, checksum) for checksum in good):
+        return
+    failures = []
+    for place, checksum in places:
+        try:
+            fetch(place, target, checksum)
+            return
+        except DownloadError as error:
+            failures.append(str(error))
+            print(error, file=sys.stderr, flush=True)
+    tried = "\n  ".join(failures)
+    raise DownloadError(f"{name}: {source_file.name} ({source_file.what}) could not be downloaded to {raw_dir}:\n  {tried}\n"
+                        "set MATCHNET_MIRROR to a folder or address that has it, or put the file there by hand")

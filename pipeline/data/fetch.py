@@ -1,0 +1,128 @@
+"""One file from a folder or an http(s) address: resumed, verified, then renamed to its own name."""
+
+import hashlib
+import http.client
+import os
+import shutil
+import ssl
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from pipeline.progress import Progress
+
+ATTEMPTS = 4
+TIMEOUT_SECONDS = 30.0
+FIRST_PAUSE_SECONDS = 1.0  # doubled after each failed attempt
+BLOCK = 1 << 20
+NETWORK_ERRORS = (urllib.error.URLError, ConnectionError, TimeoutError, http.client.HTTPException, ssl.SSLError)
+
+
+class DownloadError(ValueError):
+    """A file could not be had, whole and right, from an address."""
+
+
+def checksum_of(path: Path, kind: str) -> str:
+    """`<kind>:<hex>` of a file's bytes; kind is md5 or sha256."""
+    with open(path, "rb") as file:
+        return f"{kind}:{hashlib.file_digest(file, kind).hexdigest()}"
+
+
+def matches(path: Path, checksum: str) -> bool:
+    """Whether the file is there and has this checksum (`md5:...` or `sha256:...`)."""
+    return path.is_file() and checksum_of(path, checksum.partition(":")[0]) == checksum
+
+
+def is_address(place: str) -> bool:
+    return place.startswith(("http://", "https://"))
+
+
+def fetch(place: str, target: Path, checksum: str) -> None:
+    """Bring the file at `place` (a path, or an http(s) address) to `target`.
+
+    Bytes gather in `<target>.part`, which a later call goes on with; `target` appears, or is replaced, only once they
+    have the checksum (`md5:<hex>` or `sha256:<hex>`).
+
+    Raises:
+        DownloadError: not there, not reachable after a few attempts, or other bytes than the checksum says.
+        OSError: the disk is full or may not be written.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    resumed = part.exists() and is_address(place)
+    _transfer(place, part)
+    if resumed and not matches(part, checksum):  # the old beginning may be of another file
+        part.unlink()
+        _transfer(place, part)
+    if not matches(part, checksum):
+        found = checksum_of(part, checksum.partition(":")[0])
+        size = part.stat().st_size
+        part.unlink()
+        raise DownloadError(f"{place}: wrong checksum: expected {checksum}, found {found} in {size:,} bytes; nothing was "
+                            "replaced; try again, or take it from another address or mirror")
+    _sync_and_rename(part, target)
+
+
+def _sync_and_rename(part: Path, target: Path) -> None:
+    with open(part, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(part, target)
+
+
+def _transfer(place: str, part: Path) -> None:
+    if not is_address(place):
+        _copy(Path(place), part)
+        return
+    pause = FIRST_PAUSE_SECONDS
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            _get_rest(place, part)
+            return
+        except NETWORK_ERRORS as error:
+            if isinstance(error, urllib.error.HTTPError) and error.code < 500 and error.code not in (408, 429):
+                raise DownloadError(f"{place}: the server says {error.code} {error.reason}; check the address") from error
+            if attempt == ATTEMPTS:
+                raise DownloadError(f"{place}: gave up after {ATTEMPTS} attempts: {_say(error)}; what has come is kept "
+                                    f"in {part}: run it again to go on, or set a mirror") from error
+            print(f"{place}: {_say(error)}; next attempt in {pause:g} s", file=sys.stderr, flush=True)
+            time.sleep(pause)
+            pause *= 2
+
+
+def _copy(origin: Path, part: Path) -> None:
+    if not origin.is_file():
+        raise DownloadError(f"{origin}: no such file; check the path of the mirror")
+    shutil.copyfile(origin, part)
+
+
+def _say(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _get_rest(url: str, part: Path) -> None:
+    """Append to `part` what is missing; start over where the server does not know ranges."""
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
+            goes_on = response.status == 206
+            _append(response, part, have if goes_on else 0, url)
+    except urllib.error.HTTPError as error:
+        if error.code != 416:  # nothing lies beyond what we have: complete, or of another file; the checksum decides
+            raise
+
+
+def _append(response: http.client.HTTPResponse, part: Path, have: int, url: str) -> None:
+    length = response.headers.get("Content-Length")
+    total = have + int(length) if length else 0
+    done = have
+    with open(part, "ab" if have else "wb") as file, Progress(f"downloading {Path(url).name}", total, "B") as progress:
+        progress.advance(have)
+        while block := response.read(BLOCK):
+            file.write(block)
+            done += len(block)
+            progress.advance(len(block))
+    if done < total:
+        raise ConnectionError(f"the connection ended after {done:,} of {total:,} bytes")

@@ -1,0 +1,147 @@
+"""The index: one row a sample, in Parquet; with it a sample is one `pread` away."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.data.manifest import Manifest, read_manifest
+from pipeline.files import atomic_write, sha256_of
+
+FORMAT = "1"
+INDEX = "index.parquet"
+_FORMAT_KEY = b"matchnet.index.format"
+_NAMES = pa.dictionary(pa.int32(), pa.string())
+SCHEMA = pa.schema([("key", pa.string()), ("shard", _NAMES), ("offset", pa.int64()), ("length", pa.int64()),
+                    ("class_id", pa.int32()), ("class_name", _NAMES), ("group", _NAMES)],
+                   metadata={_FORMAT_KEY: FORMAT.encode()})
+
+
+@dataclass(frozen=True)
+class Index:
+    """R rows, sorted by shard and offset; `shard_R` are positions in `shards`."""
+
+    key_R: pa.Array
+    shards: list[str]
+    shard_R: np.ndarray
+    offset_R: np.ndarray
+    length_R: np.ndarray
+    class_id_R: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.offset_R)
+
+    def place_of(self, row: int) -> str:
+        """Shard, key and offset of a row, for messages."""
+        return f"shard {self.shards[self.shard_R[row]]}, key {self.key_R[row]}, offset {self.offset_R[row]}"
+
+
+def write_index(path: Path, columns: dict[str, Sequence]) -> None:
+    """Write the columns of `SCHEMA`, zstd-compressed, atomically."""
+    table = pa.table({field.name: pa.array(columns[field.name], type=field.type) if not pa.types.is_dictionary(field.type)
+                      else pa.array(columns[field.name]).dictionary_encode() for field in SCHEMA}, schema=SCHEMA)
+    with atomic_write(path, "wb") as file:
+        pq.write_table(table, file, compression="zstd")
+
+
+def read_index(path: Path) -> Index:
+    """The rows of an index.
+
+    Raises:
+        ValueError: no index there, not Parquet, or of another format version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; run the shard stage")
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path}: not a whole Parquet file ({error}); run the shard stage again") from error
+    found = (table.schema.metadata or {}).get(_FORMAT_KEY, b"none").decode()
+    if found != FORMAT:
+        raise ValueError(f"{path}: index of format {found}, but this program reads format {FORMAT}; "
+                         "run the shard stage again")
+    shard = table["shard"].combine_chunks()
+    return Index(key_R=table["key"].combine_chunks(), shards=shard.dictionary.to_pylist(),
+                 shard_R=shard.indices.to_numpy(), offset_R=table["offset"].to_numpy(),
+                 length_R=table["length"].to_numpy(), class_id_R=table["class_id"].to_numpy())
+
+
+class ShardReader:
+    """The bytes of samples by their row in the index; the shards stay open.
+
+    Raises (when opened):
+        ValueError: a shard is missing or has another size than the manifest says; names the first key that is lost.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = Path(directory)
+        self.manifest = read_manifest(self.directory)
+        self.index = read_index(self.directory / INDEX)
+        _check_sizes(self.directory, self.manifest, self.index)
+        self._fds = [os.open(self.directory / name, os.O_RDONLY) for name in self.index.shards]
+        fd_R = np.asarray(self._fds, np.int64)[self.index.shard_R]
+        # memoryviews give Python ints without a copy of the columns: 2x as fast as indexing the arrays
+        self._fd, self._offset, self._length = map(memoryview, (fd_R, self.index.offset_R, self.index.length_R))
+
+    def read(self, row: int) -> bytes:
+        """The bytes of one sample."""
+        content = os.pread(self._fd[row], self._length[row], self._offset[row])
+        if len(content) != self._length[row]:
+            self._refuse(row, content)
+        return content
+
+    def read_many(self, rows: Sequence[int] | np.ndarray) -> list[bytes]:
+        """The bytes of many samples, in the order of `rows`."""
+        return [self.read(row) for row in (rows.tolist() if isinstance(rows, np.ndarray) else rows)]
+
+    def close(self) -> None:
+        for fd in self._fds:
+            os.close(fd)
+        self._fds = []
+
+    def __enter__(self) -> "ShardReader":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _refuse(self, row: int, content: bytes) -> None:
+        raise ValueError(f"{self.directory}: {self.index.place_of(row)}: {len(content)} of {self._length[row]} bytes; the shard "
+                         "was cut short after it was indexed; run the shard stage again")
+
+
+def verify_shards(directory: Path) -> None:
+    """Read everything and compare with the manifest.
+
+    Raises:
+        ValueError: a shard or the index has other bytes than when it was written; names it.
+    """
+    directory = Path(directory)
+    manifest = read_manifest(directory)
+    expected = {entry.name: entry.sha256 for entry in manifest.shards} | {INDEX: manifest.index_sha256}
+    for name, sha256 in expected.items():
+        path = directory / name
+        found = sha256_of(path) if path.is_file() else "no such file"
+        if found != sha256:
+            raise ValueError(f"{path}: edited after it was written: SHA-256 {found}, the manifest says {sha256}; "
+                             "run the shard stage again")
+
+
+def _check_sizes(directory: Path, manifest: Manifest, index: Index) -> None:
+    if len(index) != manifest.num_samples or set(index.shards) != {entry.name for entry in manifest.shards}:
+        raise ValueError(f"{directory}: the index has {len(index)} samples in {len(index.shards)} shards, the manifest "
+                         f"{manifest.num_samples} in {len(manifest.shards)}; run the shard stage again")
+    for entry in manifest.shards:
+        path = directory / entry.name
+        size = path.stat().st_size if path.is_file() else 0
+        if size != entry.size:
+            in_shard = index.shard_R == index.shards.index(entry.name)
+            lost = np.flatnonzero(in_shard & (index.offset_R + index.length_R > size))
+            first = f"; the first sample lost is {index.place_of(lost[0])}" if len(lost) else ""
+            raise ValueError(f"{path}: {size:,} bytes, but the manifest says {entry.size:,}: cut short or edited after it was "
+                             f"indexed{first}; run the shard stage again")

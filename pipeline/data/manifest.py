@@ -1,0 +1,89 @@
+"""dataset.json: what a folder of shards holds and was made with; written last, so where it is, the rest is whole."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.data.spec import Part
+from pipeline.files import atomic_write, sha256_of
+
+FORMAT = 1
+MANIFEST = "dataset.json"
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """One tar: its file name, the group whose classes it holds, its bytes, its samples, its SHA-256."""
+
+    name: str
+    group: str
+    size: int
+    num_samples: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ClassEntry:
+    """One class; its class_id is its position in `Manifest.classes`."""
+
+    name: str
+    group: str
+    num_samples: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The contents of dataset.json; `parameters` is DatasetParams as plain values, `sources` file -> `sha256:<hex>`."""
+
+    name: str
+    num_samples: int
+    classes: tuple[ClassEntry, ...]
+    splits: Mapping[str, Mapping[Part, list[str]]]
+    shards: tuple[ShardEntry, ...]
+    index_sha256: str
+    parameters: Mapping[str, Any]
+    sources: Mapping[str, str]
+
+    def split(self, name: str) -> Mapping[Part, list[str]]:
+        """Part -> class names of one split."""
+        if name not in self.splits:
+            raise ValueError(f"split: {name!r} is not a split of {self.name}; it has: {', '.join(self.splits)}; add it to the "
+                             "dataset's splits, or name one of these")
+        return self.splits[name]
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    with atomic_write(directory / MANIFEST) as file:
+        json.dump({"format": FORMAT, **asdict(manifest)}, file, indent=1, ensure_ascii=False)
+        file.write("\n")
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest of a folder of shards.
+
+    Raises:
+        ValueError: no manifest, not JSON, fields missing, or of another format version.
+    """
+    path = Path(directory) / MANIFEST
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file: these shards are not finished; run the shard stage")
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        found = fields.pop("format", None)
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: not a manifest ({error}); run the shard stage again") from error
+    if found != FORMAT:
+        raise ValueError(f"{path}: format {found!r}, but this program reads format {FORMAT}; run the shard stage again")
+    try:
+        fields["classes"] = tuple(ClassEntry(**entry) for entry in fields["classes"])
+        fields["shards"] = tuple(ShardEntry(**entry) for entry in fields["shards"])
+        return Manifest(**fields)
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"{path}: not a whole manifest ({error}); run the shard stage again") from error
+
+
+def manifest_sha256(directory: Path) -> str:
+    """Hex SHA-256 of dataset.json: names the data, since it holds the SHA-256 of all else."""
+    return sha256_of(Path(directory) / MANIFEST)

@@ -1,0 +1,165 @@
+"""Writes a dataset's shards, index and manifest: deterministic, resumable, swapped in whole at the end."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pipeline.data.download import recorded_checksums
+from pipeline.data.images import FORMATS, open_image
+from pipeline.data.index import INDEX, write_index
+from pipeline.data.manifest import ClassEntry, Manifest, ShardEntry, write_manifest
+from pipeline.data.plan import ShardPlan, group_classes, plan_shards
+from pipeline.data.raw import RawSample, ReadSample, source_of
+from pipeline.data.spec import DatasetParams
+from pipeline.data.splits import make_split
+from pipeline.data.swap import building_place, swap_in
+from pipeline.data.tar import TarWriter, WrittenShard, note_of, read_note, write_note
+from pipeline.data.workers import run_jobs, stop_if_asked
+from pipeline.files import sha256_of
+from pipeline.progress import Progress
+
+FORMAT = 1  # raise it when the same samples get other bytes, so that no half-finished run of the old way is gone on with
+
+
+@dataclass(frozen=True)
+class _Job:
+    plan: ShardPlan
+    path: Path
+    extension: str
+    fingerprint: str
+
+
+def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path, num_processes: int = 1) -> Manifest:
+    """Write `out_dir` with the shards of a dataset, its index and its manifest; the same input gives the same bytes.
+
+    Built in `<out_dir>.new`; a run that was interrupted goes on with the shards it had finished. Until the new version
+    is whole, an earlier one stays as it was.
+
+    Raises:
+        ValueError: bad raw data (archive and member named) or splits that the classes cannot fill.
+        OSError: the disk is full, ...; the unfinished version is then removed.
+    """
+    raw_dir, out_dir = Path(raw_dir), Path(out_dir)
+    samples = source_of(params).read_raw(raw_dir, params)
+    _check_keys(samples)
+    class_names = sorted({sample.class_name for sample in samples})
+    splits = {split: make_split(split_params, class_names) for split, split_params in params.splits.items()}
+    group_of = group_classes(class_names, splits)
+    plans = plan_shards(samples, group_of, params.seed, int(params.shard_size_mib * 2**20))
+    sources = recorded_checksums(raw_dir)
+    new = building_place(out_dir)
+    try:
+        written = _write_shards(name, params, raw_dir, new, plans, sources, num_processes)
+        _write_index(new / INDEX, plans, written, class_names)
+        write_manifest(new, Manifest(
+            name=name, num_samples=len(samples), classes=_class_entries(samples, group_of), splits=splits,
+            shards=tuple(_shard_entry(plan, written[plan.name]) for plan in plans),
+            index_sha256=sha256_of(new / INDEX), parameters=asdict(params), sources=sources))
+        _remove_strangers(new, {plan.name for plan in plans} | {INDEX, "dataset.json"})
+        swap_in(new, out_dir)
+    except OSError as error:
+        shutil.rmtree(new, ignore_errors=True)
+        raise OSError(error.errno, f"{name}: sharding into {new} failed: {error.strerror or error}; it was removed, an earlier "
+                      f"{out_dir} is as it was; make room there and run the shard stage again") from error
+    from pipeline.data.manifest import read_manifest
+
+    return read_manifest(out_dir)
+
+
+def _check_keys(samples: Sequence[RawSample]) -> None:
+    seen: set[str] = set()
+    for sample in samples:
+        if "." in sample.key or sample.key in seen:
+            rule = "contains a dot" if "." in sample.key else "is there twice"
+            raise ValueError(f"{sample.archive}: member {sample.member}: key {sample.key!r} {rule}; a key is unique and has no "
+                             "dot, since WebDataset cuts names at the first one; rename the member")
+        seen.add(sample.key)
+
+
+def _write_shards(name: str, params: DatasetParams, raw_dir: Path, new: Path, plans: Sequence[ShardPlan],
+                  sources: Mapping[str, str], num_processes: int) -> dict[str, WrittenShard]:
+    extension = source_of(params).EXTENSION
+    jobs = [_Job(plan, new / plan.name, extension, _fingerprint(params, plan, sources)) for plan in plans]
+    found = {job.plan.name: read_note(job.path, job.fingerprint) for job in jobs}
+    written = {shard: note for shard, note in found.items() if note is not None}
+    _remove_strangers(new, {path.name for shard in written for path in (new / shard, note_of(new / shard))})
+    missing = [job for job in jobs if job.plan.name not in written]
+    with Progress(f"sharding {name}", sum(len(plan.samples) for plan in plans), "samples") as progress:
+        progress.advance(sum(len(note.offsets) for note in written.values()))
+        for job, result in run_jobs(_start, (raw_dir, params), write_shard, missing, num_processes):
+            written[job.plan.name] = result
+            progress.advance(len(job.plan.samples))
+    return written
+
+
+def _start(raw_dir: Path, params: DatasetParams) -> ReadSample:
+    return source_of(params).open_raw(raw_dir, params)
+
+
+def write_shard(read: ReadSample, job: _Job) -> WrittenShard:
+    """One shard: to `<name>.part`, synced, renamed, then its note."""
+    part = job.path.with_name(job.path.name + ".part")
+    offsets, lengths = [], []
+    with open(part, "wb") as file:
+        tar = TarWriter(file)
+        for sample in job.plan.samples:
+            stop_if_asked()
+            content = read(sample)
+            _check_sample(sample, content, job.extension)
+            offsets.append(tar.add(f"{sample.key}.{job.extension}", content))
+            lengths.append(len(content))
+        tar.finish()
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, job.path)
+    written = WrittenShard(job.fingerprint, tar.digest.hexdigest(), tar.size, offsets, lengths)
+    write_note(job.path, written)
+    return written
+
+
+def _check_sample(sample: RawSample, content: bytes, extension: str) -> None:
+    try:
+        if extension in FORMATS:
+            open_image(content, extension)
+    except ValueError as error:
+        raise ValueError(f"{sample.archive}: member {sample.member} (key {sample.key}): {error}; fetch the archive again: "
+                         "delete it and run the download") from error
+
+
+def _fingerprint(params: DatasetParams, plan: ShardPlan, sources: Mapping[str, str]) -> str:
+    """Of all that decides the bytes of a shard."""
+    made_of = [FORMAT, asdict(params), dict(sources), plan.name, plan.samples]
+    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
+
+
+def _write_index(path: Path, plans: Sequence[ShardPlan], written: Mapping[str, WrittenShard], class_names: list[str]) -> None:
+    class_ids = {name: class_id for class_id, name in enumerate(class_names)}
+    rows = [(sample, plan) for plan in plans for sample in plan.samples]
+    write_index(path, {
+        "key": [sample.key for sample, _ in rows],
+        "shard": [plan.name for _, plan in rows],
+        "offset": [offset for plan in plans for offset in written[plan.name].offsets],
+        "length": [length for plan in plans for length in written[plan.name].lengths],
+        "class_id": [class_ids[sample.class_name] for sample, _ in rows],
+        "class_name": [sample.class_name for sample, _ in rows],
+        "group": [plan.group for _, plan in rows]})
+
+
+def _class_entries(samples: Sequence[RawSample], group_of: Mapping[str, str]) -> tuple[ClassEntry, ...]:
+    counts = Counter(sample.class_name for sample in samples)
+    return tuple(ClassEntry(name, group_of[name], counts[name]) for name in sorted(counts))
+
+
+def _shard_entry(plan: ShardPlan, written: WrittenShard) -> ShardEntry:
+    return ShardEntry(plan.name, plan.group, written.size, len(plan.samples), written.sha256)
+
+
+def _remove_strangers(directory: Path, keep: set[str]) -> None:
+    for path in directory.iterdir():
+        if path.name not in keep:
+            path.unlink()

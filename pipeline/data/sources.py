@@ -1,0 +1,48 @@
+"""Where each dataset comes from: addresses, sizes, checksums, licences."""
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One public file.
+
+    path: its path in a mirror (`omniglot/images_background.zip`); its last part is its name in raw_dir.
+    urls: public addresses, asked in this order after the mirror.
+    size: bytes at the public address.
+    checksum: `md5:<hex>` or `sha256:<hex>` of the file at the public address: whichever upstream has published.
+        A mirror may hold it repacked: there its own SHA256SUMS counts.
+    """
+
+    path: str
+    urls: tuple[str, ...]
+    size: int
+    checksum: str
+    licence: str
+    what: str
+
+    @property
+    def name(self) -> str:
+        return PurePosixPath(self.path).name
+
+
+_OMNIGLOT = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
+_MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+
+# For these four only MD5 sums are published (torchvision carries the same ones).
+SOURCES: dict[str, tuple[SourceFile, ...]] = {
+    "omniglot": (
+        SourceFile("omniglot/images_background.zip", (_OMNIGLOT + "images_background.zip",), 9_464_212,
+                   "md5:68d2efa1b9178cc56df9314c21c6e718", "MIT", "964 characters of 30 alphabets x 20 drawers"),
+        SourceFile("omniglot/images_evaluation.zip", (_OMNIGLOT + "images_evaluation.zip",), 6_462_886,
+                   "md5:6b91aef0f799c5bb55b94e3f2daec811", "MIT", "659 characters of 20 alphabets x 20 drawers"),
+    ),
+    "mnist": (
+        SourceFile("mnist/t10k-images-idx3-ubyte.gz", (_MNIST + "t10k-images-idx3-ubyte.gz",), 1_648_877,
+                   "md5:9fb629c4189551a2d022fa330f9573f3", "CC BY-SA 3.0", "the 10,000 test digits, 28 x 28"),
+        SourceFile("mnist/t10k-labels-idx1-ubyte.gz", (_MNIST + "t10k-labels-idx1-ubyte.gz",), 4_542,
+                   "md5:ec29112dd5afa0611ce80d1b7f02629c", "CC BY-SA 3.0", "their labels"),
+    ),
+    "glyphs": (),  # drawn, not downloaded
+}

@@ -1,0 +1,73 @@
+"""Named splits: which classes are for train, valid and test."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.data.spec import PARTS, FamilySplit, ListSplit, Part, RandomSplit, SplitParams, WholeSplit
+
+LISTS = Path(__file__).parent / "lists"
+Split = dict[Part, list[str]]
+
+
+def family_of(class_name: str) -> str:
+    """The alphabet, script, ... of a class: its name up to the first `/`."""
+    return class_name.partition("/")[0]
+
+
+def make_split(params: SplitParams, class_names: Sequence[str]) -> Split:
+    """Every class in exactly one part; each part sorted by name.
+
+    Depends on the set of names alone, not on their order.
+
+    Raises:
+        ValueError: more classes or families asked for than there are, or a list that names one that is not there.
+    """
+    names = sorted(class_names)
+    match params:
+        case WholeSplit():
+            return {part: names if part == params.part else [] for part in PARTS}
+        case RandomSplit():
+            return _as_split(names, _divide(names, params.num_valid, params.num_test, params.seed, "classes"))
+        case FamilySplit():
+            families = sorted({family_of(name) for name in names})
+            of_family = _divide(families, params.num_valid, params.num_test, params.seed, "families")
+            return _as_split(names, {name: of_family[family_of(name)] for name in names})
+        case ListSplit():
+            return _split_by_list(params, names)
+
+
+def read_list(name: str) -> list[str]:
+    """The entries of `pipeline/data/lists/<name>`, without comments (`#`) and empty lines."""
+    path = LISTS / name
+    if not path.is_file():
+        raise ValueError(f"test: no list {name!r} in {LISTS}; there are: {', '.join(sorted(p.name for p in LISTS.iterdir()))}")
+    lines = (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line]
+
+
+def _split_by_list(params: ListSplit, names: list[str]) -> Split:
+    listed = set(read_list(params.test))
+    strangers = listed - set(names) - {family_of(name) for name in names}
+    if strangers:
+        raise ValueError(f"test: {params.test} names {sorted(strangers)[0]!r}, which is no class or family of this dataset "
+                         f"({len(strangers)} such); name a list that was made for it")
+    test = {name for name in names if name in listed or family_of(name) in listed}
+    families = sorted({family_of(name) for name in names if name not in test})
+    of_family = _divide(families, params.num_valid, 0, params.seed, "families outside the list")
+    return _as_split(names, {name: "test" if name in test else of_family[family_of(name)] for name in names})
+
+
+def _divide(items: list[str], num_valid: int, num_test: int, seed: int, what: str) -> dict[str, Part]:
+    """In an order that the seed decides: the last `num_test` to test, `num_valid` before them to valid."""
+    if num_valid + num_test > len(items):
+        raise ValueError(f"num_valid, num_test: {num_valid} + {num_test} are more than the {len(items)} {what}; ask for fewer")
+    order = np.random.Generator(np.random.Philox(seed)).permutation(len(items))
+    num_train = len(items) - num_valid - num_test
+    parts: list[Part] = ["train"] * num_train + ["valid"] * num_valid + ["test"] * num_test
+    return {items[position]: part for position, part in zip(order, parts, strict=True)}
+
+
+def _as_split(names: list[str], part_of: Mapping[str, Part]) -> Split:
+    return {part: [name for name in names if part_of[name] == part] for part in PARTS}

@@ -1,0 +1,73 @@
+"""One shard as a WebDataset tar, the same bytes for the same samples wherever and whenever it is written."""
+
+import hashlib
+import json
+import os
+import tarfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+from pipeline.files import atomic_write, sha256_of
+
+BLOCK = tarfile.BLOCKSIZE
+
+
+@dataclass(frozen=True)
+class WrittenShard:
+    """What was written: the offset and length of each sample's bytes, the tar's size and SHA-256."""
+
+    fingerprint: str
+    sha256: str
+    size: int
+    offsets: list[int]
+    lengths: list[int]
+
+
+class TarWriter:
+    """USTAR members with mode 0644, owner 0 and mtime 0; knows where each member's bytes begin."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.size = 0
+        self.digest = hashlib.sha256()
+
+    def add(self, name: str, content: bytes) -> int:
+        """Append a member; returns the offset of its bytes."""
+        header = tarfile.TarInfo(name)
+        header.size = len(content)
+        self._write(header.tobuf(tarfile.USTAR_FORMAT, "utf-8", "strict"))
+        offset = self.size
+        self._write(content + b"\0" * (-len(content) % BLOCK))
+        return offset
+
+    def finish(self) -> None:
+        """Two empty blocks, and fill the last record, as POSIX has it."""
+        self._write(b"\0" * (2 * BLOCK))
+        self._write(b"\0" * (-self.size % tarfile.RECORDSIZE))
+
+    def _write(self, content: bytes) -> None:
+        self.file.write(content)
+        self.digest.update(content)
+        self.size += len(content)
+
+
+def note_of(shard: Path) -> Path:
+    """The note beside a finished shard, by which an interrupted run knows it again."""
+    return shard.with_name(f".{shard.name}.json")
+
+
+def write_note(shard: Path, written: WrittenShard) -> None:
+    with atomic_write(note_of(shard)) as file:
+        json.dump(asdict(written), file)
+
+
+def read_note(shard: Path, fingerprint: str) -> WrittenShard | None:
+    """The note of a shard that an earlier run finished, if it is of this plan and the shard is unharmed; else None."""
+    try:
+        written = WrittenShard(**json.loads(note_of(shard).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    if written.fingerprint != fingerprint or not shard.is_file() or os.path.getsize(shard) != written.size:
+        return None
+    return written if sha256_of(shard) == written.sha256 else None
