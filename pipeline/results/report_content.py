@@ -1,0 +1,111 @@
+"""What the report says, however it is rendered: tables, models with their curves, pictures of episodes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.results.curve_svg import curve_svg
+from pipeline.results.curves import read_curve
+from pipeline.results.metrics import Machine, ModelUsed
+from pipeline.results.tables import POINTS_OFF, Row, RowInfo, Table, collect_tables
+
+TITLE = "Matching networks: results beside the paper's"
+LEAD = ("Accuracy in percent over test episodes, with its 95% interval over episodes. The paper is "
+        "Vinyals et al., Matching Networks for One Shot Learning (2016). Figures more than "
+        f"{POINTS_OFF:g} points off the paper's are marked, and a line says why.")
+STAND_IN = ("These data stand in for the paper's, so that the whole pipeline can be seen at work without a "
+            "download. Their figures say nothing about the paper's tables.")
+
+
+@dataclass(frozen=True)
+class ModelSection:
+    """A model: its parameters by dotted name, what is known of its training, its learning curve as SVG."""
+
+    name: str
+    parameters: Mapping[str, str]
+    used: ModelUsed | None
+    curve: str | None
+
+    @property
+    def facts(self) -> str:
+        used = self.used
+        return "not evaluated yet" if used is None else \
+            f"{used.steps:,} steps · {used.parameters:,} trainable parameters · seed {used.seed}"
+
+    @property
+    def command(self) -> str:
+        """What trains it again; empty where params.yaml no longer has it."""
+        return f"dvc repro train@{self.name}" if self.parameters else ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What both renderings show."""
+
+    tables: Sequence[Table]
+    models: Sequence[ModelSection]
+    pictures: Mapping[str, Path]  # experiment -> episodes.png
+
+    @property
+    def rows(self) -> list[Row]:
+        return [row for table in self.tables for row in table.rows]
+
+    def datasets(self) -> list[tuple[str, str, str]]:
+        """(name, "split: part", SHA-256 of the manifest) of each set of classes that was tested on."""
+        used = dict.fromkeys(row.metrics.dataset for row in self.rows if row.metrics)
+        return [(data.name, f"{data.split}: {data.part}", data.manifest_sha256) for data in used]
+
+    def machines(self) -> dict[Machine, int]:
+        """How many experiments ran on each machine."""
+        used = [row.metrics.machine for row in self.rows if row.metrics]
+        return {machine: used.count(machine) for machine in dict.fromkeys(used)}
+
+    def method(self, row: Row) -> str:
+        """The name of the row's method; empty where params.yaml no longer has its model."""
+        name = row.metrics.model.name if row.metrics else ""
+        found = [model.parameters.get("method.name", "") for model in self.models if model.name == name]
+        return found[0] if found else ""
+
+    def heading(self, experiment: str) -> str:
+        """Table and row of an experiment."""
+        return next(f"{table.title}: {row.info.title}" for table in self.tables for row in table.rows
+                    if row.info.experiment == experiment)
+
+
+def collect_report(results_dir: Path, rows: Sequence[RowInfo],
+                   model_parameters: Mapping[str, Mapping[str, Any]]) -> Report:
+    """Everything found under `results_dir`, in the order of `rows` and `model_parameters`; stand-ins last."""
+    tables = sorted(collect_tables(results_dir, rows), key=lambda table: table.stand_in)
+    members = [row for table in tables for row in table.rows]
+    used = {row.metrics.model.name: row.metrics.model for row in members if row.metrics}
+    curves = {path.stem: path for path in sorted(results_dir.glob("training/*.csv"))}
+    names = [name for name in model_parameters if name in used or name in curves]
+    names += [name for name in dict.fromkeys([*used, *curves]) if name not in model_parameters]
+    models = [ModelSection(name, flattened(model_parameters.get(name, {})), used.get(name),
+                           _curve(name, curves)) for name in names]
+    pictures = {row.info.experiment: results_dir / row.info.experiment / "episodes.png" for row in members}
+    return Report(tables, models, {name: path for name, path in pictures.items() if path.exists()})
+
+
+def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested mappings as one, with dotted names; lists joined by commas, null as a dash."""
+    flat: dict[str, str] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flattened(value, f"{prefix}{name}.")
+        elif isinstance(value, list | tuple):
+            flat[prefix + name] = ", ".join(map(plain, value))
+        else:
+            flat[prefix + name] = plain(value)
+    return flat
+
+
+def plain(value: object) -> str:
+    """A value as YAML writes it; null as a dash."""
+    return "–" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _curve(name: str, curves: Mapping[str, Path]) -> str | None:
+    points = read_curve(curves[name]) if name in curves else []
+    return curve_svg(points, title=f"Learning curves of {name}") if points else None

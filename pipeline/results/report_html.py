@@ -1,0 +1,116 @@
+"""The report as one HTML file that holds all it shows: no script, nothing from the network."""
+
+from base64 import b64encode
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+
+from pipeline.results.report_content import LEAD, STAND_IN, TITLE, ModelSection, Report
+from pipeline.results.tables import Row, Table, column_title, signed
+
+STYLE = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
+HEAD = f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy"
+  content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<title>{escape(TITLE)}</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<main>
+<header><h1>{escape(TITLE)}</h1><p class="lead">{escape(LEAD)}</p></header>"""
+
+
+def html_report(report: Report) -> str:
+    """The whole page."""
+    stand_ins = [table for table in report.tables if table.stand_in]
+    parts = [HEAD, _what_ran(report)]
+    parts += [_section(table.title, _table(report, table)) for table in report.tables if not table.stand_in]
+    if stand_ins:
+        inner = "".join(f"<h3>{escape(table.title)}</h3>{_table(report, table)}" for table in stand_ins)
+        warning = f'<p class="warn">{escape(STAND_IN)}</p>'
+        parts.append(_section("Stand-in data", warning + inner, kind="stand-in"))
+    if report.models:
+        parts.append(_section("Models", "".join(map(_model, report.models))))
+    if report.pictures:
+        parts.append(_section("Test episodes", _pictures(report)))
+    return "\n".join([*parts, "</main>", "</body>", "</html>", ""])
+
+
+def _section(title: str, inner: str, kind: str = "plain") -> str:
+    return f'<section class="{kind}"><h2>{escape(title)}</h2>\n{inner}</section>'
+
+
+def _what_ran(report: Report) -> str:
+    datasets = [f"<li><b>{escape(name)}</b> {escape(part)} <code>{escape(digest[:12])}</code></li>"
+                for name, part, digest in report.datasets()]
+    machines = [f"<li><b>{escape(machine.gpu or machine.cpu)}</b> "
+                f"{escape(machine.cpu) + ', ' if machine.gpu else ''}{machine.cores} cores, "
+                f"torch {escape(machine.torch)}, {count} experiment{'s' * (count != 1)}</li>"
+                for machine, count in report.machines().items()]
+    if not datasets:
+        return _section("What ran", "<p>Nothing yet: run <code>dvc repro</code>.</p>")
+    return _section("What ran", f'<div class="facts"><div><h4>Tested on (split: part, manifest)</h4>'
+                                f'<ul>{"".join(datasets)}</ul></div><div><h4>Machines</h4><ul>{"".join(machines)}</ul>'
+                                f"</div></div>")
+
+
+def _table(report: Report, table: Table) -> str:
+    columns = table.columns
+    titles = [*map(column_title, columns), "Episodes", "Train, s", "Evaluate, s"]
+    heads = "".join(f'<th scope="col">{escape(title)}</th>' for title in titles)
+    body = "".join(_row(report, row, columns) for row in table.rows)
+    return (f'<div class="scroll"><table><thead><tr><th scope="col" class="name">Row</th>{heads}'
+            f"</tr></thead>\n{body}</table></div>\n")
+
+
+def _row(report: Report, row: Row, columns: list[str]) -> str:
+    cells = "".join(_cell(row, column) for column in columns)
+    rest = "".join(f'<td class="small">{value}</td>' for value in (row.episodes(), *row.seconds()))
+    method = f' <span class="method">{escape(report.method(row))}</span>' if report.method(row) else ""
+    kind = "off" if any(row.points_off(column) for column in row.columns) else "note"
+    remark = f'<p class="{kind}">{escape(row.remark())}</p>' if row.remark() else ""
+    return (f'<tbody><tr><th scope="row">{escape(row.info.title)}{method}</th>{cells}{rest}</tr>\n'
+            f'<tr class="below"><td colspan="{len(columns) + 4}">{remark}'
+            f'<p class="again">{_again(row)}</p></td></tr></tbody>\n')
+
+
+def _again(row: Row) -> str:
+    command = f"<code>{escape(row.command)}</code>" if row.command else "not in params.yaml"
+    return command if row.metrics else f"Not run yet: {command}"
+
+
+def _cell(row: Row, column: str) -> str:
+    paper, points, ours = row.paper(column), row.points_off(column), row.ours(column)
+    number, _, interval = ours.partition(" ± ")
+    shown = f'<b>{number}</b> <span class="ci">± {interval}</span>' if interval else ours
+    off = f' <span class="{"above" if points > 0 else "under"}">{signed(points)}</span>' if points else ""
+    beside = f'<span class="paper">paper {paper:.1f}{off}</span>' if paper is not None else ""
+    return f"<td>{shown}{beside}</td>"
+
+
+def _model(model: ModelSection) -> str:
+    command = f" · <code>{escape(model.command)}</code>" if model.command else ""
+    return (f'<article><h3>{escape(model.name)}</h3><p class="again">{escape(model.facts)}{command}</p>'
+            f"{model.curve or ''}{_parameters(model.parameters)}</article>\n")
+
+
+def _parameters(parameters: Mapping[str, str]) -> str:
+    pairs = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
+                    for name, value in parameters.items())
+    return f"<details><summary>Parameters</summary><dl>{pairs}</dl></details>" if pairs else ""
+
+
+def _pictures(report: Report) -> str:
+    return "".join(
+        f"<details{' open' * (number == 0)}><summary>{escape(report.heading(experiment))}</summary>"
+        f'<img alt="Test episodes with predictions" src="{_data_uri(path)}"></details>\n'
+        for number, (experiment, path) in enumerate(report.pictures.items()))
+
+
+def _data_uri(path: Path) -> str:
+    return "data:image/png;base64," + b64encode(path.read_bytes()).decode("ascii")
