@@ -1,12 +1,14 @@
 """The methods that are compared: matching networks and the paper's baselines, one file each."""
 
 from matchnet.methods.base import Batch, Method
+from matchnet.methods.classifier import Classifier, ClassifierSpec
 from matchnet.methods.matching_network import MatchingNetwork, MatchingNetworkSpec
 from matchnet.methods.pixels import Pixels, PixelsSpec
+from matchnet.methods.siamese import Siamese, SiameseSpec
 
-__all__ = ["Batch", "MatchingNetwork", "Method", "MethodSpec", "Pixels", "build_method"]
+__all__ = ["Batch", "Classifier", "MatchingNetwork", "Method", "MethodSpec", "Pixels", "Siamese", "build_method"]
 
-MethodSpec = MatchingNetworkSpec | PixelsSpec  # told apart by their `name`
+MethodSpec = MatchingNetworkSpec | PixelsSpec | ClassifierSpec | SiameseSpec  # told apart by their `name`
 
 
 def build_method(spec: MethodSpec, sample_shape: tuple[int, ...], num_classes: int) -> Method:
@@ -21,3 +23,7 @@ def build_method(spec: MethodSpec, sample_shape: tuple[int, ...], num_classes: i
             return MatchingNetwork(spec, sample_shape)
         case PixelsSpec():
             return Pixels(spec)
+        case ClassifierSpec():
+            return Classifier(spec, sample_shape, num_classes)
+        case SiameseSpec():
+            return Siamese(spec, sample_shape)

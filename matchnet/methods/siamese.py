@@ -1,0 +1,59 @@
+"""Siamese Neural Networks for One-shot Image Recognition, Koch, Zemel, Salakhutdinov 2015 (ICML deep learning workshop)."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from matchnet.attention import attend
+from matchnet.encoders import EncoderSpec, build_encoder
+from matchnet.encoders.conv4 import Conv4Spec
+from matchnet.methods.base import Batch, Method, accuracy
+
+
+@dataclass(frozen=True)
+class SiameseSpec:
+    """The encoder is the one that all methods share, not Koch's larger one: the comparison is of methods."""
+
+    name: Literal["siamese"] = "siamese"
+    encoder: EncoderSpec = field(default_factory=Conv4Spec)
+
+
+class Siamese(Method):
+    """P(same | x1, x2) = sigmoid(b - sum_j a_j |h1_j - h2_j|), h the encoder's features.
+
+    Departs from Koch et al. in that a_j > 0 (kept as a logarithm), so that the sum is a metric.
+    """
+
+    def __init__(self, spec: SiameseSpec, sample_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.encoder = build_encoder(spec.encoder, sample_shape)
+        size = self.encoder.embedding_size
+        self.log_weight_D = nn.Parameter(torch.full((size,), 4.0 / size).log())
+        self.bias = nn.Parameter(torch.zeros(()))
+
+    def embed(self, sample_B: Tensor) -> Tensor:
+        return self.encoder(sample_B)
+
+    def same_logit(self, query_EQD: Tensor, support_ESD: Tensor) -> Tensor:
+        """log P(same) / P(different) of every query with every support item, (E, Q, S)."""
+        weight_D = self.log_weight_D.exp()
+        return self.bias - torch.cdist(query_EQD * weight_D, support_ESD * weight_D, p=1)
+
+    def classify(self, support_ES: Tensor, way_ES: Tensor, query_EQ: Tensor, num_ways: int) -> Tensor:
+        """One support class is the query's: each item's odds of being the same are its vote."""
+        return attend(self.same_logit(query_EQ.float(), support_ES.float()), way_ES, num_ways)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The same-or-different task on all pairs of a query and a support item, e.g. of EpisodeSpec(60, 1, 1).
+
+        Same and different pairs have half of the loss each, however many there are (Koch et al. draw as many of each).
+        """
+        support_ES, query_EQ = self.embed_batch(batch)
+        logit_EQS = self.same_logit(query_EQ.float(), support_ES.float())
+        same_EQS = batch.query_way_EQ.unsqueeze(2) == batch.support_way_ES.unsqueeze(1)
+        loss = (F.softplus(-logit_EQS[same_EQS]).mean() + F.softplus(logit_EQS[~same_EQS]).mean()) / 2
+        log_probs_EQN = attend(logit_EQS, batch.support_way_ES, batch.num_ways)
+        return {"loss": loss, "accuracy": accuracy(log_probs_EQN, batch.query_way_EQ).mean()}
