@@ -62,16 +62,19 @@ class ClassRows:
             class_id_R: the class of each row of the store.
             classes: which class_ids, in this order; all that occur, ascending, if None.
         Raises:
-            ValueError: a class without a row; names it.
+            ValueError: a class without a row, or listed twice; names it.
         """
         class_id_R = np.asarray(class_id_R, dtype=np.int64)
         order = np.argsort(class_id_R, kind="stable")
         present, starts, counts = np.unique(class_id_R[order], return_index=True, return_counts=True)
         wanted = present if classes is None else np.asarray(classes, dtype=np.int64)
+        missing = wanted[~np.isin(wanted, present)]
+        if len(missing):
+            raise ValueError(f"class_id {missing[0]} has no row in the store; {len(present)} classes have")
+        listed, times = np.unique(wanted, return_counts=True)
+        if (times > 1).any():
+            raise ValueError(f"class_id {listed[times > 1][0]} is listed twice: it would be two ways of one episode")
         position = np.searchsorted(present, wanted)
-        missing = (position >= len(present)) | (present[np.minimum(position, len(present) - 1)] != wanted)
-        if missing.any():
-            raise ValueError(f"class_id {wanted[missing][0]} has no row in the store; {len(present)} classes have")
         return ClassRows(order, starts[position], counts[position])
 
     @property

@@ -11,13 +11,17 @@ def random_words(seed: int, stream: int, numbers: Sequence[int], words_per_numbe
     Args:
         seed, stream: the two halves of the key, each in [0, 2^64); a stream says what the words are for.
         numbers: counters, at least 0; runs of consecutive numbers cost one call of the generator each.
+    Raises:
+        ValueError: a seed outside [0, 2^64).
     """
-    blocks = -(-words_per_number // 4)  # Philox4x64 gives 4 words a counter value
-    numbers = np.asarray(numbers, dtype=np.int64)
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed is {seed}; it must be at least 0 and below 2^64")
     if not len(numbers):
         return np.empty((0, words_per_number), dtype=np.uint64)
+    blocks = -(-words_per_number // 4)  # Philox4x64 gives 4 words a counter value
     key = np.array([seed, stream], dtype=np.uint64)
-    runs = np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1)
+    counters = np.asarray(numbers, dtype=np.int64)
+    runs = np.split(counters, np.flatnonzero(np.diff(counters) != 1) + 1)
     words = [np.random.Philox(counter=int(run[0]) * blocks, key=key).random_raw(len(run) * blocks * 4) for run in runs]
     return np.concatenate(words).reshape(len(numbers), -1)[:, :words_per_number]
 
