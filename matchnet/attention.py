@@ -43,7 +43,8 @@ class Attention(nn.Module):
         self.log_scale = nn.Parameter(value, requires_grad=spec.scale == "learned")
 
     def forward(self, query_EQD: Tensor, support_ESD: Tensor, way_ES: Tensor, num_ways: int) -> Tensor:
-        score_EQS = similarity(self.kernel, query_EQD.float(), support_ESD.float()) * self.log_scale.exp()
+        with torch.autocast(query_EQD.device.type, enabled=False):  # scores of 8 bits (bf16) are too coarse for exp
+            score_EQS = similarity(self.kernel, query_EQD.float(), support_ESD.float()) * self.log_scale.exp()
         return attend(score_EQS, way_ES, num_ways)
 
 
@@ -88,5 +89,7 @@ def _logsumexp_by_way(score_EQS: Tensor, way_ES: Tensor, num_ways: int) -> Tenso
     lowest = torch.finfo(score_EQS.dtype).min  # not -inf: the difference of two infinities is no number
     peak_EQN = score_EQS.new_full((*score_EQS.shape[:2], num_ways), lowest)
     peak_EQN = peak_EQN.scatter_reduce(2, way_EQS, score_EQS.detach(), "amax")
-    sum_EQN = torch.zeros_like(peak_EQN).scatter_add(2, way_EQS, (score_EQS - peak_EQN.gather(2, way_EQS)).exp())
-    return peak_EQN + sum_EQN.log()
+    weight_EQS = (score_EQS - peak_EQN.gather(2, way_EQS)).exp()
+    sum_EQN = torch.zeros_like(peak_EQN).scatter_add(2, way_EQS, weight_EQS)
+    nothing_EQN = sum_EQN == 0  # a way without an item: the gradient of log(0) would be NaN
+    return (peak_EQN + sum_EQN.masked_fill(nothing_EQN, 1).log()).masked_fill(nothing_EQN, -torch.inf)

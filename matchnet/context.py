@@ -31,8 +31,9 @@ class FullContext(nn.Module):
         self.query = QueryContext(embedding_size, spec.num_steps)
 
     def forward(self, query_EQD: Tensor, support_ESD: Tensor) -> tuple[Tensor, Tensor]:
-        support_ESD = self.support(support_ESD)
-        return self.query(query_EQD, support_ESD), support_ESD
+        with torch.autocast(query_EQD.device.type, enabled=False):  # as the attention: bf16 is too coarse for exp
+            support_ESD = self.support(support_ESD.float())
+            return self.query(query_EQD.float(), support_ESD), support_ESD
 
 
 class SupportContext(nn.Module):
