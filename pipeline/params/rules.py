@@ -1,0 +1,114 @@
+"""Rules between the sections of params.yaml: names that must exist, tasks that the classes must be able to serve."""
+
+from collections.abc import Iterable, Mapping
+
+from matchnet.episodes import EpisodeSpec
+from pipeline.data.spec import DatasetParams, Part, RandomSplit, WholeSplit
+from pipeline.params.parsing import ParamsError, nearest
+from pipeline.params.sections import ExperimentParams, ModelParams, Params, RunExperiment
+
+# Facts of the sources that are known before anything is downloaded; the rest is checked when the data is there.
+NUM_CLASSES = {"omniglot": 1623, "mnist": 10}
+SAMPLES_PER_CLASS = {"omniglot": 20}
+
+
+def check_params(params: Params) -> None:
+    """Raise ParamsError for the first rule that is broken."""
+    for name, column in params.columns.items():
+        if name != column.column:
+            raise ParamsError(f"columns.{name}: this is a {column.num_ways}-way {column.num_shots}-shot task; "
+                              f"name it {column.column}")
+    for name, model in params.models.items():
+        _check_model(model, params, f"models.{name}")
+    for name, experiment in params.experiments.items():
+        _check_experiment(experiment, params, f"experiments.{name}")
+    for suite, experiments in params.suites.items():
+        for experiment_name in experiments:
+            _require_known(experiment_name, params.experiments, f"suites.{suite}")
+    _check_run(params)
+
+
+def _check_model(model: ModelParams, params: Params, path: str) -> None:
+    dataset = _dataset_with_split(model, params, path)
+    if model.training is None:
+        return
+    if model.training.episodes_per_step < params.compute.num_workers:
+        raise ParamsError(
+            f"{path}.training.episodes_per_step: found {model.training.episodes_per_step}; each of the "
+            f"{params.compute.num_workers} workers (compute.num_workers) needs an episode a step; raise it")
+    for part in model.train_parts:
+        _check_task(model.training.episode, dataset, model.split, part, 4 if model.rotations else 1,
+                    f"{path}.training.episode")
+
+
+def _check_experiment(experiment: ExperimentParams, params: Params, path: str) -> None:
+    _require_known(experiment.model, params.models, f"{path}.model")
+    dataset = _dataset_with_split(experiment, params, path)
+    for column in experiment.columns:
+        _require_known(column, params.columns, f"{path}.columns")
+        _check_task(params.columns[column], dataset, experiment.split, experiment.part, 1, f"{path}.columns: {column}")
+    for column in experiment.paper:
+        _require_known(column, experiment.columns, f"{path}.paper")
+
+
+def _dataset_with_split(holder: ModelParams | ExperimentParams, params: Params, path: str) -> DatasetParams:
+    _require_known(holder.dataset, params.datasets, f"{path}.dataset")
+    dataset = params.datasets[holder.dataset]
+    _require_known(holder.split, dataset.splits, f"{path}.split")
+    return dataset
+
+
+def _check_task(task: EpisodeSpec, dataset: DatasetParams, split: str, part: Part, rotations: int, path: str) -> None:
+    num_classes = _num_classes(dataset, split, part)
+    if num_classes is not None and task.num_ways > num_classes * rotations:
+        raise ParamsError(f"{path}: num_ways is {task.num_ways}, and the {part} part of split {split} has "
+                          f"{num_classes * rotations} classes; lower num_ways or change the split")
+    samples = dataset.glyphs.num_hands if dataset.source == "glyphs" else SAMPLES_PER_CLASS.get(dataset.source)
+    if samples is not None and task.samples_per_way > samples:
+        raise ParamsError(f"{path}: {task.num_shots} shots and {task.num_queries} queries need "
+                          f"{task.samples_per_way} samples, and a class has {samples}; lower one of them")
+
+
+def _num_classes(dataset: DatasetParams, split_name: str, part: Part) -> int | None:
+    """How many classes a part has, where that is known before the data is there."""
+    split, total = dataset.splits[split_name], NUM_CLASSES.get(dataset.source)
+    if isinstance(split, WholeSplit):
+        return total if split.part == part else 0
+    if isinstance(split, RandomSplit):
+        train = None if total is None else total - split.num_valid - split.num_test
+        return {"train": train, "valid": split.num_valid, "test": split.num_test}[part]
+    return None
+
+
+def _check_run(params: Params) -> None:
+    """The run section repeats facts of the others, for dvc.yaml to read; it must agree with them."""
+    for name in params.run.experiments:
+        _require_known(name, params.experiments, "run.experiments")
+    expected = run_section(params.run.experiments, params)
+    remedy = "do not edit run: by hand; `python -m stages.select SUITE` writes it"
+    for name, found in params.run.experiments.items():
+        wanted = expected["experiments"][name]
+        if found != RunExperiment(**wanted):
+            raise ParamsError(f"run.experiments.{name}: found {found}, and experiments.{name} says {wanted}; {remedy}")
+    if dict(params.run.models) != expected["models"]:
+        raise ParamsError(f"run.models: found {dict(params.run.models)}, and its experiments need "
+                          f"{expected['models']}; {remedy}")
+    if sorted(params.run.datasets) != sorted(expected["datasets"]):
+        raise ParamsError(f"run.datasets: found {list(params.run.datasets)}, and its experiments need "
+                          f"{expected['datasets']}; {remedy}")
+
+
+def run_section(names: Iterable[str], params: Params) -> dict:
+    """What the run section must say to run these experiments: they, their models, the datasets of both."""
+    experiments = {name: params.experiments[name] for name in names}
+    models = {row.model: params.models[row.model].dataset for row in experiments.values()}
+    return {
+        "datasets": sorted({row.dataset for row in experiments.values()} | set(models.values())),
+        "models": models,
+        "experiments": {name: {"model": row.model, "dataset": row.dataset} for name, row in experiments.items()},
+    }
+
+
+def _require_known(name: str, known: Mapping | Iterable[str], path: str) -> None:
+    if name not in known:
+        raise ParamsError(f"{path}: there is no {name!r}; {nearest(name, known)}")

@@ -1,0 +1,134 @@
+"""The sections of params.yaml as frozen dataclasses.
+
+Specs stand next to the code that they rule (`EpisodeSpec`, `MatchingNetworkSpec`, `DatasetParams`, ...) and check their
+own values; the rules between sections are in rules.py.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from matchnet.episodes import EpisodeSpec
+from matchnet.methods import MethodSpec
+from matchnet.training import TrainingSpec
+from pipeline.data.spec import DatasetParams, Part
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunExperiment:
+    """What the stages of an experiment depend on: its model, and the dataset it is evaluated on."""
+
+    model: str
+    dataset: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunParams:
+    """What `dvc repro` runs; written by `python -m stages.select SUITE`. models: name -> the dataset it trains on."""
+
+    datasets: tuple[str, ...]
+    models: Mapping[str, str]
+    experiments: Mapping[str, RunExperiment]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterParams:
+    """Where things run and come from. No stage depends on it: changing it makes no result stale.
+
+    Args:
+        mirror: folder or address asked before the sources; MATCHNET_MIRROR in the environment goes first.
+        ray_address: of a running Ray cluster; null starts a local one; RAY_ADDRESS goes first.
+        num_processes: for sharding; null is one a core.
+        max_failures: how often a training run is started again from its checkpoint after losing a worker.
+    """
+
+    mirror: str | None = None
+    ray_address: str | None = None
+    num_processes: int | None = None
+    max_failures: int = 3
+
+    def __post_init__(self) -> None:
+        if self.num_processes is not None and self.num_processes < 1:
+            raise ValueError(f"num_processes is {self.num_processes}; it must be at least 1, or null for one a core")
+        if self.max_failures < 0:
+            raise ValueError(f"max_failures is {self.max_failures}; it must be at least 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeParams:
+    """How training is spread out. Sums change their order with it, so weights do in their last bits.
+
+    Args:
+        num_workers: processes that train together, one a device.
+        threads_per_worker: null shares the cores of this machine among the workers.
+        device: `auto` is a GPU a worker where there are enough, else the CPU.
+        precision: `auto` is bf16 where the device has instructions for it, else fp32.
+    """
+
+    num_workers: int = 1
+    threads_per_worker: int | None = None
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("num_workers", "threads_per_worker"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelParams:
+    """What `train` makes: a method, and what it learns from. `training: null` for a method without weights to learn."""
+
+    dataset: str
+    split: str
+    train_parts: tuple[Part, ...] = ("train",)
+    image_size: int = 28
+    rotations: bool = False
+    method: MethodSpec
+    training: TrainingSpec | None
+
+    def __post_init__(self) -> None:
+        if self.image_size < 1:
+            raise ValueError(f"image_size is {self.image_size}; it must be at least 1 pixel")
+        if "test" in self.train_parts:
+            raise ValueError(f"train_parts is {list(self.train_parts)}; test classes are for evaluation alone: "
+                             "use train, and valid")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentParams:
+    """What `evaluate` makes: one row of a table. Every field stands in params.yaml, since stages depend on each."""
+
+    model: str
+    title: str
+    table: str
+    dataset: str
+    split: str
+    part: Part
+    columns: tuple[str, ...]
+    episodes: int
+    seed: int
+    paper: Mapping[str, float | None]
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.episodes < 2:
+            raise ValueError(f"episodes is {self.episodes}; an interval needs at least 2")
+        if not self.columns:
+            raise ValueError("columns is empty; name at least one of the columns: section")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """The whole of params.yaml. `suites`: name -> experiments that are run together."""
+
+    run: RunParams
+    cluster: ClusterParams = field(default_factory=ClusterParams)
+    compute: ComputeParams = field(default_factory=ComputeParams)
+    suites: Mapping[str, tuple[str, ...]]
+    columns: Mapping[str, EpisodeSpec]
+    datasets: Mapping[str, DatasetParams]
+    models: Mapping[str, ModelParams]
+    experiments: Mapping[str, ExperimentParams]

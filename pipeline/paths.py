@@ -1,0 +1,30 @@
+"""Where things lie, relative to the root of the repository; dvc.yaml says the same."""
+
+from pathlib import Path
+
+RAW = Path("data/raw")
+SHARDS = Path("data/shards")
+RUNS = Path("data/runs")  # of unfinished training runs; no stage's output
+MODELS = Path("data/models")
+EVALUATIONS = Path("data/evaluations")
+RESULTS = Path("results")
+
+
+def model_file(model: str) -> Path:
+    return MODELS / model / "model.pt"
+
+
+def curve_file(model: str) -> Path:
+    return RESULTS / "training" / f"{model}.csv"
+
+
+def metrics_file(experiment: str) -> Path:
+    return RESULTS / experiment / "metrics.json"
+
+
+def picture_file(experiment: str) -> Path:
+    return RESULTS / experiment / "episodes.png"
+
+
+def accuracies_file(experiment: str) -> Path:
+    return EVALUATIONS / experiment / "accuracies.parquet"

@@ -1,0 +1,72 @@
+"""Ray for the length of a block: a cluster that runs already, or a local one that ends with the block."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+# Before Ray is imported: workers and controller take these from the driver's environment.
+SETTINGS = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # `report` waits for one such interval; 2 s without this
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # leave CUDA_VISIBLE_DEVICES of processes without a GPU as it is
+}
+for _name, _value in SETTINGS.items():
+    os.environ.setdefault(_name, _value)
+
+import ray  # noqa: E402
+
+from pipeline.machine import cores  # noqa: E402
+from pipeline.params import ComputeParams  # noqa: E402
+
+OBJECT_STORE_BYTES = 80 * 2**20  # near Ray's least: nothing large goes through it
+
+
+class ResourcesError(ValueError):
+    """The cluster cannot hold the workers that the parameters ask for."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What each worker gets."""
+
+    use_gpu: bool
+    threads: int
+
+
+@contextmanager
+def ray_cluster(address: str | None) -> Iterator[None]:
+    """Connect to `address`, or start Ray here if it is None; inside a running connection, use that."""
+    if ray.is_initialized():
+        yield
+        return
+    if address:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+    else:
+        ray.init(address="local", num_cpus=cores(), include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES,
+                 log_to_driver=False, logging_level=logging.WARNING)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def place(compute: ComputeParams) -> Placement:
+    """Decide device and threads of the workers from what the connected cluster has.
+
+    Raises:
+        ResourcesError: it has not enough; without this check Ray would wait for ever.
+    """
+    found = ray.cluster_resources()
+    cpus, gpus, workers = int(found.get("CPU", 0)), int(found.get("GPU", 0)), compute.num_workers
+    use_gpu = compute.device == "gpu" or (compute.device == "auto" and gpus >= workers)
+    if use_gpu and gpus < workers:
+        raise ResourcesError(f"compute.num_workers is {workers} with a GPU each, and the cluster has {gpus}; "
+                             "lower it, set compute.device to cpu, or add nodes")
+    threads = compute.threads_per_worker or max(1, cpus // workers)
+    if threads * workers > cpus:
+        raise ResourcesError(f"compute.num_workers is {workers} with {threads} threads each "
+                             f"(compute.threads_per_worker): {threads * workers} cores, and the cluster has {cpus}; "
+                             "lower one of them or add nodes")
+    return Placement(use_gpu, threads)

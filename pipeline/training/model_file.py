@@ -1,0 +1,58 @@
+"""`data/models/<model>/model.pt`: a trained method, with everything needed to build it again."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from matchnet.methods import Method, MethodSpec, build_method
+from pipeline.params.parsing import parse
+from pipeline.training.checkpoint import CheckpointError, load_tensors, load_weights, save_tensors
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFile:
+    """What the file holds. `seconds` is what training took; `train_classes` are names, in the order of a classifier."""
+
+    model_name: str
+    method: MethodSpec
+    sample_shape: tuple[int, ...]
+    num_classes: int
+    state_dict: dict[str, Tensor]
+    step: int
+    seed: int
+    dataset_sha256: str
+    split: str
+    train_classes: list[str]
+    seconds: float
+
+    def build(self, path: Path) -> Method:
+        """The method with its weights; CheckpointError if they do not fit it."""
+        method = build_method(self.method, self.sample_shape, self.num_classes)
+        load_weights(method, self.state_dict, path)
+        return method
+
+
+def write_model(path: Path, model: ModelFile) -> None:
+    """Write it whole or not at all."""
+    content: dict[str, Any] = {name: getattr(model, name) for name in ModelFile.__dataclass_fields__}
+    save_tensors(path, {"format": FORMAT, **content, "method": asdict(model.method)})
+
+
+def read_model(path: Path) -> ModelFile:
+    """Read what `write_model` wrote.
+
+    Raises:
+        CheckpointError: not such a file, or of another format.
+    """
+    content = load_tensors(path)
+    if content.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: format is {content.get('format')!r}, this version reads {FORMAT}; "
+                              "delete it and train again")
+    fields = {name: content[name] for name in ModelFile.__dataclass_fields__}
+    fields["method"] = parse(MethodSpec, content["method"], f"{path}: method")
+    fields["sample_shape"] = tuple(content["sample_shape"])
+    return ModelFile(**fields)

@@ -1,0 +1,39 @@
+"""From parameters to a model file: a method that learns is trained under Ray, any other is written as it is."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from matchnet.methods import build_method
+from pipeline.data.manifest import manifest_sha256
+from pipeline.params import ModelParams, Params
+from pipeline.training.data import training_classes
+from pipeline.training.model_file import ModelFile
+from pipeline.training.run_log import seconds_spent
+
+
+def make_model(name: str, params: Params, shards: Path, runs: Path) -> tuple[ModelFile, list[dict[str, Any]]]:
+    """The trained model and the lines of its training log (none for a method without training)."""
+    model = params.models[name]
+    if model.training is None:
+        return _model_file(name, model, shards, _untrained(model, shards), 0, 0.0), []
+    from pipeline.training.ray_training import run_training  # Ray takes seconds to import
+
+    state, log = run_training(name, model, params.compute, params.cluster, shards, runs)
+    return _model_file(name, model, shards, state["model"], state["step"], seconds_spent(log)), log
+
+
+def _untrained(model: ModelParams, shards: Path) -> dict[str, torch.Tensor]:
+    classes = training_classes(model, shards)
+    torch.manual_seed(0)
+    return build_method(model.method, classes.sample_shape, len(classes.names)).state_dict()
+
+
+def _model_file(name: str, model: ModelParams, shards: Path, weights: dict[str, torch.Tensor], step: int,
+                seconds: float) -> ModelFile:
+    classes = training_classes(model, shards)
+    return ModelFile(model_name=name, method=model.method, sample_shape=classes.sample_shape,
+                     num_classes=len(classes.names), state_dict=weights, step=step,
+                     seed=model.training.seed if model.training else 0, dataset_sha256=manifest_sha256(shards),
+                     split=model.split, train_classes=classes.names, seconds=seconds)

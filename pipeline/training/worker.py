@@ -1,0 +1,91 @@
+"""What each Ray Train worker does: load the data, build the model, take up the last checkpoint, train."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import ray.train
+import torch
+import torch.distributed
+from ray.train.torch import get_device
+from torch.nn.parallel import DistributedDataParallel
+
+from matchnet.methods import Method, build_method
+from matchnet.training import train
+from pipeline.params.sections import ModelParams
+from pipeline.training.checkpoint import STATE_FILE, load_weights, newest_state, save_tensors
+from pipeline.training.data import load_training_data, training_classes
+from pipeline.training.run_log import RunLog
+
+Precision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True)
+class WorkerTask:
+    """Sent to every worker. Paths are absolute: a worker's working directory is Ray's."""
+
+    model: ModelParams
+    shards: Path
+    run_folder: Path
+    threads: int
+    precision: Literal["auto", "fp32", "bf16"]
+
+
+def train_on_worker(config: dict[str, WorkerTask]) -> None:
+    """The train loop that Ray runs in each of its workers; ends when the last checkpoint is reported."""
+    task = config["task"]
+    torch.set_num_threads(task.threads)
+    context = ray.train.get_context()
+    rank, world_size, device = context.get_world_rank(), context.get_world_size(), get_device()
+    spec = task.model.training
+    assert spec is not None
+    data, classes = load_training_data(task.model, task.shards), training_classes(task.model, task.shards)
+    torch.manual_seed(spec.seed)
+    method = build_method(task.model.method, classes.sample_shape, len(classes.names)).to(device)
+    state = newest_state(task.run_folder)
+    if state is not None:
+        load_weights(method, state["model"], task.run_folder)
+    if world_size > 1:
+        torch.distributed.barrier()  # nobody writes a checkpoint before all have looked for the last one
+    train(_distributed(method, device, world_size), data, spec, device=device,
+          precision=choose_precision(task.precision, device), rank=rank, world_size=world_size, state=state,
+          **_callbacks(task.run_folder, rank, state["step"] if state else 0))
+
+
+def choose_precision(wanted: str, device: torch.device) -> Precision:
+    """`auto` is bf16 where the device computes in it (elsewhere it is emulated, and slower), else fp32."""
+    if wanted != "auto":
+        return "bf16" if wanted == "bf16" else "fp32"
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    found = torch.cpu.get_capabilities()
+    return "bf16" if found.get("avx512_bf16") or found.get("amx_bf16") else "fp32"
+
+
+def _distributed(method: Method, device: torch.device, world_size: int) -> Method | DistributedDataParallel:
+    if world_size == 1:
+        return method
+    return DistributedDataParallel(method, device_ids=[device] if device.type == "cuda" else None)
+
+
+def _callbacks(folder: Path, rank: int, first_step: int) -> dict[str, Any]:
+    """log, report and save as `train` calls them. Ray wants `report` from every rank alike."""
+    log = RunLog(folder, first_step) if rank == 0 else None
+
+    def report(values: dict[str, Any]) -> None:
+        if log is not None:
+            log.write(values)
+        ray.train.report(values)
+
+    def save(state: dict[str, Any]) -> None:
+        if rank != 0:
+            ray.train.report({"step": state["step"]})
+            return
+        with tempfile.TemporaryDirectory() as folder_to_upload:
+            save_tensors(Path(folder_to_upload, STATE_FILE), state)
+            checkpoint = ray.train.Checkpoint.from_directory(folder_to_upload)
+            ray.train.report({"step": state["step"]}, checkpoint=checkpoint,
+                             checkpoint_dir_name=f"step{state['step']:08d}")
+
+    return {"report": report, "save": save, "log": log.write if log else (lambda values: None)}

@@ -1,0 +1,23 @@
+"""Stage evaluate: measure one experiment; results/<experiment>/metrics.json and episodes.png."""
+
+from pipeline import paths
+from pipeline.experiment import run_experiment, write_accuracies
+from pipeline.params import Params, named
+from pipeline.results.episode_grid import draw_episodes
+from pipeline.results.metrics import write_metrics
+from pipeline.training.model_file import read_model
+from stages.command import run_stage
+
+
+def evaluate(name: str, params: Params) -> None:
+    experiment = named(params.experiments, "experiments", name)
+    path = paths.model_file(experiment.model)
+    model = read_model(path)
+    measured = run_experiment(experiment, params.columns, model, model.build(path), paths.SHARDS / experiment.dataset)
+    write_accuracies(paths.accuracies_file(name), measured.accuracies)
+    draw_episodes(paths.picture_file(name), measured.pictures)
+    write_metrics(paths.metrics_file(name), measured.metrics)
+
+
+if __name__ == "__main__":
+    run_stage(evaluate, __doc__, "experiment")
