@@ -2,11 +2,12 @@
 
 from matchnet.methods.base import Batch, Method
 from matchnet.methods.classifier import Classifier, ClassifierSpec
+from matchnet.methods.fine_tuning import FineTuned, FineTuningSpec
 from matchnet.methods.matching_network import MatchingNetwork, MatchingNetworkSpec
 from matchnet.methods.pixels import Pixels, PixelsSpec
 from matchnet.methods.siamese import Siamese, SiameseSpec
 
-__all__ = ["Batch", "Classifier", "MatchingNetwork", "Method", "MethodSpec", "Pixels", "Siamese", "build_method"]
+__all__ = ["Batch", "Classifier", "FineTuned", "FineTuningSpec", "MatchingNetwork", "Method", "MethodSpec", "Pixels", "Siamese", "build_method"]
 
 MethodSpec = MatchingNetworkSpec | PixelsSpec | ClassifierSpec | SiameseSpec  # told apart by their `name`
 
