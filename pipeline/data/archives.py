@@ -1,4 +1,4 @@
-"""Zip archives from elsewhere: members listed with suspicion, bytes read with the archive and member in each error."""
+"""Zip archives from elsewhere: members listed with suspicion, archive and member named in each error."""
 
 import stat
 import zipfile
@@ -14,7 +14,8 @@ def list_zip(archive: Path) -> list[zipfile.ZipInfo]:
     """The files of a zip, in its order, without folders.
 
     Raises:
-        ValueError: no such archive, cut short, or a member that is unsafe (`../`, absolute, a link), twice there or empty.
+        ValueError: no such archive, cut short, or a member that is unsafe (`../`, absolute, a link), doubled
+            or an image of 0 bytes.
     """
     with _open(archive) as opened:
         members = [member for member in opened.infolist() if not member.is_dir()]
@@ -26,7 +27,7 @@ def list_zip(archive: Path) -> list[zipfile.ZipInfo]:
 
 
 def open_zips(raw_dir: Path) -> ReadSample:
-    """A function that gives the bytes of a sample whose `archive` is a zip of raw_dir; keeps the zips open."""
+    """A function that gives the bytes of a sample whose `archive` is a zip of raw_dir."""
     opened: dict[str, zipfile.ZipFile] = {}
 
     def read(sample: RawSample) -> bytes:
@@ -64,4 +65,5 @@ def _check_member(archive: Path, member: zipfile.ZipInfo, seen: set[str]) -> Non
     elif member.file_size == 0 and path.suffix == ".png":
         reason = "it is an image of 0 bytes"
     if reason:
-        raise ValueError(f"{archive}: member {name!r} is refused: {reason}; take the archive from a source that you trust")
+        raise ValueError(f"{archive}: member {name!r} is refused: {reason}; "
+                         "delete the archive and take it from a source that you trust")

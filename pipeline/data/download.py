@@ -18,8 +18,8 @@ def download_dataset(name: str, params: DatasetParams, raw_dir: Path, mirror: st
 
     Args:
         name: the dataset's name, for messages.
-        mirror: a folder or an http(s) address laid out by source (`omniglot/images_background.zip`), asked first and
-            verified by its own SHA256SUMS; None or "" goes to the public addresses.
+        mirror: a folder or an http(s) address laid out by source (`omniglot/images_background.zip`), asked
+            first and verified by its own SHA256SUMS. None or "" goes to the public addresses.
     Raises:
         DownloadError: no address gave a whole file; names each address and what was wrong there.
         ValueError: the files are whole but not what the dataset is known to hold.
@@ -29,7 +29,7 @@ def download_dataset(name: str, params: DatasetParams, raw_dir: Path, mirror: st
     mirror_sums = _mirror_checksums(mirror) if mirror else {}
     for source_file in SOURCES[params.source]:
         _bring(name, source_file, raw_dir, mirror, mirror_sums)
-    source_of(params).prepare_raw(raw_dir, params)
+    source_of(params.source).prepare_raw(raw_dir, params)
     _record(raw_dir, params)
 
 
@@ -59,7 +59,7 @@ def _mirror_checksums(mirror: str) -> dict[str, str]:
                 return read_checksums(response.read().decode())
         return read_checksums(Path(place).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        print(f"{place}: {error}; the mirror's files are checked against the public checksums", file=sys.stderr)
+        print(f"{place}: {error}; its files are checked against the public checksums", file=sys.stderr)
         return {}
 
 
@@ -67,11 +67,13 @@ def _join(mirror: str, path: str) -> str:
     return f"{mirror.rstrip('/')}/{path}"
 
 
-def _bring(name: str, source_file: SourceFile, raw_dir: Path, mirror: str | None, mirror_sums: dict[str, str]) -> None:
+def _bring(name: str, source_file: SourceFile, raw_dir: Path, mirror: str | None,
+           mirror_sums: dict[str, str]) -> None:
     target = raw_dir / source_file.name
     places = [(url, source_file.checksum) for url in source_file.urls]
     if mirror:
-        places.insert(0, (_join(mirror, source_file.path), mirror_sums.get(source_file.path, source_file.checksum)))
+        checksum = mirror_sums.get(source_file.path, source_file.checksum)
+        places.insert(0, (_join(mirror, source_file.path), checksum))
     good = [checksum for _, checksum in places] + [recorded_checksums(raw_dir).get(source_file.name, "")]
     if any(checksum and matches(target, checksum) for checksum in good):
         return
@@ -84,5 +86,5 @@ def _bring(name: str, source_file: SourceFile, raw_dir: Path, mirror: str | None
             failures.append(str(error))
             print(error, file=sys.stderr, flush=True)
     tried = "\n  ".join(failures)
-    raise DownloadError(f"{name}: {source_file.name} ({source_file.what}) could not be downloaded to {raw_dir}:\n  {tried}\n"
-                        "set MATCHNET_MIRROR to a folder or address that has it, or put the file there by hand")
+    raise DownloadError(f"{name}: no whole {source_file.name} ({source_file.what}) for {raw_dir}:\n"
+                        f"  {tried}\nset MATCHNET_MIRROR to a folder or address that has it")

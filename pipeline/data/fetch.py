@@ -4,7 +4,6 @@ import hashlib
 import http.client
 import os
 import shutil
-import ssl
 import sys
 import time
 import urllib.error
@@ -17,7 +16,7 @@ ATTEMPTS = 4
 TIMEOUT_SECONDS = 30.0
 FIRST_PAUSE_SECONDS = 1.0  # doubled after each failed attempt
 BLOCK = 1 << 20
-NETWORK_ERRORS = (urllib.error.URLError, ConnectionError, TimeoutError, http.client.HTTPException, ssl.SSLError)
+NETWORK_ERRORS = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
 
 
 class DownloadError(ValueError):
@@ -42,8 +41,8 @@ def is_address(place: str) -> bool:
 def fetch(place: str, target: Path, checksum: str) -> None:
     """Bring the file at `place` (a path, or an http(s) address) to `target`.
 
-    Bytes gather in `<target>.part`, which a later call goes on with; `target` appears, or is replaced, only once they
-    have the checksum (`md5:<hex>` or `sha256:<hex>`).
+    Bytes gather in `<target>.part`, which a later call goes on with; `target` appears, or is replaced, only
+    once they have the checksum (`md5:<hex>` or `sha256:<hex>`).
 
     Raises:
         DownloadError: not there, not reachable after a few attempts, or other bytes than the checksum says.
@@ -60,8 +59,8 @@ def fetch(place: str, target: Path, checksum: str) -> None:
         found = checksum_of(part, checksum.partition(":")[0])
         size = part.stat().st_size
         part.unlink()
-        raise DownloadError(f"{place}: wrong checksum: expected {checksum}, found {found} in {size:,} bytes; nothing was "
-                            "replaced; try again, or take it from another address or mirror")
+        raise DownloadError(f"{place}: wrong checksum: expected {checksum}, found {found} in {size:,} bytes; "
+                            "nothing was replaced; try again, or take it from another address or mirror")
     _sync_and_rename(part, target)
 
 
@@ -81,11 +80,11 @@ def _transfer(place: str, part: Path) -> None:
             _get_rest(place, part)
             return
         except NETWORK_ERRORS as error:
-            if isinstance(error, urllib.error.HTTPError) and error.code < 500 and error.code not in (408, 429):
-                raise DownloadError(f"{place}: the server says {error.code} {error.reason}; check the address") from error
+            if _is_final(error):
+                raise DownloadError(f"{place}: {_say(error)}; check the address") from error
             if attempt == ATTEMPTS:
-                raise DownloadError(f"{place}: gave up after {ATTEMPTS} attempts: {_say(error)}; what has come is kept "
-                                    f"in {part}: run it again to go on, or set a mirror") from error
+                raise DownloadError(f"{place}: gave up after {ATTEMPTS} attempts: {_say(error)}; what came "
+                                    f"is kept in {part}: run it again to go on, or set a mirror") from error
             print(f"{place}: {_say(error)}; next attempt in {pause:g} s", file=sys.stderr, flush=True)
             time.sleep(pause)
             pause *= 2
@@ -95,6 +94,11 @@ def _copy(origin: Path, part: Path) -> None:
     if not origin.is_file():
         raise DownloadError(f"{origin}: no such file; check the path of the mirror")
     shutil.copyfile(origin, part)
+
+
+def _is_final(error: Exception) -> bool:
+    """A 404, a 403, ...: asking again does not help; after 408 (a time-out) or 429 (too many) it may."""
+    return isinstance(error, urllib.error.HTTPError) and error.code < 500 and error.code not in (408, 429)
 
 
 def _say(error: Exception) -> str:
@@ -110,7 +114,7 @@ def _get_rest(url: str, part: Path) -> None:
             goes_on = response.status == 206
             _append(response, part, have if goes_on else 0, url)
     except urllib.error.HTTPError as error:
-        if error.code != 416:  # nothing lies beyond what we have: complete, or of another file; the checksum decides
+        if error.code != 416:  # nothing lies beyond what we have; whether that is all, the checksum decides
             raise
 
 
@@ -118,7 +122,8 @@ def _append(response: http.client.HTTPResponse, part: Path, have: int, url: str)
     length = response.headers.get("Content-Length")
     total = have + int(length) if length else 0
     done = have
-    with open(part, "ab" if have else "wb") as file, Progress(f"downloading {Path(url).name}", total, "B") as progress:
+    what = f"downloading {Path(url).name}"
+    with open(part, "ab" if have else "wb") as file, Progress(what, total, "B") as progress:
         progress.advance(have)
         while block := response.read(BLOCK):
             file.write(block)

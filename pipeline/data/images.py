@@ -32,22 +32,23 @@ def to_pixels(image: Image.Image, size: int, invert: bool, margin: float | None)
         margin: None scales the image as it is; else see `DatasetParams.margin`.
     """
     grey = image.convert("L")
-    if invert:
-        grey = grey.point(_INVERTED)
     if margin is not None:
+        grey = grey.point(_INVERTED) if invert else grey
         return _place_ink(grey, size, margin)
-    return np.asarray(grey.resize((size, size), Image.Resampling.BOX if grey.width >= size else Image.Resampling.BILINEAR))
+    pixels = np.asarray(grey.resize((size, size), Image.Resampling.BILINEAR))
+    return 255 - pixels if invert else pixels
 
 
 _INVERTED = [255 - value for value in range(256)]
 
 
 def _place_ink(grey: Image.Image, size: int, margin: float) -> np.ndarray:
-    """The ink's bounding box, its longer side scaled to size * (1 - 2 * margin), in the middle of the square."""
+    """The ink's bounding box, its longer side scaled to size * (1 - 2 * margin), in the square's middle."""
     box = grey.getbbox() or (0, 0, grey.width, grey.height)
     width, height = box[2] - box[0], box[3] - box[1]
     scale = size * (1 - 2 * margin) / max(width, height)
     inner = max(round(width * scale), 1), max(round(height * scale), 1)
     placed = Image.new("L", (size, size))
-    placed.paste(grey.resize(inner, Image.Resampling.BILINEAR, box=box), ((size - inner[0]) // 2, (size - inner[1]) // 2))
+    corner = (size - inner[0]) // 2, (size - inner[1]) // 2
+    placed.paste(grey.resize(inner, Image.Resampling.BILINEAR, box=box), corner)
     return np.asarray(placed)

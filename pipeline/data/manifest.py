@@ -1,4 +1,4 @@
-"""dataset.json: what a folder of shards holds and was made with; written last, so where it is, the rest is whole."""
+"""dataset.json: what a folder of shards holds and was made with; written last, when the rest is whole."""
 
 import json
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ class ClassEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The contents of dataset.json; `parameters` is DatasetParams as plain values, `sources` file -> `sha256:<hex>`."""
+    """What dataset.json holds; `parameters` is DatasetParams in plain values, `sources` file -> SHA-256."""
 
     name: str
     num_samples: int
@@ -49,8 +49,9 @@ class Manifest:
     def split(self, name: str) -> Mapping[Part, list[str]]:
         """Part -> class names of one split."""
         if name not in self.splits:
-            raise ValueError(f"split: {name!r} is not a split of {self.name}; it has: {', '.join(self.splits)}; add it to the "
-                             "dataset's splits, or name one of these")
+            known = ", ".join(self.splits)
+            raise ValueError(f"split: {name!r} is not a split of {self.name}; it has: {known}; "
+                             "add it to the dataset's splits, or name one of these")
         return self.splits[name]
 
 
@@ -75,7 +76,8 @@ def read_manifest(directory: Path) -> Manifest:
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path}: not a manifest ({error}); run the shard stage again") from error
     if found != FORMAT:
-        raise ValueError(f"{path}: format {found!r}, but this program reads format {FORMAT}; run the shard stage again")
+        raise ValueError(f"{path}: format {found!r}, but this program reads format {FORMAT}; "
+                         "run the shard stage again")
     try:
         fields["classes"] = tuple(ClassEntry(**entry) for entry in fields["classes"])
         fields["shards"] = tuple(ShardEntry(**entry) for entry in fields["shards"])

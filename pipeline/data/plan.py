@@ -34,12 +34,14 @@ def group_classes(class_names: Iterable[str], splits: Mapping[str, Split]) -> di
     return {name: "+".join(parts) or "unused" for name, parts in memberships.items()}
 
 
-def plan_shards(samples: Sequence[RawSample], group_of: Mapping[str, str], seed: int, shard_bytes: int) -> list[ShardPlan]:
-    """Shards of at most `shard_bytes` (one sample that is larger gets its own), shuffled within each group."""
+def plan_shards(samples: Sequence[RawSample], group_of: Mapping[str, str], seed: int,
+                shard_bytes: int) -> list[ShardPlan]:
+    """Shards of at most `shard_bytes` (a larger sample gets its own), shuffled within each group."""
     by_group: dict[str, list[RawSample]] = defaultdict(list)
     for sample in samples:
         by_group[group_of[sample.class_name]].append(sample)
-    return [plan for group in sorted(by_group) for plan in _plan_group(group, by_group[group], seed, shard_bytes)]
+    plans = (_plan_group(group, by_group[group], seed, shard_bytes) for group in sorted(by_group))
+    return [plan for plans_of_group in plans for plan in plans_of_group]
 
 
 def _plan_group(group: str, samples: list[RawSample], seed: int, shard_bytes: int) -> list[ShardPlan]:
@@ -55,4 +57,5 @@ def _plan_group(group: str, samples: list[RawSample], seed: int, shard_bytes: in
             filled = 0
         shards[-1].append(sample)
         filled += needs
-    return [ShardPlan(f"{group}-{number:06d}.tar", group, tuple(shard)) for number, shard in enumerate(shards)]
+    return [ShardPlan(f"{group}-{number:06d}.tar", group, tuple(shard))
+            for number, shard in enumerate(shards)]

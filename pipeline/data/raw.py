@@ -3,7 +3,7 @@
 A module of `pipeline/data/datasets` has:
     EXTENSION: str                                    # of a sample in the tar, "png"
     prepare_raw(raw_dir, params) -> None              # after the download: make or check what lies in raw_dir
-    read_raw(raw_dir, params) -> list[RawSample]      # a cheap listing of all samples, checked for completeness
+    read_raw(raw_dir, params) -> list[RawSample]      # a cheap listing of all samples, checked to be whole
     open_raw(raw_dir, params) -> ReadSample           # called in each worker process; the bytes of one sample
 """
 
@@ -46,6 +46,6 @@ class Source(Protocol):
     def open_raw(self, raw_dir: Path, params: DatasetParams) -> ReadSample: ...
 
 
-def source_of(params: DatasetParams) -> Source:
-    """The module that reads `params.source`."""
-    return importlib.import_module(f"pipeline.data.datasets.{params.source}")  # type: ignore[return-value]
+def source_of(name: str) -> Source:
+    """The module that reads the source of this name (`DatasetParams.source`)."""
+    return importlib.import_module(f"pipeline.data.datasets.{name}")

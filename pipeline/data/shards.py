@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pipeline.data.archives import AGAIN
 from pipeline.data.download import recorded_checksums
 from pipeline.data.images import FORMATS, open_image
 from pipeline.data.index import INDEX, write_index
-from pipeline.data.manifest import ClassEntry, Manifest, ShardEntry, write_manifest
+from pipeline.data.manifest import MANIFEST, ClassEntry, Manifest, ShardEntry, read_manifest, write_manifest
 from pipeline.data.plan import ShardPlan, group_classes, plan_shards
 from pipeline.data.raw import RawSample, ReadSample, source_of
 from pipeline.data.spec import DatasetParams
@@ -23,7 +24,7 @@ from pipeline.data.workers import run_jobs, stop_if_asked
 from pipeline.files import sha256_of
 from pipeline.progress import Progress
 
-FORMAT = 1  # raise it when the same samples get other bytes, so that no half-finished run of the old way is gone on with
+FORMAT = 1  # raise it when the same samples get other bytes: shards of an interrupted run are then made again
 
 
 @dataclass(frozen=True)
@@ -34,18 +35,19 @@ class _Job:
     fingerprint: str
 
 
-def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path, num_processes: int = 1) -> Manifest:
-    """Write `out_dir` with the shards of a dataset, its index and its manifest; the same input gives the same bytes.
+def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path,
+                  num_processes: int = 1) -> Manifest:
+    """Write `out_dir` with a dataset's shards, index and manifest; the same input gives the same bytes.
 
-    Built in `<out_dir>.new`; a run that was interrupted goes on with the shards it had finished. Until the new version
-    is whole, an earlier one stays as it was.
+    Built in `<out_dir>.new`; a run that was interrupted goes on with the shards it had finished. Until the
+    new version is whole, an earlier one stays as it was.
 
     Raises:
         ValueError: bad raw data (archive and member named) or splits that the classes cannot fill.
         OSError: the disk is full, ...; the unfinished version is then removed.
     """
     raw_dir, out_dir = Path(raw_dir), Path(out_dir)
-    samples = source_of(params).read_raw(raw_dir, params)
+    samples = source_of(params.source).read_raw(raw_dir, params)
     _check_keys(samples)
     class_names = sorted({sample.class_name for sample in samples})
     splits = {split: make_split(split_params, class_names) for split, split_params in params.splits.items()}
@@ -60,14 +62,12 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
             name=name, num_samples=len(samples), classes=_class_entries(samples, group_of), splits=splits,
             shards=tuple(_shard_entry(plan, written[plan.name]) for plan in plans),
             index_sha256=sha256_of(new / INDEX), parameters=asdict(params), sources=sources))
-        _remove_strangers(new, {plan.name for plan in plans} | {INDEX, "dataset.json"})
+        _remove_strangers(new, {plan.name for plan in plans} | {INDEX, MANIFEST})
         swap_in(new, out_dir)
     except OSError as error:
         shutil.rmtree(new, ignore_errors=True)
-        raise OSError(error.errno, f"{name}: sharding into {new} failed: {error.strerror or error}; it was removed, an earlier "
-                      f"{out_dir} is as it was; make room there and run the shard stage again") from error
-    from pipeline.data.manifest import read_manifest
-
+        raise OSError(error.errno, f"{name}: sharding failed: {error.strerror or error}; {new} was removed "
+                      f"and {out_dir} is as before; make room there and run the shard stage again") from error
     return read_manifest(out_dir)
 
 
@@ -76,14 +76,14 @@ def _check_keys(samples: Sequence[RawSample]) -> None:
     for sample in samples:
         if "." in sample.key or sample.key in seen:
             rule = "contains a dot" if "." in sample.key else "is there twice"
-            raise ValueError(f"{sample.archive}: member {sample.member}: key {sample.key!r} {rule}; a key is unique and has no "
-                             "dot, since WebDataset cuts names at the first one; rename the member")
+            raise ValueError(f"{sample.archive}: member {sample.member}: key {sample.key!r} {rule}; a key is "
+                             "unique and has no dot, where WebDataset would cut it; rename the member")
         seen.add(sample.key)
 
 
 def _write_shards(name: str, params: DatasetParams, raw_dir: Path, new: Path, plans: Sequence[ShardPlan],
                   sources: Mapping[str, str], num_processes: int) -> dict[str, WrittenShard]:
-    extension = source_of(params).EXTENSION
+    extension = source_of(params.source).EXTENSION
     jobs = [_Job(plan, new / plan.name, extension, _fingerprint(params, plan, sources)) for plan in plans]
     found = {job.plan.name: read_note(job.path, job.fingerprint) for job in jobs}
     written = {shard: note for shard, note in found.items() if note is not None}
@@ -93,12 +93,12 @@ def _write_shards(name: str, params: DatasetParams, raw_dir: Path, new: Path, pl
         progress.advance(sum(len(note.offsets) for note in written.values()))
         for job, result in run_jobs(_start, (raw_dir, params), write_shard, missing, num_processes):
             written[job.plan.name] = result
-            progress.advance(len(job.plan.samples))
+            progress.advance(len(result.offsets))
     return written
 
 
 def _start(raw_dir: Path, params: DatasetParams) -> ReadSample:
-    return source_of(params).open_raw(raw_dir, params)
+    return source_of(params.source).open_raw(raw_dir, params)
 
 
 def write_shard(read: ReadSample, job: _Job) -> WrittenShard:
@@ -127,8 +127,8 @@ def _check_sample(sample: RawSample, content: bytes, extension: str) -> None:
         if extension in FORMATS:
             open_image(content, extension)
     except ValueError as error:
-        raise ValueError(f"{sample.archive}: member {sample.member} (key {sample.key}): {error}; fetch the archive again: "
-                         "delete it and run the download") from error
+        place = f"{sample.archive}: member {sample.member} (key {sample.key})"
+        raise ValueError(f"{place}: {error}; {AGAIN}") from error
 
 
 def _fingerprint(params: DatasetParams, plan: ShardPlan, sources: Mapping[str, str]) -> str:
@@ -137,7 +137,8 @@ def _fingerprint(params: DatasetParams, plan: ShardPlan, sources: Mapping[str, s
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
 
 
-def _write_index(path: Path, plans: Sequence[ShardPlan], written: Mapping[str, WrittenShard], class_names: list[str]) -> None:
+def _write_index(path: Path, plans: Sequence[ShardPlan], written: Mapping[str, WrittenShard],
+                 class_names: list[str]) -> None:
     class_ids = {name: class_id for class_id, name in enumerate(class_names)}
     rows = [(sample, plan) for plan in plans for sample in plan.samples]
     write_index(path, {

@@ -11,7 +11,7 @@ class SourceFile:
     path: its path in a mirror (`omniglot/images_background.zip`); its last part is its name in raw_dir.
     urls: public addresses, asked in this order after the mirror.
     size: bytes at the public address.
-    checksum: `md5:<hex>` or `sha256:<hex>` of the file at the public address: whichever upstream has published.
+    checksum: `md5:<hex>` or `sha256:<hex>` of the public file: whichever upstream has published.
         A mirror may hold it repacked: there its own SHA256SUMS counts.
     """
 
@@ -34,9 +34,9 @@ _MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 SOURCES: dict[str, tuple[SourceFile, ...]] = {
     "omniglot": (
         SourceFile("omniglot/images_background.zip", (_OMNIGLOT + "images_background.zip",), 9_464_212,
-                   "md5:68d2efa1b9178cc56df9314c21c6e718", "MIT", "964 characters of 30 alphabets x 20 drawers"),
+                   "md5:68d2efa1b9178cc56df9314c21c6e718", "MIT", "964 characters by 20 drawers"),
         SourceFile("omniglot/images_evaluation.zip", (_OMNIGLOT + "images_evaluation.zip",), 6_462_886,
-                   "md5:6b91aef0f799c5bb55b94e3f2daec811", "MIT", "659 characters of 20 alphabets x 20 drawers"),
+                   "md5:6b91aef0f799c5bb55b94e3f2daec811", "MIT", "659 characters by 20 drawers"),
     ),
     "mnist": (
         SourceFile("mnist/t10k-images-idx3-ubyte.gz", (_MNIST + "t10k-images-idx3-ubyte.gz",), 1_648_877,

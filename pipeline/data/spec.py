@@ -1,4 +1,4 @@
-"""What a dataset is made with: the `datasets:` section of params.yaml as frozen dataclasses. Imports nothing heavy.
+"""What a dataset is made with: the `datasets:` section of params.yaml as frozen dataclasses. Light to import.
 
 Each class checks its own values; an error names the field, the value found, the rule and what to do.
 """
@@ -76,7 +76,7 @@ class WholeSplit:
     part: Part = "test"
 
     def __post_init__(self) -> None:
-        _require(self.part in PARTS, "part", self.part, f"a part is one of {', '.join(PARTS)}", "write one of them")
+        _require(self.part in PARTS, "part", self.part, f"parts are {', '.join(PARTS)}", "write one of them")
 
 
 SplitParams = RandomSplit | FamilySplit | ListSplit | WholeSplit
@@ -84,14 +84,15 @@ SplitParams = RandomSplit | FamilySplit | ListSplit | WholeSplit
 
 @dataclass(frozen=True, kw_only=True)
 class GlyphParams:
-    """How the embedded dataset is drawn: `num_hands` drawings a character, each `size` x `size` pixels."""
+    """How the embedded dataset is drawn: `num_hands` drawings a character, up to `max_per_script` characters
+    of a script (80 gives 1,270 characters, 5 gives 110), so that no script fills a part of a split."""
 
     num_hands: int = 20
-    size: int = 64
+    max_per_script: int = 80
 
     def __post_init__(self) -> None:
         _require_count("num_hands", self.num_hands, 1)
-        _require_count("size", self.size, 16)
+        _require_count("max_per_script", self.max_per_script, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +105,8 @@ class DatasetParams:
         seed: decides the order of the samples in the shards (and what glyphs look like).
         shard_size_mib: a shard is closed before it would grow beyond this many MiB.
         invert: True where ink is dark in the files; samples are loaded with ink = 255.
-        margin: None leaves the drawing where it is; else it is cropped to its ink and placed in the middle with
-            this share of the side left free at each edge (MNIST, to fill the square as Omniglot does).
+        margin: None leaves the drawing where it is; else it is cropped to its ink and put in the middle with
+            this share of the side free at each edge (MNIST, to fill the square as Omniglot does).
         glyphs: only for source `glyphs`.
     """
 
@@ -118,7 +119,7 @@ class DatasetParams:
     glyphs: GlyphParams = field(default_factory=GlyphParams)
 
     def __post_init__(self) -> None:
-        _require(self.source in SOURCES, "source", self.source, f"known are {', '.join(SOURCES)}", "write one of them")
+        _require(self.source in SOURCES, "source", self.source, f"there are {', '.join(SOURCES)}", "name one")
         _require(bool(self.splits), "splits", dict(self.splits), "a dataset needs a split",
                  "add one, such as all: {kind: whole, part: test}")
         for name in self.splits:
@@ -128,4 +129,5 @@ class DatasetParams:
         _require(0 < self.shard_size_mib <= 8192, "shard_size_mib", self.shard_size_mib,
                  "a shard has more than 0 and at most 8192 MiB", "256 is usual")
         _require(self.margin is None or 0 <= self.margin < 0.5, "margin", self.margin,
-                 "the share left free at each edge is at least 0 and below 0.5", "write 0.1, or null to leave drawings be")
+                 "the share left free at each edge is at least 0 and below 0.5",
+                 "write 0.1, or null to leave drawings where they are")

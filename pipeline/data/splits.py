@@ -22,7 +22,7 @@ def make_split(params: SplitParams, class_names: Sequence[str]) -> Split:
     Depends on the set of names alone, not on their order.
 
     Raises:
-        ValueError: more classes or families asked for than there are, or a list that names one that is not there.
+        ValueError: more classes or families asked for than there are, or a list that names one not there.
     """
     names = sorted(class_names)
     match params:
@@ -42,7 +42,8 @@ def read_list(name: str) -> list[str]:
     """The entries of `pipeline/data/lists/<name>`, without comments (`#`) and empty lines."""
     path = LISTS / name
     if not path.is_file():
-        raise ValueError(f"test: no list {name!r} in {LISTS}; there are: {', '.join(sorted(p.name for p in LISTS.iterdir()))}")
+        known = ", ".join(sorted(path.name for path in LISTS.iterdir()))
+        raise ValueError(f"test: no list {name!r} in {LISTS}; name one of {known}")
     lines = (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
     return [line for line in lines if line]
 
@@ -51,7 +52,7 @@ def _split_by_list(params: ListSplit, names: list[str]) -> Split:
     listed = set(read_list(params.test))
     strangers = listed - set(names) - {family_of(name) for name in names}
     if strangers:
-        raise ValueError(f"test: {params.test} names {sorted(strangers)[0]!r}, which is no class or family of this dataset "
+        raise ValueError(f"test: {params.test} names {min(strangers)!r}, no class or family of this dataset "
                          f"({len(strangers)} such); name a list that was made for it")
     test = {name for name in names if name in listed or family_of(name) in listed}
     families = sorted({family_of(name) for name in names if name not in test})
@@ -62,10 +63,12 @@ def _split_by_list(params: ListSplit, names: list[str]) -> Split:
 def _divide(items: list[str], num_valid: int, num_test: int, seed: int, what: str) -> dict[str, Part]:
     """In an order that the seed decides: the last `num_test` to test, `num_valid` before them to valid."""
     if num_valid + num_test > len(items):
-        raise ValueError(f"num_valid, num_test: {num_valid} + {num_test} are more than the {len(items)} {what}; ask for fewer")
+        raise ValueError(f"num_valid, num_test: {num_valid} + {num_test} are more than the {len(items)} "
+                         f"{what}; ask for fewer")
     order = np.random.Generator(np.random.Philox(seed)).permutation(len(items))
     num_train = len(items) - num_valid - num_test
-    parts: list[Part] = ["train"] * num_train + ["valid"] * num_valid + ["test"] * num_test
+    bounds: list[tuple[Part, int]] = [("train", num_train), ("valid", num_valid), ("test", num_test)]
+    parts = [part for part, count in bounds for _ in range(count)]
     return {items[position]: part for position, part in zip(order, parts, strict=True)}
 
 

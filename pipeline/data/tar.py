@@ -63,7 +63,7 @@ def write_note(shard: Path, written: WrittenShard) -> None:
 
 
 def read_note(shard: Path, fingerprint: str) -> WrittenShard | None:
-    """The note of a shard that an earlier run finished, if it is of this plan and the shard is unharmed; else None."""
+    """The note of a shard that an earlier run finished, if it is of this plan and the shard unharmed."""
     try:
         written = WrittenShard(**json.loads(note_of(shard).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""One function over many jobs in worker processes that end with their parent, at Ctrl-C, or at the first error."""
+"""One function over many jobs, in processes that end with their parent, at Ctrl-C, or at the first error."""
 
 import multiprocessing
 import os
@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from multiprocessing.synchronize import Event
 from typing import TypeVar
 
 Job = TypeVar("Job")
@@ -31,14 +33,16 @@ def run_jobs(start: Callable, start_args: tuple, work: Callable[..., Result], jo
         return
     context = multiprocessing.get_context("spawn")  # forking a process that has threads (Ray, torch) can hang
     stop = context.Event()
-    pool = ProcessPoolExecutor(min(num_processes, len(jobs)), context, _start_worker, (start, start_args, stop))
+    num_processes = min(num_processes, len(jobs))
+    initializer = partial(_start_worker, start, start_args, stop)
+    pool = ProcessPoolExecutor(num_processes, context, initializer)
     try:
         futures = {pool.submit(_work, work, job): job for job in jobs}
         for future in as_completed(futures):
             yield futures[future], future.result()
     except BrokenProcessPool as error:
-        raise RuntimeError("a worker process was killed (out of memory?); what is finished is kept: run it again, "
-                           "with fewer processes if memory is short") from error
+        raise RuntimeError("a worker process was killed (out of memory?); what is finished is kept: "
+                           "run it again, with fewer processes if memory is short") from error
     finally:
         stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
@@ -50,7 +54,7 @@ def stop_if_asked() -> None:
         raise InterruptedError("the run was given up")
 
 
-def _start_worker(start: Callable, start_args: tuple, stop: threading.Event) -> None:
+def _start_worker(start: Callable, start_args: tuple, stop: Event) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _state.update(stop=stop, state=start(*start_args))
@@ -63,5 +67,5 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _work(work: Callable, job: object) -> object:
+def _work(work: Callable[..., Result], job: object) -> Result:
     return work(_state["state"], job)

@@ -1,4 +1,4 @@
-"""The 10,000 test digits of MNIST [LeCun et al. 1998], IDX files, stored as PNG with their own polarity (ink = 255)."""
+"""The 10,000 test digits of MNIST [LeCun et al. 1998]: IDX files, stored as PNG as they are (ink = 255)."""
 
 import gzip
 import io
@@ -27,15 +27,15 @@ def read_raw(raw_dir: Path, params: DatasetParams) -> list[RawSample]:
     """All digits; class names are `0` to `9`.
 
     Raises:
-        ValueError: a file is missing, cut short, not IDX, or holds other counts or labels than MNIST's test set.
+        ValueError: a file is missing, cut short, not IDX, or holds other counts or labels than MNIST's test.
     """
     images, labels = _read_idx(raw_dir / IMAGES), _read_idx(raw_dir / LABELS)
     if images.shape != (NUM_DIGITS, 28, 28) or labels.shape != (NUM_DIGITS,):
-        raise ValueError(f"{raw_dir}: images {images.shape} and labels {labels.shape}, expected ({NUM_DIGITS}, 28, 28) and "
-                         f"({NUM_DIGITS},); delete {IMAGES} and {LABELS} and run the download")
+        raise ValueError(f"{raw_dir}: images {images.shape} and labels {labels.shape}, "
+                         f"expected ({NUM_DIGITS}, 28, 28) and ({NUM_DIGITS},); {_again(IMAGES, LABELS)}")
     if labels.max() > 9:
-        raise ValueError(f"{raw_dir / LABELS}: label {labels.max()} at {labels.argmax()}, but digits are 0 to 9; delete it "
-                         "and run the download")
+        raise ValueError(f"{raw_dir / LABELS}: label {labels.max()} at {labels.argmax()}, "
+                         f"but digits are 0 to 9; {_again(LABELS)}")
     return [RawSample(f"{label}/{number:05d}", str(label), IMAGES, str(number), PNG_BYTES)
             for number, label in enumerate(labels.tolist())]
 
@@ -53,6 +53,10 @@ def open_raw(raw_dir: Path, params: DatasetParams) -> ReadSample:
     return read
 
 
+def _again(*names: str) -> str:
+    return f"delete {' and '.join(names)} and run the download"
+
+
 def _read_idx(path: Path) -> np.ndarray:
     """IDX: two 0 bytes, 8 for uint8, the number of axes, their lengths as big-endian uint32, the values."""
     if not path.is_file():
@@ -60,11 +64,11 @@ def _read_idx(path: Path) -> np.ndarray:
     try:
         content = gzip.decompress(path.read_bytes())
     except (EOFError, OSError, zlib.error) as error:
-        raise ValueError(f"{path}: not a whole gzip file ({error}); delete it and run the download") from error
+        raise ValueError(f"{path}: not a whole gzip file ({error}); {_again(path.name)}") from error
     num_axes = content[3] if content[:3] == b"\0\0\x08" and len(content) >= 4 else 0
     start = 4 + 4 * num_axes
     shape = struct.unpack(f">{num_axes}I", content[4:start]) if num_axes and len(content) >= start else (-1,)
     if len(content) - start != int(np.prod(shape)):
-        raise ValueError(f"{path}: not an IDX file of bytes, shape {shape}, {len(content):,} bytes; delete it and run the "
-                         "download")
+        raise ValueError(f"{path}: not an IDX file of bytes: shape {shape}, {len(content):,} bytes; "
+                         f"{_again(path.name)}")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)

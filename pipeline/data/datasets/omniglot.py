@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-from pipeline.data.archives import list_zip, open_zips
+from pipeline.data.archives import AGAIN, list_zip, open_zips
 from pipeline.data.raw import RawSample, ReadSample
 from pipeline.data.spec import DatasetParams
 
@@ -26,9 +26,11 @@ def read_raw(raw_dir: Path, params: DatasetParams) -> list[RawSample]:
     """All drawings of both archives.
 
     Raises:
-        ValueError: an archive is missing or cut short, a member is unsafe or empty, a drawer or character is missing.
+        ValueError: an archive is missing or cut short, a member is unsafe or empty, or a drawer or
+            a character is missing.
     """
-    return [sample for archive, count in CHARACTERS.items() for sample in _read_archive(raw_dir / archive, count)]
+    listed = (_read_archive(raw_dir / archive, count) for archive, count in CHARACTERS.items())
+    return [sample for samples in listed for sample in samples]
 
 
 def open_raw(raw_dir: Path, params: DatasetParams) -> ReadSample:
@@ -51,13 +53,13 @@ def _read_archive(archive: Path, num_characters: int) -> list[RawSample]:
     return samples
 
 
-def _check_complete(archive: Path, drawers: dict[str, set[int]], num_samples: int, num_characters: int) -> None:
-    again = "fetch the archive again: delete it and run the download"
+def _check_complete(archive: Path, drawers: dict[str, set[int]], num_samples: int,
+                    num_characters: int) -> None:
     for class_name, found in drawers.items():
         if found != set(DRAWERS):
             missing = ", ".join(map(str, sorted(set(DRAWERS) - found))) or "none"
             raise ValueError(f"{archive}: {class_name} has {len(found)} drawers, not {len(DRAWERS)} "
-                             f"(missing: {missing}); {again}")
+                             f"(missing: {missing}); {AGAIN}")
     if len(drawers) != num_characters or num_samples != num_characters * len(DRAWERS):
-        raise ValueError(f"{archive}: {len(drawers)} characters and {num_samples} drawings, expected {num_characters} "
-                         f"and {num_characters * len(DRAWERS)}; {again}")
+        raise ValueError(f"{archive}: {len(drawers)} characters and {num_samples} drawings, "
+                         f"expected {num_characters} and {num_characters * len(DRAWERS)}; {AGAIN}")

@@ -1,0 +1,67 @@
+"""The in-memory store's data: the samples of some parts of a split, decoded once into one uint8 tensor."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipeline.data.decoding import Decoder
+from pipeline.data.index import verify_shards
+from pipeline.data.manifest import manifest_sha256
+from pipeline.data.selection import select
+from pipeline.data.spec import PARTS, Part
+from pipeline.progress import Progress
+
+ROWS_AT_ONCE = 1024
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples of some parts of a split, in memory.
+
+    samples_RCHW: uint8, ink = 255; sorted by class and key, so independent of how the shards are cut.
+    class_id_R: int64, positions in `classes`.
+    classes: the names of all classes of the dataset.
+    parts: part -> class_ids, int64, sorted; empty for a part that was not asked for or has no class.
+    manifest_sha256: names the data.
+    """
+
+    name: str
+    split: str
+    samples_RCHW: torch.Tensor
+    class_id_R: np.ndarray
+    classes: list[str]
+    parts: Mapping[Part, np.ndarray]
+    manifest_sha256: str
+
+
+def load_split(shards_dir: Path, split: str, image_size: int, parts: Sequence[Part] = PARTS) -> Dataset:
+    """Decode the samples of some parts of a split: 5 s for all of Omniglot at 28 x 28 on one core.
+
+    All shards are compared with their SHA-256 first.
+
+    Raises:
+        ValueError: an unknown split, a shard cut short or edited, an image that cannot be decoded (shard,
+            key and offset are named).
+    """
+    shards_dir = Path(shards_dir)
+    verify_shards(shards_dir)
+    with Decoder(shards_dir, image_size) as decoder:
+        manifest = decoder.reader.manifest
+        chosen = select(manifest, decoder.reader.index, split, parts)
+        samples_RCHW = _decode(decoder, chosen.rows)
+    return Dataset(name=manifest.name, split=split, samples_RCHW=torch.from_numpy(samples_RCHW),
+                   class_id_R=chosen.class_id_R, classes=[entry.name for entry in manifest.classes],
+                   parts=chosen.parts, manifest_sha256=manifest_sha256(shards_dir))
+
+
+def _decode(decoder: Decoder, rows: np.ndarray) -> np.ndarray:
+    samples_RCHW = np.empty((len(rows), *decoder.sample_shape), np.uint8)
+    with Progress(f"loading {decoder.reader.manifest.name}", len(rows), "samples") as progress:
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            pixels = decoder.decode(rows[start:start + ROWS_AT_ONCE])
+            samples_RCHW[start:start + len(pixels)] = pixels
+            progress.advance(len(pixels))
+    return samples_RCHW

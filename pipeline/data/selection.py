@@ -1,0 +1,39 @@
+"""The rows of the index, and the classes, that some parts of a split are made of."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.data.index import Index
+from pipeline.data.manifest import Manifest
+from pipeline.data.spec import PARTS, Part
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Samples of some parts of a split.
+
+    rows: of the index, sorted by class and key; so they come in the same order however the shards are cut.
+    class_id_R: int64, one a row.
+    parts: part -> class_ids, int64, sorted; empty for a part that was not asked for or has no class.
+    """
+
+    rows: np.ndarray
+    class_id_R: np.ndarray
+    parts: Mapping[Part, np.ndarray]
+
+
+def select(manifest: Manifest, index: Index, split: str, parts: Sequence[Part] = PARTS) -> Selection:
+    """Raises ValueError for a split that the dataset does not have, or parts that are not parts."""
+    unknown = [part for part in parts if part not in PARTS]
+    if unknown:
+        raise ValueError(f"parts: {unknown[0]!r} is not a part of a split; name some of {', '.join(PARTS)}")
+    names = manifest.split(split)
+    class_ids = {entry.name: class_id for class_id, entry in enumerate(manifest.classes)}
+    chosen = {part: np.array([class_ids[name] for name in names[part]] if part in parts else [], np.int64)
+              for part in PARTS}
+    rows = np.flatnonzero(np.isin(index.class_id_R, np.concatenate(list(chosen.values()))))
+    key_R = index.key_R.take(rows).to_numpy(zero_copy_only=False)
+    rows = rows[np.lexsort((key_R, index.class_id_R[rows]))]
+    return Selection(rows, index.class_id_R[rows].astype(np.int64), chosen)
