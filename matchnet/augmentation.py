@@ -51,7 +51,8 @@ def distort(image_ETCHW: Tensor, spec: AffineSpec, seed: int, numbers: Sequence[
 
 
 def _affine_matrices(uniform_B7: np.ndarray, spec: AffineSpec, height: int, width: int) -> np.ndarray:
-    """(B, 2, 3): from output to input coordinates, both in [-1, 1], as affine_grid wants them."""
+    """(B, 2, 3): from output to input coordinates (x, y), both in [-1, 1], as affine_grid wants them."""
+    size = np.array([[width], [height]])
     angle = uniform_B7[:, 0] * math.radians(spec.max_rotation)
     shear_x, shear_y = uniform_B7[:, 1:3].T * spec.max_shear
     scale_x, scale_y = 1 + uniform_B7[:, 3:5].T * spec.max_scale
@@ -59,5 +60,6 @@ def _affine_matrices(uniform_B7: np.ndarray, spec: AffineSpec, height: int, widt
     rotation = np.array([[cos, -sin], [sin, cos]]).transpose(2, 0, 1)
     shear = np.array([[one, shear_x], [shear_y, one]]).transpose(2, 0, 1)
     scale = np.stack([scale_x, scale_y], axis=-1)[:, None, :]
-    shift = uniform_B7[:, 5:7, None] * spec.max_translation * 2 / np.array([[width], [height]])
-    return np.concatenate([rotation @ shear * scale, shift], axis=2)
+    linear = rotation @ shear * scale * size.T / size  # of pixels, so that a rotation of an oblong image is one
+    shift = uniform_B7[:, 5:7, None] * spec.max_translation * 2 / size
+    return np.concatenate([linear, shift], axis=2)
