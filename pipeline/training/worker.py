@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from matchnet.methods import Method, build_method
 from matchnet.training import train
+from pipeline.memory import keep_freed_memory
 from pipeline.params.sections import ModelParams
 from pipeline.training.checkpoint import STATE_FILE, load_weights, newest_state, save_tensors
 from pipeline.training.data import load_training_data, training_classes
@@ -35,6 +36,7 @@ class WorkerTask:
 def train_on_worker(config: dict[str, WorkerTask]) -> None:
     """The train loop that Ray runs in each of its workers; ends when the last checkpoint is reported."""
     task = config["task"]
+    keep_freed_memory()
     torch.set_num_threads(task.threads)
     context = ray.train.get_context()
     rank, world_size, device = context.get_world_rank(), context.get_world_size(), get_device()

@@ -1,0 +1,106 @@
+"""The training loop as shipped against a bare torch loop over the same tensors, in turn, in one run.
+
+    python -m benchmarks.training_loop [--threads 2]
+
+Both train Conv-4 on 28 x 28 pixels, one episode a step, channels_last, all threads; bf16 where the CPU has instructions
+for it. The bare loop has its episodes gathered beforehand and does nothing but forward, backward and step: the limit.
+Its last column is the same bare loop in a process without pipeline.memory's allocator setting: what a plain script gets.
+"""
+
+import argparse
+import itertools
+import subprocess
+import sys
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from benchmarks.table import calls_per_second, print_table
+from matchnet.augmentation import AffineSpec
+from matchnet.encoders.conv4 import Conv4, Conv4Spec
+from matchnet.episodes import ClassRows, EpisodeSpec
+from matchnet.methods import MatchingNetwork
+from matchnet.methods.matching_network import MatchingNetworkSpec
+from matchnet.store import MemoryStore
+from matchnet.training import TrainingData, TrainingSpec, autocast, train
+from pipeline.memory import keep_freed_memory
+
+STEPS_PER_CALL = 10
+ROUNDS = 4
+SPECS = {"5w1s15q": EpisodeSpec(5, 1, 15), "20w1s5q": EpisodeSpec(20, 1, 5)}
+
+
+def cpu_precision() -> str:
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
+
+
+def shipped_steps(spec: EpisodeSpec, affine: AffineSpec | None):
+    """A call that trains STEPS_PER_CALL steps with matchnet.training.train."""
+    store = MemoryStore(torch.randint(256, (4800 * 20, 1, 28, 28), dtype=torch.uint8))
+    data = TrainingData(store, ClassRows.from_class_ids(np.repeat(np.arange(4800), 20)))
+    training = TrainingSpec(spec, STEPS_PER_CALL, schedule="constant", affine=affine, checkpoint_every=STEPS_PER_CALL)
+    model = MatchingNetwork(MatchingNetworkSpec(), (1, 28, 28))
+
+    def ignore(values: dict) -> None:
+        pass
+
+    return lambda: train(model, data, training, precision=cpu_precision(), report=ignore, save=ignore, log=ignore)
+
+
+def bare_steps(spec: EpisodeSpec):
+    """A call that trains STEPS_PER_CALL steps with nothing but torch."""
+    encoder = Conv4(Conv4Spec(), (1, 28, 28)).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-3)
+    num_support = spec.num_ways * spec.num_shots
+    images = [torch.rand(spec.num_ways * spec.samples_per_way, 1, 28, 28) for _ in range(8)]
+    way_Q = torch.arange(spec.num_ways).repeat_interleave(spec.num_queries)
+    image_cycle = itertools.cycle(images)
+
+    def step() -> None:
+        with autocast("cpu", cpu_precision()):
+            embedding_BD = F.normalize(encoder(next(image_cycle)).float(), dim=-1)
+            loss = F.cross_entropy(10 * embedding_BD[num_support:] @ embedding_BD[:num_support].T, way_Q)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return lambda: [step() for _ in range(STEPS_PER_CALL)]
+
+
+def episodes_per_second(calls: dict) -> dict[str, float]:
+    """Best of ROUNDS rounds for each call, the calls in turn, so that a slow moment of the machine hits all of them."""
+    best = dict.fromkeys(calls, 0.0)
+    for _ in range(ROUNDS):
+        for name, call in calls.items():
+            best[name] = max(best[name], STEPS_PER_CALL * calls_per_second(call, rounds=1))
+    return best
+
+
+def plain_process(column: str, threads: int) -> float:
+    """The bare loop in a fresh process whose allocator is as the system has it."""
+    command = [sys.executable, "-m", "benchmarks.training_loop", "--threads", str(threads), "--plain", column]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--plain", choices=SPECS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.plain:
+        return print(episodes_per_second({"bare": bare_steps(SPECS[arguments.plain])})["bare"])
+    keep_freed_memory()
+    rows = []
+    for column, spec in SPECS.items():
+        speed = episodes_per_second({"shipped": shipped_steps(spec, None), "affine": shipped_steps(spec, AffineSpec()),
+                                     "bare": bare_steps(spec)})
+        rows.append([column, speed["shipped"], speed["affine"], speed["bare"], speed["shipped"] / speed["bare"],
+                     plain_process(column, arguments.threads)])
+    print(f"{cpu_precision()}, {arguments.threads} threads, episodes trained per second")
+    print_table(["episode", "shipped", "shipped, affine", "bare (limit)", "shipped / bare", "bare, plain malloc"], rows)
+
+
+if __name__ == "__main__":
+    main()
