@@ -85,7 +85,7 @@ SplitParams = RandomSplit | FamilySplit | ListSplit | WholeSplit
 @dataclass(frozen=True, kw_only=True)
 class GlyphParams:
     """How the embedded dataset is drawn: `num_hands` drawings a character, up to `max_per_script` characters
-    of a script (80 gives 1,270 characters, 5 gives 110), so that no script fills a part of a split."""
+    of a script (80 gives 1,239 characters, 5 gives 110), so that no script fills a part of a split."""
 
     num_hands: int = 20
     max_per_script: int = 80
