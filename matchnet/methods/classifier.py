@@ -1,8 +1,8 @@
 """Baseline Classifier: nearest neighbours on the features of a classifier of the training classes.
 
-Vinyals et al. 2016, section 4.1: trained "to classify an image into one of the original classes present in the training
-data set", then "the features from the last layer (before the softmax) for nearest neighbour matching"; after Donahue et
-al. 2014, DeCAF (arXiv 1310.1531).
+Vinyals et al. 2016, section 4.1: trained "to classify an image into one of the original classes present in
+the training data set", then "the features from the last layer (before the softmax) for nearest neighbour
+matching"; after Donahue et al. 2014, DeCAF (arXiv 1310.1531).
 """
 
 from dataclasses import dataclass, field
@@ -30,8 +30,8 @@ class ClassifierSpec:
 class Classifier(Method):
     """Trains with a linear softmax over all training classes; matches without it.
 
-    A minibatch is an episode without support, e.g. EpisodeSpec(num_ways=128, num_shots=0, num_queries=1): 128 classes
-    of all, a sample each. Where the store has rotations as classes, they are classes here.
+    A minibatch is an episode without support, e.g. EpisodeSpec(num_ways=128, num_shots=0, num_queries=1):
+    128 classes of all, a sample each. Where the store has rotations as classes, they are classes here.
     """
 
     def __init__(self, spec: ClassifierSpec, sample_shape: tuple[int, ...], num_classes: int) -> None:
@@ -53,4 +53,5 @@ class Classifier(Method):
         way_ET = torch.cat([batch.support_way_ES, batch.query_way_EQ], dim=1)
         class_B = batch.class_EN.gather(1, way_ET).flatten()
         logits_BC = self.softmax(feature_ETD.flatten(0, 1))
-        return {"loss": F.cross_entropy(logits_BC, class_B), "accuracy": (logits_BC.argmax(-1) == class_B).float().mean()}
+        right_B = logits_BC.argmax(-1) == class_B
+        return {"loss": F.cross_entropy(logits_BC, class_B), "accuracy": right_B.float().mean()}

@@ -1,14 +1,16 @@
 """Fine-tuning on the support set S' alone  [Vinyals et al. 2016, section 4.1].
 
-"We also tried further fine tuning the features using only the support set S' sampled from L'. This yields massive
-overfitting, but given that our networks are highly regularized, can yield extra gains." Still one-shot: nothing but S' is
-seen. The paper does not say how; the steps, the rates and the distortions of the rows were chosen on validation classes.
+"We also tried further fine tuning the features using only the support set S' sampled from L'. This yields
+massive overfitting, but given that our networks are highly regularized, can yield extra gains." Still one-shot:
+nothing but S' is seen. The paper does not say how; the steps, the rates and the number of copies are parameters,
+to be chosen on validation classes.
 
-Each episode has its own copy of the last blocks' weights. A block is one batched matrix product over all episodes (a vmap
-of the convolution would be a grouped one, which is slow on CPUs); batch normalisation keeps its running statistics.
+Each episode has its own copy of the last blocks' weights. A block is one batched matrix product over all episodes
+(a vmap of the convolution would be a grouped one, which is slow on CPUs); batch normalisation keeps its running
+statistics.
 
-Shapes: E episodes, N ways, k shots, S = N k support items, Q queries, K distorted copies, T images, B samples, C H W pixels,
-D embedding, O channels out, I = 9 * channels in (a 3 x 3 convolution as a matrix).
+Shapes: E episodes, N ways, k shots, S = N k support items, Q queries, K distorted copies, T images, B samples,
+C H W pixels, D embedding, O channels out, I = 9 * channels in (a 3 x 3 convolution as a matrix).
 """
 
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from matchnet.augmentation import AffineSpec, distort
+from matchnet.encoders.conv4 import Conv4
 from matchnet.methods.base import Batch, Method, episode_loss
 from matchnet.methods.classifier import Classifier
 from matchnet.methods.matching_network import MatchingNetwork
@@ -29,11 +32,12 @@ from matchnet.methods.siamese import Siamese
 class FineTuningSpec:
     """Gradient descent on S' and `num_copies` distorted copies of it.
 
-    loss: `episode` classifies the copies by matching them with S'; with k > 1 shots it classifies each shot and its copies
-        by matching with the other k - 1. `softmax` trains a fresh linear head on unit features, and classifies with it.
+    loss: `episode` classifies the copies by matching them with S'; with k > 1 shots it classifies each shot and
+        its copies by matching with the other k - 1. `softmax` trains a fresh linear head on unit features, and
+        classifies with it.
     frozen_blocks: the first blocks of the encoder keep their weights; the more, the cheaper.
-    seed: of the distortions. Every sample gets the same `num_copies` distortions, so copies are embedded once a sample and
-        an episode's result does not depend on which others are in its batch.
+    seed: of the distortions. Every sample gets the same `num_copies` distortions, so copies are embedded once a
+        sample and an episode's result does not depend on which others are in its batch.
     """
 
     loss: Literal["episode", "softmax"] = "episode"
@@ -55,7 +59,7 @@ class FineTuningSpec:
 
 
 class FineTuned(Method):
-    """`method` with the last blocks of its encoder tuned to each episode before it classifies; its own weights stay.
+    """`method` with the last blocks of its encoder tuned to each episode before it classifies; its own stay.
 
     Raises:
         ValueError: a method without one Conv-4 for support and queries, or with no block left to tune.
@@ -64,10 +68,12 @@ class FineTuned(Method):
     def __init__(self, method: Method, spec: FineTuningSpec) -> None:
         super().__init__()
         self.method, self.spec = method, spec
-        blocks = tied_encoder(method).blocks
+        blocks = list(tied_encoder(method).blocks)
         if spec.frozen_blocks >= len(blocks):
-            raise ValueError(f"frozen_blocks is {spec.frozen_blocks} of {len(blocks)} blocks; leave at least one to tune")
-        self.frozen, self.tuned = blocks[:spec.frozen_blocks], blocks[spec.frozen_blocks:]
+            raise ValueError(f"frozen_blocks is {spec.frozen_blocks} of {len(blocks)} blocks; leave at least one to "
+                             f"tune")
+        self.frozen = nn.Sequential(*blocks[:spec.frozen_blocks])
+        self.tuned = nn.Sequential(*blocks[spec.frozen_blocks:])
         self.eval()
 
     def train(self, mode: bool = True) -> "FineTuned":
@@ -75,7 +81,7 @@ class FineTuned(Method):
         return super().train(False)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        raise NotImplementedError("FineTuned adapts a trained method at evaluation; train that method, then wrap it")
+        raise NotImplementedError("FineTuned adapts a trained method at evaluation; train it, then wrap it")
 
     def embed(self, sample_B: Tensor) -> Tensor:
         """The sample and its distorted copies after the frozen blocks, (B, 1 + K, C, H, W)."""
@@ -83,7 +89,7 @@ class FineTuned(Method):
         return torch.stack([self.frozen(image_BCHW) for image_BCHW in [sample_B, *copies]], dim=1)
 
     def classify(self, support_ES: Tensor, way_ES: Tensor, query_EQ: Tensor, num_ways: int) -> Tensor:
-        # Gradients even inside the evaluation's inference mode, whose tensors must be cloned to take part in them.
+        # Gradients even inside the evaluation's inference mode, whose tensors take part in them as clones only.
         with torch.inference_mode(False), torch.enable_grad():
             support_EkN = shot_by_shot(support_ES.clone(), way_ES.clone(), num_ways)
             weights, support_EkND = self.tune(support_EkN)
@@ -94,7 +100,7 @@ class FineTuned(Method):
                 return self.match(support_EkND[:, :, :, 0], query_EQD)
 
     def tune(self, support_EkN: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Take the steps from the shared weights: each episode's weights, and the features (E, k, N, 1 + K, D) by them."""
+        """Take the steps: each episode's weights, and its support's features (E, k, N, 1 + K, D) with them."""
         column_ET = im2col(support_EkN.flatten(1, 3))  # of the first tuned block; the same at every step
         weights, rates = self.initial_weights(len(support_EkN), support_EkN.shape[2])
         sizes = support_EkN.shape[1:4]
@@ -102,12 +108,12 @@ class FineTuned(Method):
             loss = self.loss(self.features(column_ET, weights).unflatten(1, sizes), weights)
             gradients = torch.autograd.grad(loss, weights)
             weights = [(weight - rate * gradient).detach().requires_grad_()
-                       for weight, rate, gradient in zip(weights, rates, gradients)]
+                       for weight, rate, gradient in zip(weights, rates, gradients, strict=True)]
         with torch.no_grad():
             return weights, self.features(column_ET, weights).unflatten(1, sizes)
 
     def initial_weights(self, E: int, num_ways: int) -> tuple[list[Tensor], list[float]]:
-        """A copy for each episode and its learning rate: three tensors a block, then the head's two if there is one."""
+        """A copy of the shared weights for each episode, three tensors a block and the head's two, and their rates."""
         shared = [weight for block in self.tuned for weight in block_weights(block)]
         rates = [self.spec.learning_rate] * len(shared)
         if self.spec.loss == "softmax":
@@ -117,24 +123,23 @@ class FineTuned(Method):
         return [weight.detach().expand(E, *weight.shape).clone().requires_grad_() for weight in shared], rates
 
     def features(self, column_ET: Tensor, weights: list[Tensor]) -> Tensor:
-        """The tuned blocks on the columns (im2col) of their input: (E, T, D), the channel first as Conv4 flattens it."""
+        """The tuned blocks on the columns (im2col) of their input: (E, T, D), flattened as Conv4 does."""
         output_ETCHW = column_ET.new_empty(0)
         for i, block in enumerate(self.tuned):
             column_ET = column_ET if i == 0 else im2col(output_ETCHW)
-            output_ETCHW = apply_block(column_ET, block[1], *weights[3 * i:3 * i + 3])
+            output_ETCHW = apply_block(column_ET, block, *weights[3 * i:3 * i + 3])
         return output_ETCHW.flatten(2)
 
     def loss(self, feature_EkNcD: Tensor, weights: list[Tensor]) -> Tensor:
-        """Sum over episodes, so that an episode's gradient is its own; c = 0 is the image, the others its copies."""
+        """Sum over episodes, so an episode's gradient is its own; c = 0 is the image, the others its copies."""
         E, k, N = feature_EkNcD.shape[:3]
         if self.spec.loss == "softmax":
-            log_probs = [softmax_head(feature_EkNcD[:, shot].flatten(1, 2), *weights[-2:]) for shot in range(k)]
+            log_probs = [softmax_head(shot_END.flatten(1, 2), *weights[-2:]) for shot_END in feature_EkNcD.unbind(1)]
         elif k == 1:
             log_probs = [self.match(feature_EkNcD[:, :, :, 0], feature_EkNcD[:, 0, :, 1:].flatten(1, 2))]
         else:
-            others = [[other for other in range(k) if other != shot] for shot in range(k)]
-            log_probs = [self.match(feature_EkNcD[:, others[shot], :, 0], feature_EkNcD[:, shot].flatten(1, 2))
-                         for shot in range(k)]
+            log_probs = [self.match(feature_EkNcD[:, [other for other in range(k) if other != shot], :, 0],
+                                    feature_EkNcD[:, shot].flatten(1, 2)) for shot in range(k)]
         queries_per_way = log_probs[0].shape[1] // N
         way_EQ = torch.arange(N, device=feature_EkNcD.device).repeat_interleave(queries_per_way).expand(E, -1)
         return torch.stack([episode_loss(one, way_EQ)["loss"] for one in log_probs]).mean() * E
@@ -149,14 +154,14 @@ class FineTuned(Method):
         return self.method.classify(support_ESD, way_ES, query_EQD, N)
 
 
-def tied_encoder(method: Method) -> nn.Module:
+def tied_encoder(method: Method) -> Conv4:
     """The one Conv-4 that embeds support and queries alike; ValueError for a method that has none."""
     if isinstance(method, Classifier | Siamese):
         return method.encoder
     if isinstance(method, MatchingNetwork) and method.encoder_g is None:
         return method.encoder_f
-    raise ValueError(f"fine-tuning of {type(method).__name__}: it takes a classifier, a siamese net or a matching network "
-                     f"with tied: true; set adaptation: null")
+    raise ValueError(f"fine-tuning of {type(method).__name__}: it takes a classifier, a siamese net or a matching "
+                     f"network with tied: true; set adaptation: null")
 
 
 def distort_alike(image_BCHW: Tensor, spec: FineTuningSpec, number: int) -> Tensor:
@@ -175,16 +180,17 @@ def shot_by_shot(support_ES: Tensor, way_ES: Tensor, num_ways: int) -> Tensor:
     uneven_E = (shots_EN != shots_EN[0, 0]).any(1)
     if uneven_E.any():
         episode = int(uneven_E.nonzero()[0])
-        raise ValueError(f"episode {episode} has {shots_EN[episode].tolist()} shots a way; fine-tuning takes as many of each")
+        raise ValueError(f"episode {episode} has {shots_EN[episode].tolist()} shots a way; fine-tuning takes as many "
+                         f"of each")
     order_ES = way_ES.argsort(dim=1, stable=True)
     sorted_ES = support_ES[torch.arange(len(support_ES), device=support_ES.device).unsqueeze(1), order_ES]
     return sorted_ES.unflatten(1, (num_ways, -1)).transpose(1, 2)
 
 
 def im2col(image_ETCHW: Tensor) -> Tensor:
-    """The 3 x 3 neighbourhoods that a block's convolution sees, (E, T, H // 2, W // 2, 4, I), grouped as 2 x 2 pooling does.
+    """The 3 x 3 neighbourhoods that a block's convolution sees, (E, T, H // 2, W // 2, 4, I).
 
-    An odd last row or column is left out: the pooling would drop it.
+    The 4 are what 2 x 2 pooling takes together; an odd last row or column is left out, as the pooling drops it.
     """
     E, T, _, H, W = image_ETCHW.shape
     column_BIHW = F.unfold(image_ETCHW.flatten(0, 1), 3, padding=1).unflatten(2, (H, W))
@@ -193,18 +199,25 @@ def im2col(image_ETCHW: Tensor) -> Tensor:
     return pooled_BIH2W2.permute(0, 2, 4, 3, 5, 1).flatten(3, 4).unflatten(0, (E, T))
 
 
-def block_weights(block: nn.Sequential) -> list[Tensor]:
+def block_weights(block: nn.Module) -> list[Tensor]:
     """[convolution as a matrix (I, O), gamma (1, O), beta (1, O)] of matchnet.encoders.conv4.conv_block."""
+    assert isinstance(block, nn.Sequential)
     convolution, normalisation = block[0], block[1]
-    return [convolution.weight.flatten(1).T, normalisation.weight.unsqueeze(0), normalisation.bias.unsqueeze(0)]
+    assert isinstance(convolution, nn.Conv2d) and isinstance(normalisation, nn.BatchNorm2d)
+    gamma_1O, beta_1O = normalisation.weight.unsqueeze(0), normalisation.bias.unsqueeze(0)
+    return [convolution.weight.flatten(1).T, gamma_1O, beta_1O]
 
 
-def apply_block(column_ET: Tensor, normalisation: nn.BatchNorm2d, conv_EIO: Tensor, gamma_E1O: Tensor,
+def apply_block(column_ET: Tensor, block: nn.Module, conv_EIO: Tensor, gamma_E1O: Tensor,
                 beta_E1O: Tensor) -> Tensor:
     """conv_block in evaluation mode with each episode's own weights: columns -> (E, T, O, H, W)."""
     T_H_W_4 = column_ET.shape[1:-1]
-    scale_E1O = gamma_E1O * (normalisation.running_var + normalisation.eps).rsqrt()
-    shift_E1O = beta_E1O - normalisation.running_mean * scale_E1O
+    assert isinstance(block, nn.Sequential) and isinstance(block[1], nn.BatchNorm2d)
+    normalisation = block[1]
+    mean_O, variance_O = normalisation.running_mean, normalisation.running_var
+    assert mean_O is not None and variance_O is not None
+    scale_E1O = gamma_E1O * (variance_O + normalisation.eps).rsqrt()
+    shift_E1O = beta_E1O - mean_O * scale_E1O
     output_EBO = column_ET.flatten(1, -2) @ conv_EIO * scale_E1O + shift_E1O
     return output_EBO.relu().unflatten(1, T_H_W_4).amax(4).permute(0, 1, 4, 2, 3)
 

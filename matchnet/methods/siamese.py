@@ -1,4 +1,4 @@
-"""Siamese Neural Networks for One-shot Image Recognition, Koch, Zemel, Salakhutdinov 2015 (ICML deep learning workshop)."""
+"""Siamese Neural Networks for One-shot Image Recognition, Koch, Zemel, Salakhutdinov 2015 (ICML workshop)."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -49,7 +49,8 @@ class Siamese(Method):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The same-or-different task on all pairs of a query and a support item, e.g. of EpisodeSpec(60, 1, 1).
 
-        Same and different pairs have half of the loss each, however many there are (Koch et al. draw as many of each).
+        Koch et al. draw as many same as different pairs; here all pairs of an episode count, and either kind
+        has half of the loss.
         """
         support_ES, query_EQ = self.embed_batch(batch)
         logit_EQS = self.same_logit(query_EQ.float(), support_ES.float())
