@@ -6,8 +6,8 @@ seed and the episode number. So a run that was killed and resumed from a checkpo
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -34,8 +34,8 @@ class TrainingSpec:
     steps: int
     episodes_per_step: int = 1
     learning_rate: float = 1e-3
-    warmup_steps: int = 0  # linear from 0
-    schedule: Literal["cosine", "constant"] = "cosine"  # after the warm-up, cosine falls to 0 at the last step
+    warmup_steps: int = 0  # the rate rises linearly, and is learning_rate at the last of them
+    schedule: Literal["cosine", "constant"] = "cosine"  # after the warm-up; cosine would be 0 one step past the last
     weight_decay: float = 0.0  # decoupled, as AdamW has it
     gradient_clip: float | None = None  # largest norm of the gradient
     affine: AffineSpec | None = None
@@ -79,16 +79,19 @@ def train(model: Method | DistributedDataParallel, data: TrainingData, spec: Tra
         state: what `save` was last given.
         report: called by every rank at each validation with step, valid_accuracy, valid_ci95, valid_episodes.
         save: called by every rank at each checkpoint with {"step", "model", "optimizer"}: tensors and plain values.
+            The tensors are those that training goes on with: write or copy them before returning.
         log: called by rank 0 every `log_every` steps with loss, accuracy (means since the last), speeds and shares.
     Raises:
         ValueError: more workers than episodes a step; classes that cannot serve the episode.
-        FloatingPointError: the loss is not finite; names the step.
+        FloatingPointError: the loss is not finite; names the step. Seen when logging and before saving: no
+            checkpoint holds weights that such a loss has changed.
     """
     if world_size > spec.episodes_per_step:
         raise ValueError(f"{world_size} workers share episodes_per_step = {spec.episodes_per_step}: some would have "
                          f"nothing to do; at least one episode a worker, or fewer workers")
     method: Method = model.module if isinstance(model, DistributedDataParallel) else model
-    method.to(memory_format=torch.channels_last)  # 1.5x on this project's convolutions, on CPUs as on GPUs
+    # Channels last: 1.5x on this project's convolutions, on CPUs as on GPUs.
+    method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(model.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay,
                                   fused=torch.device(device).type == "cuda")
     first_step = 0
@@ -97,7 +100,7 @@ def train(model: Method | DistributedDataParallel, data: TrainingData, spec: Tra
         optimizer.load_state_dict(state["optimizer"])
         first_step = state["step"]
 
-    meter = Meter()
+    meter = Meter(spec)
     for step in range(first_step, spec.steps):
         model.train()
         numbers = range(step * spec.episodes_per_step + rank, (step + 1) * spec.episodes_per_step, world_size)
@@ -114,16 +117,18 @@ def train(model: Method | DistributedDataParallel, data: TrainingData, spec: Tra
         if spec.gradient_clip is not None:
             nn.utils.clip_grad_norm_(model.parameters(), spec.gradient_clip)
         optimizer.step()
-        meter.count(result, batch, world_size)
+        meter.count(result)
 
         done = step + 1
         if rank == 0 and (done % spec.log_every == 0 or done == spec.steps):
             log({"step": done, "learning_rate": learning_rate(spec, step), **meter.read(done)})
         if data.valid_classes is not None and (done % spec.valid_every == 0 or done == spec.steps):
-            report({"step": done, **validate(method, data, spec, device)})
-            meter.restart()
+            with meter.paused():
+                report({"step": done, **validate(method, data, spec, device)})
         if done % spec.checkpoint_every == 0 or done == spec.steps:
-            save({"step": done, "model": method.state_dict(), "optimizer": optimizer.state_dict()})
+            meter.check(done)
+            with meter.paused():
+                save({"step": done, "model": method.state_dict(), "optimizer": optimizer.state_dict()})
 
 
 def learning_rate(spec: TrainingSpec, step: int) -> float:
@@ -164,39 +169,48 @@ def autocast(device: torch.device | str, precision: str) -> Any:
 class Meter:
     """Means and speeds between two lines of the log."""
 
-    def __init__(self) -> None:
+    def __init__(self, spec: TrainingSpec) -> None:
+        self.episodes_per_step = spec.episodes_per_step
+        self.images_per_step = spec.episodes_per_step * spec.episode.num_ways * spec.episode.samples_per_way
         self.restart()
 
     def restart(self) -> None:
-        self.started, self.waited = time.perf_counter(), 0.0
-        self.steps = self.episodes = self.images = 0
+        self.started, self.waited, self.steps = time.perf_counter(), 0.0, 0
         self.loss: Any = 0.0
         self.accuracy: Any = 0.0
 
-    def waiting(self) -> "Meter":
-        return self
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Time spent on the next batch; its share is logged."""
+        began = time.perf_counter()
+        yield
+        self.waited += time.perf_counter() - began
 
-    def __enter__(self) -> None:
-        self.wait_started = time.perf_counter()
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time spent on something else than training; no speed counts it."""
+        began = time.perf_counter()
+        yield
+        self.started += time.perf_counter() - began
 
-    def __exit__(self, *_: object) -> None:
-        self.waited += time.perf_counter() - self.wait_started
-
-    def count(self, result: Values, batch: Batch, world_size: int) -> None:
+    def count(self, result: Values) -> None:
         self.steps += 1
-        self.episodes += len(batch.class_EN) * world_size
-        self.images += (batch.support_way_ES.numel() + batch.query_way_EQ.numel()) * world_size
         self.loss = self.loss + result["loss"].detach()  # stays on the device: no wait for the GPU at each step
         self.accuracy = self.accuracy + result["accuracy"].detach()
 
+    def check(self, step: int) -> None:
+        """Raise FloatingPointError if a loss since the last line was not finite."""
+        if not math.isfinite(float(self.loss)):
+            raise FloatingPointError(f"the loss is {float(self.loss)} at or shortly before step {step}; lower "
+                                     f"learning_rate, or set gradient_clip")
+
     def read(self, step: int) -> Values:
-        """The line since the last one; raises FloatingPointError if the mean loss is not finite."""
-        loss, seconds = float(self.loss) / self.steps, time.perf_counter() - self.started
-        if not math.isfinite(loss):
-            raise FloatingPointError(f"the loss is {loss} at or shortly before step {step}; lower learning_rate, or set "
-                                     f"gradient_clip")
-        line = {"loss": loss, "accuracy": float(self.accuracy) / self.steps, "steps_per_second": self.steps / seconds,
-                "episodes_per_second": self.episodes / seconds, "images_per_second": self.images / seconds,
-                "data_wait_share": self.waited / seconds}
+        """The line since the last one; raises FloatingPointError as check does."""
+        self.check(step)
+        seconds = time.perf_counter() - self.started
+        speed = self.steps / seconds
+        line = {"loss": float(self.loss) / self.steps, "accuracy": float(self.accuracy) / self.steps,
+                "steps_per_second": speed, "episodes_per_second": speed * self.episodes_per_step,
+                "images_per_second": speed * self.images_per_step, "data_wait_share": self.waited / seconds}
         self.restart()
         return line

@@ -1,0 +1,151 @@
+"""Evaluation against the naive way: every episode by itself, every image embedded again."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import matchnet.evaluation
+from matchnet.context import FullContextSpec
+from matchnet.encoders.conv4 import Conv4Spec
+from matchnet.episodes import ClassRows, EpisodeSpec, sample_episodes
+from matchnet.evaluation import embed_all, evaluate, run_episodes, to_input
+from matchnet.methods import Method, build_method
+from matchnet.methods.matching_network import MatchingNetworkSpec
+from matchnet.methods.pixels import PixelsSpec
+from matchnet.store import MemoryStore
+
+SHAPE = (1, 8, 8)
+SPEC = EpisodeSpec(num_ways=4, num_shots=2, num_queries=3)
+SMALL = Conv4Spec(num_filters=4, num_blocks=2)
+METHODS = [PixelsSpec(), MatchingNetworkSpec(encoder=SMALL), MatchingNetworkSpec(encoder=SMALL, tied=False),
+           MatchingNetworkSpec(encoder=SMALL, fce=FullContextSpec(2))]
+
+
+def blurred_classes(num_classes: int = 9, count: int = 8) -> tuple[MemoryStore, np.ndarray]:
+    """Noisy copies of one random image a class: hard enough that accuracies spread over [0, 1]."""
+    generator = torch.Generator().manual_seed(0)
+    prototype = torch.rand(num_classes, 1, *SHAPE, generator=generator)
+    noise = torch.rand(num_classes, count, *SHAPE, generator=generator)
+    samples = ((0.3 * prototype + 0.7 * noise) * 255).to(torch.uint8).flatten(0, 1)
+    order = torch.randperm(len(samples), generator=generator)
+    return MemoryStore(samples[order]), np.repeat(np.arange(num_classes), count)[order.numpy()]
+
+
+STORE, CLASS_ID_R = blurred_classes()
+CLASSES = ClassRows.from_class_ids(CLASS_ID_R, classes=[8, 0, 5, 2, 6])
+
+
+def trained_a_little(spec: PixelsSpec | MatchingNetworkSpec) -> Method:
+    """A method whose normalisation has seen images: fresh, it would not tell train() from eval()."""
+    torch.manual_seed(0)
+    method = build_method(spec, SHAPE, num_classes=5)
+    method.train()
+    with torch.no_grad():
+        method.embed(to_input(STORE.samples))
+    return method
+
+
+@torch.no_grad()
+def naive_episode(method: Method, number: int) -> tuple[Tensor, float]:
+    """log_probs_QN and accuracy of one episode, with no batch but its own images."""
+    method.eval()
+    episode = sample_episodes(5, [number], SPEC, CLASSES)
+    support = method.embed(STORE.samples[episode.support_ES[0]].float() / 255)
+    query = method.embed(STORE.samples[episode.query_EQ[0]].float() / 255)
+    log_probs_QN = method.classify(support[None], episode.support_way_ES, query[None], SPEC.num_ways)[0]
+    ways = episode.query_way_EQ[0].tolist()
+    right = [row.index(max(row)) == way for row, way in zip(log_probs_QN.tolist(), ways, strict=True)]
+    return log_probs_QN, sum(right) / len(right)
+
+
+@pytest.mark.parametrize("spec", METHODS)
+def test_embedding_once_is_embedding_in_every_episode(spec: PixelsSpec | MatchingNetworkSpec) -> None:
+    method = trained_a_little(spec)
+    naive = [naive_episode(method, number) for number in range(40)]
+    batches = run_episodes(method, embed_all(method, STORE, CLASSES, "cpu"), CLASSES, SPEC, 40, seed=5)
+    log_probs_EQN = torch.cat([log_probs for _, log_probs in batches])
+    naive_EQN = torch.stack([log_probs for log_probs, _ in naive])
+    torch.testing.assert_close(log_probs_EQN, naive_EQN, rtol=1e-4, atol=1e-4)
+    result = evaluate(method, STORE, CLASSES, SPEC, 40, seed=5)
+    assert result.accuracy_E.dtype == np.float64 and result.accuracy_E.shape == (40,)
+    assert result.accuracy_E.tolist() == pytest.approx([accuracy for _, accuracy in naive], abs=1e-7)
+    assert 0 < result.accuracy_E.mean() < 1 and len(set(result.accuracy_E)) > 3
+
+
+@pytest.mark.parametrize("spec", METHODS)
+def test_batch_sizes_do_not_matter(spec: PixelsSpec | MatchingNetworkSpec,
+                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    method = trained_a_little(spec)
+    expected = evaluate(method, STORE, CLASSES, SPEC, 23, seed=5).accuracy_E
+    for embed_batch, features_per_batch in ((1, 1), (7, 4000), (1000, 2**30)):
+        monkeypatch.setattr(matchnet.evaluation, "EMBED_BATCH", embed_batch)
+        monkeypatch.setattr(matchnet.evaluation, "FEATURES_PER_BATCH", features_per_batch)
+        assert evaluate(method, STORE, CLASSES, SPEC, 23, seed=5).accuracy_E.tolist() == expected.tolist()
+
+
+def test_more_episodes_begin_with_the_same_ones() -> None:
+    method = trained_a_little(PixelsSpec())
+    few, many = (evaluate(method, STORE, CLASSES, SPEC, n, seed=5).accuracy_E for n in (10, 30))
+    assert many[:10].tolist() == few.tolist()
+    assert evaluate(method, STORE, CLASSES, SPEC, 30, seed=6).accuracy_E.tolist() != many.tolist()
+
+
+class RecordingMethod(Method):
+    """Its feature is the image's first pixel; it keeps what it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedded: list[Tensor] = []
+        self.supports: list[Tensor] = []
+
+    def embed(self, sample_B: Tensor) -> Tensor:
+        assert not self.training and not torch.is_grad_enabled()
+        self.embedded.append(sample_B)
+        return sample_B.flatten(1)[:, :1]
+
+    def classify(self, support_ES: Tensor, way_ES: Tensor, query_EQ: Tensor, num_ways: int) -> Tensor:
+        self.supports.append(support_ES)
+        return torch.zeros(*query_EQ.shape[:2], num_ways)
+
+    def forward(self, batch: object) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+
+def test_each_sample_of_the_classes_is_embedded_once_as_a_number_from_0_to_1() -> None:
+    store = MemoryStore(torch.arange(72, dtype=torch.uint8).view(72, 1, 1, 1))
+    method = RecordingMethod()
+    features = embed_all(method, store, CLASSES, "cpu").samples
+    of_classes = np.isin(CLASS_ID_R, [8, 0, 5, 2, 6])
+    pixels = torch.cat(method.embedded).flatten()
+    assert sorted((pixels * 255).round().int().tolist()) == np.flatnonzero(of_classes).tolist()
+    expected = torch.where(torch.from_numpy(of_classes), torch.arange(72) / 255, torch.zeros(72))
+    assert torch.equal(features.flatten(), expected)
+
+
+def test_support_reaches_the_method_in_the_order_of_its_episode() -> None:
+    """FCE reads the support as a sequence: training and evaluation must agree on which."""
+    store = MemoryStore(torch.arange(72, dtype=torch.uint8).view(72, 1, 1, 1))
+    method = RecordingMethod()
+    evaluate(method, store, CLASSES, SPEC, 6, seed=5)
+    rows = (torch.cat(method.supports)[..., 0] * 255).round().long()
+    assert torch.equal(rows, sample_episodes(5, range(6), SPEC, CLASSES).support_ES)
+
+
+def test_a_method_that_knows_nothing_is_right_once_in_n() -> None:
+    store = MemoryStore(torch.zeros(72, *SHAPE, dtype=torch.uint8))
+    result = evaluate(trained_a_little(PixelsSpec()), store, CLASSES, SPEC, 50, seed=0)
+    assert result.accuracy_E.tolist() == [0.25] * 50
+
+
+def test_tokens_are_left_as_they_are() -> None:
+    tokens = torch.tensor([3, 999])
+    assert to_input(tokens) is tokens
+    assert to_input(torch.tensor([0, 51, 255], dtype=torch.uint8)).tolist() == pytest.approx([0, 0.2, 1])
+
+
+def test_classes_that_cannot_serve_the_spec_are_refused_before_any_work() -> None:
+    method = RecordingMethod()
+    with pytest.raises(ValueError, match="6 ways of 5 classes"):
+        evaluate(method, STORE, CLASSES, EpisodeSpec(6, 1, 1), 10, seed=0)
+    assert method.embedded == []

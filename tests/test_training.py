@@ -1,0 +1,372 @@
+"""The training loop: it learns, resumes bit for bit, shares episodes among workers, and says what it does."""
+
+import io
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from matchnet.augmentation import AffineSpec
+from matchnet.context import FullContextSpec
+from matchnet.encoders.conv4 import Conv4Spec
+from matchnet.episodes import ClassRows, EpisodeSpec, sample_episodes
+from matchnet.evaluation import evaluate
+from matchnet.methods import Batch, Method, build_method
+from matchnet.methods.base import episode_loss
+from matchnet.methods.matching_network import MatchingNetworkSpec
+from matchnet.statistics import mean_and_interval
+from matchnet.store import MemoryStore
+from matchnet.training import VALID_SEED_OFFSET, TrainingData, TrainingSpec, learning_rate, make_batch, train
+
+SHAPE = (1, 8, 8)
+NETWORK = MatchingNetworkSpec(encoder=Conv4Spec(num_filters=4, num_blocks=2), fce=FullContextSpec(1))
+SPEC = TrainingSpec(
+    episode=EpisodeSpec(3, 1, 2), steps=12, episodes_per_step=2, learning_rate=0.01, warmup_steps=3,
+    weight_decay=0.01, gradient_clip=1.0, affine=AffineSpec(), valid_episode=EpisodeSpec(3, 1, 2),
+    valid_episodes=4, valid_every=5, checkpoint_every=4, log_every=3)
+
+
+def prototypes_with_noise(num_classes: int = 8, count: int = 6) -> TrainingData:
+    """Easy classes: a random image each, with a little noise. The last three validate."""
+    generator = torch.Generator().manual_seed(0)
+    prototype = torch.rand(num_classes, 1, *SHAPE, generator=generator)
+    noise = torch.rand(num_classes, count, *SHAPE, generator=generator)
+    store = MemoryStore(((0.6 * prototype + 0.4 * noise) * 255).to(torch.uint8).flatten(0, 1))
+    class_id_R = np.repeat(np.arange(num_classes), count)
+    training, validation = range(num_classes - 3), range(num_classes - 3, num_classes)
+    return TrainingData(store, ClassRows.from_class_ids(class_id_R, training),
+                        valid_classes=ClassRows.from_class_ids(class_id_R, validation))
+
+
+DATA = prototypes_with_noise()
+
+
+def ignore(_: dict[str, Any]) -> None:
+    pass
+
+
+def run(method: Method, spec: TrainingSpec, data: TrainingData = DATA, *,
+        report: Callable[..., None] = ignore, save: Callable[..., None] = ignore,
+        log: Callable[..., None] = ignore, **keywords: Any) -> None:
+    train(method, data, spec, report=report, save=save, log=log, **keywords)
+
+
+def fresh_network(seed: int = 0) -> Method:
+    torch.manual_seed(seed)
+    return build_method(NETWORK, SHAPE, num_classes=5)
+
+
+class LinearMethod(Method):
+    """A linear embedding, without normalisation over the batch; it keeps its batches and its gradients."""
+
+    def __init__(self, break_at_call: int | None = None) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(64, 6, bias=False)
+        self.gradients: list[Tensor] = []
+        self.linear.weight.register_hook(lambda gradient: self.gradients.append(gradient.clone()))
+        self.batches: list[Batch] = []
+        self.break_at_call = break_at_call
+
+    def embed(self, sample_B: Tensor) -> Tensor:
+        return self.linear(sample_B.flatten(1))
+
+    def classify(self, support_ES: Tensor, way_ES: Tensor, query_EQ: Tensor, num_ways: int) -> Tensor:
+        mean_END = torch.stack([support_ES[way_ES == way].view(len(support_ES), -1, 6).mean(1)
+                                for way in range(num_ways)], dim=1)
+        return (-torch.cdist(query_EQ, mean_END)).log_softmax(-1)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        assert self.training
+        self.batches.append(batch)
+        support_ES, query_EQ = self.embed_batch(batch)
+        log_probs_EQN = self.classify(support_ES, batch.support_way_ES, query_EQ, batch.num_ways)
+        result = episode_loss(log_probs_EQN, batch.query_way_EQ)
+        if len(self.batches) == self.break_at_call:
+            result["loss"] = result["loss"] * math.nan
+        return result
+
+
+# ---- it learns ----
+
+def test_loss_falls_and_accuracy_rises_on_an_easy_problem() -> None:
+    lines: list[dict[str, Any]] = []
+    reports: list[dict[str, Any]] = []
+    spec = replace(SPEC, steps=60, affine=None, log_every=10, valid_every=60, valid_episodes=50)
+    run(fresh_network(), spec, log=lines.append, report=reports.append)
+    assert lines[-1]["loss"] < 0.5 * lines[0]["loss"]
+    assert lines[-1]["accuracy"] > 0.9
+    assert reports[-1]["valid_accuracy"] > 0.7  # classes that it never trained on; chance is 0.33
+
+
+# ---- it resumes ----
+
+def states_of(method: Method, spec: TrainingSpec, **keywords: Any) -> dict[int, bytes]:
+    """What a run saves, by step, as it would be on disk."""
+    files: dict[int, bytes] = {}
+
+    def save(state: dict[str, Any]) -> None:
+        file = io.BytesIO()
+        torch.save(state, file)
+        files[state["step"]] = file.getvalue()
+
+    run(method, spec, save=save, **keywords)
+    return files
+
+
+def load(file: bytes) -> dict[str, Any]:
+    return torch.load(io.BytesIO(file), weights_only=True)
+
+
+def leaves(value: Any, path: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        value = list(value.items())
+    elif isinstance(value, list | tuple):
+        value = list(enumerate(value))
+    else:
+        return {path: value}
+    return {name: leaf for key, inner in value for name, leaf in leaves(inner, f"{path}/{key}").items()}
+
+
+@pytest.mark.parametrize("episodes_per_step", [1, 2])
+def test_a_run_resumed_from_any_checkpoint_ends_with_the_same_bits(episodes_per_step: int) -> None:
+    spec = replace(SPEC, episodes_per_step=episodes_per_step)
+    method = fresh_network()
+    files = states_of(method, spec)
+    assert list(files) == [4, 8, 12]
+    for step in (4, 8):
+        again = fresh_network(seed=99)  # other weights, which the state must replace
+        torch.rand(step)  # and another place in torch's own stream, which nothing may depend on
+        end = leaves(load(states_of(again, spec, state=load(files[step]))[12]))
+        expected = leaves(load(files[12]))
+        assert end.keys() == expected.keys() and len(end) > 50
+        for name, value in expected.items():
+            same = torch.equal(value, end[name]) if isinstance(value, Tensor) else value == end[name]
+            assert same, f"{name} differs after resuming at step {step}"
+        for name, value in method.state_dict().items():
+            assert torch.equal(value, again.state_dict()[name]), name
+
+
+def test_a_run_resumed_at_its_end_does_nothing() -> None:
+    file = states_of(fresh_network(), SPEC)[12]
+    calls: list[dict[str, Any]] = []
+    run(fresh_network(1), SPEC, state=load(file), report=calls.append, save=calls.append, log=calls.append)
+    assert calls == []
+
+
+def test_validating_saving_and_logging_leave_no_trace_in_the_weights() -> None:
+    busy, quiet = fresh_network(), fresh_network()
+    run(busy, replace(SPEC, valid_every=1, checkpoint_every=1, log_every=1))
+    run(quiet, replace(SPEC, checkpoint_every=100, log_every=100), replace(DATA, valid_classes=None))
+    for name, value in quiet.state_dict().items():
+        assert torch.equal(value, busy.state_dict()[name]), name
+
+
+# ---- workers ----
+
+@pytest.mark.parametrize("episodes_per_step, world_size", [(2, 2), (3, 2), (5, 3)])
+def test_workers_share_the_steps_episodes_and_average_to_one_workers_gradient(
+        episodes_per_step: int, world_size: int) -> None:
+    """DDP's part is played here by a mean; a share may have an episode more than another."""
+    spec = replace(SPEC, steps=1, warmup_steps=0, episodes_per_step=episodes_per_step, gradient_clip=None)
+    alone = LinearMethod()
+    run(alone, spec)
+    workers = [LinearMethod() for _ in range(world_size)]
+    for rank, method in enumerate(workers):
+        run(method, spec, rank=rank, world_size=world_size)
+    mean = torch.stack([method.gradients[0] for method in workers]).mean(0)
+    torch.testing.assert_close(mean, alone.gradients[0])
+    shares = [method.batches[0].query_EQ for method in workers]
+    dealt = torch.stack([shares[e % world_size][e // world_size] for e in range(episodes_per_step)])
+    assert torch.equal(dealt, alone.batches[0].query_EQ)
+
+
+def test_steps_train_on_consecutive_episodes() -> None:
+    method = LinearMethod()
+    run(method, replace(SPEC, affine=None))
+    expected = sample_episodes(SPEC.seed, range(24), SPEC.episode, DATA.classes)
+    assert torch.equal(torch.cat([b.support_ES for b in method.batches]) * 255,
+                       DATA.store.gather(expected.support_ES).float())
+    assert torch.equal(torch.cat([b.query_EQ for b in method.batches]) * 255,
+                       DATA.store.gather(expected.query_EQ).float())
+    assert torch.equal(torch.cat([b.support_way_ES for b in method.batches]), expected.support_way_ES)
+    assert torch.equal(torch.cat([b.query_way_EQ for b in method.batches]), expected.query_way_EQ)
+    assert torch.equal(torch.cat([b.class_EN for b in method.batches]), expected.class_EN)
+
+
+def test_batches_are_distorted_by_episode_number() -> None:
+    together = make_batch(DATA.store, DATA.classes, SPEC, [4, 5], "cpu")
+    alone = make_batch(DATA.store, DATA.classes, SPEC, [5], "cpu")
+    plain = make_batch(DATA.store, DATA.classes, replace(SPEC, affine=None), [5], "cpu")
+    assert torch.equal(together.query_EQ[1:], alone.query_EQ)
+    assert torch.equal(together.support_ES[1:], alone.support_ES)
+    assert not torch.allclose(plain.query_EQ, alone.query_EQ, atol=0.05)
+
+
+def test_a_worker_without_an_episode_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"3 workers share episodes_per_step = 2: .* nothing to do"):
+        run(LinearMethod(), SPEC, world_size=3)
+
+
+# ---- what it says, and when ----
+
+def test_callbacks_come_at_their_steps_and_at_the_end() -> None:
+    calls: list[tuple[str, int]] = []
+    run(LinearMethod(), replace(SPEC, steps=11),
+        report=lambda values: calls.append(("report", values["step"])),
+        save=lambda values: calls.append(("save", values["step"])),
+        log=lambda values: calls.append(("log", values["step"])))
+    assert calls == [("log", 3), ("save", 4), ("report", 5), ("log", 6), ("save", 8), ("log", 9),
+                     ("report", 10), ("log", 11), ("report", 11), ("save", 11)]
+
+
+def test_only_rank_0_logs_and_every_rank_reports_and_saves() -> None:
+    calls: list[str] = []
+    run(LinearMethod(), SPEC, rank=1, world_size=2, report=lambda _: calls.append("report"),
+        save=lambda _: calls.append("save"), log=lambda _: calls.append("log"))
+    assert calls.count("report") == calls.count("save") == 3 and "log" not in calls
+
+
+def test_without_validation_classes_nothing_is_reported() -> None:
+    reports: list[dict[str, Any]] = []
+    run(LinearMethod(), SPEC, replace(DATA, valid_classes=None), report=reports.append)
+    assert reports == []
+
+
+class LossOfStep(LinearMethod):
+    """Its loss at the n-th step is n: so a mean tells which steps are in it."""
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        result = super().forward(batch)
+        n = float(len(self.batches))
+        return {"loss": result["loss"] - result["loss"].detach() + n, "accuracy": torch.tensor(n / 100)}
+
+
+def test_log_holds_the_means_of_all_steps_since_the_last_line_and_the_rate() -> None:
+    lines: list[dict[str, Any]] = []
+    run(LossOfStep(), replace(SPEC, steps=10), log=lines.append)  # validates at 5, saves at 4 and 8
+    assert [line["loss"] for line in lines] == pytest.approx([2, 5, 8, 10])
+    assert [line["accuracy"] for line in lines] == pytest.approx([0.02, 0.05, 0.08, 0.10])
+    assert [line["learning_rate"] for line in lines] == [
+        learning_rate(replace(SPEC, steps=10), line["step"] - 1) for line in lines]
+    for line in lines:
+        assert line["episodes_per_second"] == pytest.approx(2 * line["steps_per_second"])
+        assert line["images_per_second"] == pytest.approx(9 * line["episodes_per_second"])
+        assert 0 < line["data_wait_share"] < 1
+
+
+def test_speeds_count_the_episodes_of_all_workers_once() -> None:
+    lines: list[dict[str, Any]] = []
+    run(LinearMethod(), replace(SPEC, episodes_per_step=3), world_size=2, log=lines.append)
+    assert lines[0]["episodes_per_second"] == pytest.approx(3 * lines[0]["steps_per_second"])
+
+
+def test_time_of_validation_and_saving_is_not_the_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a clock that a callback moves on by an hour, the speeds are as if it had not."""
+    clock = [0.0]
+
+    def tick() -> float:
+        clock[0] += 1.0
+        return clock[0]
+
+    def take_an_hour(_: dict[str, Any]) -> None:
+        clock[0] += 3600
+
+    monkeypatch.setattr("matchnet.training.time.perf_counter", tick)
+    lines: list[dict[str, Any]] = []
+    run(LinearMethod(), SPEC, report=take_an_hour, save=take_an_hour, log=lines.append)
+    assert min(line["steps_per_second"] for line in lines) > 0.1
+
+
+def test_validation_is_an_evaluation_on_episodes_apart_from_trainings() -> None:
+    reports: list[dict[str, Any]] = []
+    method = fresh_network()
+    run(method, SPEC, report=reports.append)
+    assert DATA.valid_classes is not None
+    result = evaluate(method, DATA.store, DATA.valid_classes, SPEC.valid_episode, 4, seed=VALID_SEED_OFFSET)
+    mean, ci95 = mean_and_interval(result.accuracy_E)
+    assert reports[-1] == {"step": 12, "valid_accuracy": mean, "valid_ci95": ci95, "valid_episodes": 4}
+    assert VALID_SEED_OFFSET > 0
+
+
+def test_validation_may_have_a_store_of_its_own() -> None:
+    """Rotated classes train, upright ones validate: here the latter's images are alike, so chance is best."""
+    black = MemoryStore(torch.zeros(len(DATA.store), *SHAPE, dtype=torch.uint8))
+    reports: list[dict[str, Any]] = []
+    run(fresh_network(), SPEC, replace(DATA, valid_store=black), report=reports.append)
+    assert [r["valid_accuracy"] for r in reports] == pytest.approx([1 / 3] * 3)
+
+
+# ---- what goes wrong ----
+
+@pytest.mark.parametrize("call, noticed", [(1, 3), (3, 3), (7, 8), (12, 12)])
+def test_a_loss_that_is_no_number_stops_the_run_and_is_never_saved(call: int, noticed: int) -> None:
+    """Logs at 3, 6, 9 and 12, saves at 4, 8 and 12, whichever comes first."""
+    saved: list[int] = []
+    method = LinearMethod(break_at_call=call)
+    with pytest.raises(FloatingPointError, match=f"the loss is nan at or shortly before step {noticed}; "):
+        run(method, SPEC, save=lambda state: saved.append(state["step"]))
+    assert len(method.batches) == noticed
+    assert all(step < call for step in saved)
+
+
+def test_a_worker_that_does_not_log_saves_no_such_loss_either() -> None:
+    method = LinearMethod(break_at_call=2)
+    with pytest.raises(FloatingPointError, match="before step 4"):
+        run(method, SPEC, rank=1, world_size=2)
+
+
+def test_classes_that_cannot_serve_the_episode_are_refused() -> None:
+    with pytest.raises(ValueError, match="6 ways of 5 classes"):
+        run(LinearMethod(), replace(SPEC, episode=EpisodeSpec(6, 1, 1)))
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"steps": 0}, "steps is 0; it must be at least 1"),
+    ({"episodes_per_step": 0}, "episodes_per_step is 0; it must be at least 1"),
+    ({"valid_every": 0}, "valid_every is 0; it must be at least 1"),
+    ({"checkpoint_every": -5}, "checkpoint_every is -5; it must be at least 1"),
+    ({"log_every": 0}, "log_every is 0; it must be at least 1"),
+    ({"learning_rate": 0.0}, "learning_rate is 0.0; it must be above 0"),
+    ({"learning_rate": math.nan}, "learning_rate is nan; it must be above 0"),
+    ({"warmup_steps": 12}, r"warmup_steps is 12; it must be at least 0 and below steps \(12\)"),
+    ({"valid_episodes": 1}, "valid_episodes is 1; an interval takes at least 2"),
+])
+def test_spec_is_checked(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(SPEC, **change)
+
+
+# ---- the learning rate ----
+
+def test_learning_rate_rises_linearly_then_falls_as_a_cosine() -> None:
+    spec = replace(SPEC, steps=14, warmup_steps=4, learning_rate=2.0)
+    rates = [learning_rate(spec, step) for step in range(14)]
+    assert rates[:5] == pytest.approx([0.5, 1.0, 1.5, 2.0, 2.0])
+    assert rates[9] == pytest.approx(1.0)  # half way through the fall
+    assert rates[4:] == pytest.approx([1 + math.cos(math.pi * i / 10) for i in range(10)])
+    assert 0 < rates[-1] < 0.1
+
+
+def test_constant_schedule_keeps_the_rate_after_the_warm_up() -> None:
+    spec = replace(SPEC, schedule="constant", learning_rate=0.3, warmup_steps=2)
+    assert [learning_rate(spec, step) for step in range(4)] == pytest.approx([0.15, 0.3, 0.3, 0.3])
+
+
+def test_the_optimizer_is_given_the_steps_rate() -> None:
+    """Adam's first update is the rate itself, whatever the size of the gradient."""
+    spec = replace(SPEC, steps=4, warmup_steps=2, learning_rate=0.5, weight_decay=0.0, gradient_clip=None)
+    states: list[dict[str, Any]] = []
+    method = LinearMethod()
+    before = method.linear.weight.detach().clone()
+    run(method, replace(spec, checkpoint_every=1),
+        save=lambda s: states.append({"weight": s["model"]["linear.weight"].clone(),
+                                      "rate": s["optimizer"]["param_groups"][0]["lr"]}))
+    step_size = (states[0]["weight"] - before).abs()
+    torch.testing.assert_close(step_size, torch.full_like(step_size, 0.25), rtol=1e-3, atol=0)
+    assert [state["rate"] for state in states] == [learning_rate(spec, step) for step in range(4)]
