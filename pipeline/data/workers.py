@@ -17,35 +17,52 @@ Result = TypeVar("Result")
 _state: dict = {}  # of this worker process: what `start` returned, and the event that asks to stop
 
 
+class WorkerPool:
+    """Processes that have each called `start(*start_args)`, to open files, and work on what it returned.
+
+    They are spawned, since forking a process that has threads (Ray, torch) can hang: the main script needs
+    its `if __name__ == "__main__":`.
+    """
+
+    def __init__(self, start: Callable, start_args: tuple, num_processes: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._stop = context.Event()
+        initializer = partial(_start_worker, start, start_args, self._stop)
+        self._pool = ProcessPoolExecutor(num_processes, context, initializer)
+
+    def run(self, work: Callable[..., Result], jobs: Sequence[Job]) -> Iterator[tuple[Job, Result]]:
+        """Yield (job, work(started, job)) as they finish, in any order.
+
+        Raises:
+            RuntimeError: a worker process was killed (out of memory, kill -9).
+            Exception: the first that `work` raises.
+        """
+        try:
+            futures = {self._pool.submit(_work, work, job): job for job in jobs}
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BrokenProcessPool as error:
+            raise RuntimeError("a worker process was killed (out of memory?) or could not start; what is done is "
+                               "kept: run it again, with fewer processes if memory is short") from error
+
+    def close(self) -> None:
+        """Give up what is not finished and end the processes."""
+        self._stop.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
 def run_jobs(start: Callable, start_args: tuple, work: Callable[..., Result], jobs: Sequence[Job],
              num_processes: int) -> Iterator[tuple[Job, Result]]:
-    """Yield (job, work(start(*start_args), job)) as they finish, in any order.
-
-    `start` runs once in each process (open files there). With one process everything runs in this one.
-
-    Raises:
-        RuntimeError: a worker process was killed (out of memory, kill -9).
-        Exception: the first that `work` raises; other jobs are given up.
-    """
+    """`WorkerPool.run` for one list of jobs; with one process, or one job, everything runs in this one."""
     if num_processes == 1 or len(jobs) <= 1:
-        state = start(*start_args)
-        yield from ((job, work(state, job)) for job in jobs)
+        started = start(*start_args)
+        yield from ((job, work(started, job)) for job in jobs)
         return
-    context = multiprocessing.get_context("spawn")  # forking a process that has threads (Ray, torch) can hang
-    stop = context.Event()
-    num_processes = min(num_processes, len(jobs))
-    initializer = partial(_start_worker, start, start_args, stop)
-    pool = ProcessPoolExecutor(num_processes, context, initializer)
+    pool = WorkerPool(start, start_args, min(num_processes, len(jobs)))
     try:
-        futures = {pool.submit(_work, work, job): job for job in jobs}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-    except BrokenProcessPool as error:
-        raise RuntimeError("a worker process was killed (out of memory?); what is finished is kept: "
-                           "run it again, with fewer processes if memory is short") from error
+        yield from pool.run(work, jobs)
     finally:
-        stop.set()
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.close()
 
 
 def stop_if_asked() -> None:
@@ -57,7 +74,7 @@ def stop_if_asked() -> None:
 def _start_worker(start: Callable, start_args: tuple, stop: Event) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _state.update(stop=stop, state=start(*start_args))
+    _state.update(stop=stop, started=start(*start_args))
 
 
 def _end_with_parent() -> None:
@@ -68,4 +85,4 @@ def _end_with_parent() -> None:
 
 
 def _work(work: Callable[..., Result], job: object) -> Result:
-    return work(_state["state"], job)
+    return work(_state["started"], job)

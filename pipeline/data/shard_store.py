@@ -1,0 +1,91 @@
+"""Samples read from their shards and decoded when asked for: for data that does not fit into memory."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.data.decoding import Decoder
+from pipeline.data.selection import select
+from pipeline.data.spec import PARTS, Part
+from pipeline.data.workers import WorkerPool
+
+
+class _Job(NamedTuple):
+    """Decode `rows` of the index into the shared memory of this name, from sample `start` on."""
+
+    memory: str
+    start: int
+    rows: np.ndarray
+
+
+class ShardStore:
+    """The parts of a split, with the rows and the interface of a `MemoryStore` of `load_split`.
+
+    Args:
+        num_processes: worker processes; each reads by `pread` and decodes into memory shared with this one.
+    Raises:
+        ValueError: an unknown split, or shards of other sizes than the manifest says; `gather`: an image that
+            cannot be decoded (shard, key, offset).
+    """
+
+    def __init__(self, shards_dir: Path, split: str, image_size: int, parts: Sequence[Part] = PARTS,
+                 num_processes: int = 2) -> None:
+        with Decoder(shards_dir, image_size) as decoder:
+            chosen = select(decoder.reader.manifest, decoder.reader.index, split, parts)
+            self.sample_shape: tuple[int, ...] = decoder.sample_shape
+        self.class_id_R, self.parts = chosen.class_id_R, chosen.parts
+        self._rows = chosen.rows
+        self._num_processes = num_processes
+        self._workers = WorkerPool(Decoder, (shards_dir, image_size), num_processes)
+        self._memory: SharedMemory | None = None
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """rows int64 of any shape (...) -> samples (..., *sample_shape), uint8."""
+        wanted = self._rows[rows.reshape(-1).cpu().numpy()]
+        sample_bytes = int(np.prod(self.sample_shape))
+        memory = self._memory_of(len(wanted) * sample_bytes)
+        bounds = np.linspace(0, len(wanted), self._num_processes + 1).astype(int).tolist()
+        jobs = [_Job(memory.name, begin, wanted[begin:end]) for begin, end in pairwise(bounds) if end > begin]
+        for _ in self._workers.run(_decode_into, jobs):
+            pass
+        shape = (*rows.shape, *self.sample_shape)
+        return torch.from_numpy(np.ndarray(shape, np.uint8, memory.buf).copy())
+
+    def close(self) -> None:
+        """End the worker processes and free the shared memory."""
+        self._workers.close()
+        self._free()
+
+    def __enter__(self) -> "ShardStore":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _memory_of(self, size: int) -> SharedMemory:
+        if self._memory is None or self._memory.size < size:
+            self._free()
+            self._memory = SharedMemory(create=True, size=max(size, 1))
+        return self._memory
+
+    def _free(self) -> None:
+        if self._memory is not None:
+            self._memory.close()
+            self._memory.unlink()
+            self._memory = None
+
+
+def _decode_into(decoder: Decoder, job: _Job) -> None:
+    pixels = decoder.decode(job.rows)
+    memory = SharedMemory(job.memory)
+    np.ndarray(pixels.shape, np.uint8, memory.buf, offset=job.start * pixels[0].size)[...] = pixels
+    memory.close()

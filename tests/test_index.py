@@ -1,0 +1,131 @@
+"""The index: what it says is what the tars hold; an index or shards that do not fit are refused."""
+
+import re
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from small_omniglot import NUM_CLASSES, PARAMS, small_omniglot
+
+from pipeline.data.index import INDEX, ShardReader, read_index, verify_shards
+from pipeline.data.manifest import MANIFEST, read_manifest
+from pipeline.data.shards import shard_dataset
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        shard_dataset("small", PARAMS, small_omniglot(folder / "raw", monkeypatch), folder / "shards")
+    return folder / "shards"
+
+
+@pytest.fixture
+def shards(made: Path, tmp_path: Path) -> Path:
+    """Shards that a test may break."""
+    return shutil.copytree(made, tmp_path / "shards")
+
+
+def test_each_row_is_the_place_of_its_member(made: Path) -> None:
+    index = read_index(made / INDEX)
+    rows = zip(index.shard_R, index.key_R.to_pylist(), index.offset_R, index.length_R, strict=True)
+    places = {(index.shards[shard], key): (offset, length) for shard, key, offset, length in rows}
+    members = {(path.name, member.name.removesuffix(".png")): (member.offset_data, member.size)
+               for path in made.glob("*.tar") for member in tarfile.open(path)}
+    assert places == members
+
+
+def test_the_columns_of_the_parquet_file(made: Path) -> None:
+    table = pq.read_table(made / INDEX)
+    assert table.column_names == ["key", "shard", "offset", "length", "class_id", "class_name", "group"]
+    names = [entry.name for entry in read_manifest(made).classes]
+    assert [names[class_id] for class_id in table["class_id"].to_pylist()] == table["class_name"].to_pylist()
+    assert [key.rpartition("/")[0] for key in table["key"].to_pylist()] == table["class_name"].to_pylist()
+    groups = [shard.rpartition("-")[0] for shard in table["shard"].to_pylist()]
+    assert groups == table["group"].to_pylist()
+
+
+def test_rows_in_any_order_and_more_than_once(made: Path) -> None:
+    rows = np.random.default_rng(0).integers(0, NUM_CLASSES * 20, 100)
+    with ShardReader(made) as reader:
+        assert reader.read_many(rows) == [reader.read(row) for row in rows.tolist()]
+
+
+def test_a_shard_cut_short_names_the_first_key_that_is_lost(shards: Path) -> None:
+    index = read_index(shards / INDEX)
+    shard = index.shards[0]
+    last = np.flatnonzero(index.shard_R == 0)[-1]
+    with open(shards / shard, "r+b") as file:
+        file.truncate(index.offset_R[last] + 10)
+    message = (r"cut short or edited after it was indexed; the first sample lost is shard "
+               rf"{re.escape(shard)}, key {index.key_R[last]}, .* run the shard stage again")
+    with pytest.raises(ValueError, match=message):
+        ShardReader(shards)
+
+
+def test_a_shard_cut_short_while_it_is_read(shards: Path) -> None:
+    with ShardReader(shards) as reader:
+        row = len(reader.index) - 1
+        with open(shards / reader.index.shards[reader.index.shard_R[row]], "r+b") as file:
+            file.truncate(reader.index.offset_R[row] + 10)
+        with pytest.raises(ValueError, match=rf"key {reader.index.key_R[row]}, offset \d+: 10 of \d+ bytes"):
+            reader.read_many([0, row])
+
+
+def test_an_edited_shard_is_found_by_its_sha256(shards: Path) -> None:
+    tar = sorted(shards.glob("*.tar"))[1]
+    content = bytearray(tar.read_bytes())
+    content[700] ^= 1
+    tar.write_bytes(content)
+    ShardReader(shards).close()  # the sizes are right
+    with pytest.raises(ValueError, match=re.escape(f"{tar.name}: edited after it was written: SHA-256")):
+        verify_shards(shards)
+
+
+def test_a_missing_shard(shards: Path) -> None:
+    tar = sorted(shards.glob("*.tar"))[0]
+    tar.unlink()
+    with pytest.raises(ValueError, match=re.escape(f"{tar.name}: 0 bytes, but the manifest says")):
+        ShardReader(shards)
+
+
+@pytest.mark.parametrize("version", ["2", None])
+def test_an_index_of_another_version(shards: Path, version: str | None) -> None:
+    table = pq.read_table(shards / INDEX)
+    metadata = {"matchnet.index.format": version} if version else {}
+    pq.write_table(table.replace_schema_metadata(metadata), shards / INDEX)
+    found = version or "none"
+    with pytest.raises(ValueError, match=f"index of format {found}, but this program reads format 1; run"):
+        read_index(shards / INDEX)
+
+
+def test_an_index_that_is_not_parquet(shards: Path) -> None:
+    (shards / INDEX).write_bytes((shards / INDEX).read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"index\.parquet: not a whole Parquet file"):
+        read_index(shards / INDEX)
+
+
+def test_an_index_of_other_shards(shards: Path) -> None:
+    manifest = (shards / MANIFEST).read_text()
+    (shards / MANIFEST).write_text(manifest.replace('"num_samples": 320,', '"num_samples": 321,'))
+    with pytest.raises(ValueError, match=r"the index has 320 samples in .* the manifest 321 in"):
+        ShardReader(shards)
+
+
+def test_a_manifest_of_another_version_or_cut_short(shards: Path) -> None:
+    text = (shards / MANIFEST).read_text()
+    (shards / MANIFEST).write_text(text.replace('"format": 1', '"format": 7'))
+    with pytest.raises(ValueError, match="format 7, but this program reads format 1; run the shard stage again"):
+        read_manifest(shards)
+    (shards / MANIFEST).write_text(text[:200])
+    with pytest.raises(ValueError, match=r"dataset.json: not a manifest .* run the shard stage again"):
+        read_manifest(shards)
+
+
+def test_shards_that_are_not_finished(shards: Path) -> None:
+    (shards / MANIFEST).unlink()
+    with pytest.raises(ValueError, match=r"dataset\.json: no such file: these shards are not finished"):
+        ShardReader(shards)

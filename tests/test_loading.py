@@ -1,0 +1,136 @@
+"""Loading: pixels with the right classes, in an order that the shards do not decide; both stores agree."""
+
+import io
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small_omniglot import NUM_CLASSES, PARAMS, members_of, mirror, small_omniglot
+
+from pipeline.data.download import download_dataset
+from pipeline.data.images import to_pixels
+from pipeline.data.index import INDEX, read_index
+from pipeline.data.loading import load_split
+from pipeline.data.manifest import manifest_sha256, read_manifest
+from pipeline.data.shard_store import ShardStore
+from pipeline.data.shards import shard_dataset
+from pipeline.data.spec import DatasetParams, ListSplit, RandomSplit, WholeSplit
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        small_omniglot(folder / "raw", monkeypatch)
+        shard_dataset("small", PARAMS, folder / "raw", folder / "shards")
+        other = replace(PARAMS, seed=5, splits={"random": PARAMS.splits["random"]})
+        shard_dataset("small", other, folder / "raw", folder / "other")
+    return folder
+
+
+def test_all_samples_with_their_classes(folder: Path) -> None:
+    data = load_split(folder / "shards", "random", image_size=28)
+    assert data.samples_RCHW.shape == (NUM_CLASSES * 20, 1, 28, 28) and data.samples_RCHW.dtype == torch.uint8
+    assert np.bincount(data.class_id_R).tolist() == [20] * NUM_CLASSES
+    names = read_manifest(folder / "shards").splits["random"]
+    assert {part: [data.classes[i] for i in ids] for part, ids in data.parts.items()} == names
+    assert data.manifest_sha256 == manifest_sha256(folder / "shards")
+
+
+def test_the_pixels_are_those_of_the_archive_with_bright_ink(folder: Path) -> None:
+    data = load_split(folder / "shards", "random", image_size=105)
+    members = members_of("images_background.zip")
+    png = members["images_background/Latin/character02/0002_07.png"]
+    row = np.flatnonzero(data.class_id_R == data.classes.index("Latin/character02"))[6]
+    original = np.asarray(Image.open(io.BytesIO(png)).convert("L"))
+    assert np.array_equal(data.samples_RCHW[row, 0].numpy(), 255 - original)
+
+
+def test_the_order_does_not_depend_on_the_shards(folder: Path) -> None:
+    one, other = (load_split(folder / name, "random", image_size=28) for name in ("shards", "other"))
+    assert torch.equal(one.samples_RCHW, other.samples_RCHW)
+    assert np.array_equal(one.class_id_R, other.class_id_R)
+
+
+def test_a_part_has_its_own_classes_only(folder: Path) -> None:
+    data = load_split(folder / "shards", "alphabets", image_size=28, parts=["test"])
+    assert len(data.parts["train"]) == len(data.parts["valid"]) == 0
+    assert set(data.class_id_R) == set(data.parts["test"].tolist())
+
+
+def test_an_unknown_split_or_part(folder: Path) -> None:
+    with pytest.raises(ValueError, match="'vinyals' is not a split of small; it has: random, alphabets; add it"):
+        load_split(folder / "shards", "vinyals", image_size=28)
+    with pytest.raises(ValueError, match="'dev' is not a part of a split; name some of train, valid"):
+        load_split(folder / "shards", "random", image_size=28, parts=["dev"])  # type: ignore[list-item]
+
+
+def test_the_store_on_shards_gives_what_the_store_in_memory_gives(folder: Path) -> None:
+    data = load_split(folder / "shards", "random", image_size=28)
+    rows = torch.from_numpy(np.random.default_rng(0).integers(0, len(data.class_id_R), (2, 3, 5)))
+    with ShardStore(folder / "shards", "random", image_size=28) as store:
+        assert len(store) == len(data.class_id_R) and store.sample_shape == (1, 28, 28)
+        assert np.array_equal(store.class_id_R, data.class_id_R)
+        for wanted in (rows, rows[0, 0, :1], torch.arange(100), rows[:, :, :0]):
+            assert torch.equal(store.gather(wanted), data.samples_RCHW[wanted])
+
+
+def test_the_store_on_shards_names_an_image_that_cannot_be_decoded(folder: Path, tmp_path: Path) -> None:
+    shards = shutil.copytree(folder / "shards", tmp_path / "shards")
+    index = read_index(shards / INDEX)
+    with open(shards / index.shards[index.shard_R[3]], "r+b") as file:
+        file.seek(index.offset_R[3] + 20)
+        file.write(b"\0" * 60)
+    message = rf"key {index.key_R[3]}, offset {index.offset_R[3]}: not a whole png image"
+    with ShardStore(shards, "random", image_size=28) as store, pytest.raises(ValueError, match=message):
+        store.gather(torch.arange(len(store)))
+    with pytest.raises(ValueError, match="edited after it was written"):
+        load_split(shards, "random", image_size=28)
+
+
+def test_resizing_keeps_the_share_of_ink() -> None:
+    image = Image.new("L", (105, 105), 255)
+    image.paste(0, (20, 30, 80, 60))
+    small = to_pixels(image, 28, invert=True, margin=None)
+    assert small.mean() == pytest.approx(255 * 60 * 30 / 105**2, rel=0.02)
+    assert small[0, 0] == 0 and small[12, 14] == 255
+
+
+@pytest.mark.parametrize("box", [(0, 0, 10, 20), (15, 3, 28, 9)])
+def test_a_margin_puts_the_ink_in_the_middle(box: tuple[int, int, int, int]) -> None:
+    image = Image.new("L", (28, 28))
+    image.paste(255, box)
+    ys, xs = np.nonzero(to_pixels(image, 40, invert=False, margin=0.1))
+    assert max(np.ptp(ys), np.ptp(xs)) + 1 == 32
+    assert abs(ys.min() + ys.max() - 39) <= 1 and abs(xs.min() + xs.max() - 39) <= 1
+
+
+def test_an_empty_drawing_stays_empty() -> None:
+    assert not to_pixels(Image.new("L", (28, 28)), 28, invert=False, margin=0.1).any()
+
+
+def test_the_real_omniglot(tmp_path: Path) -> None:
+    params = DatasetParams(source="omniglot", invert=True, splits={
+        "vinyals": RandomSplit(num_valid=100, num_test=423),
+        "lake": ListSplit(test="lake_evaluation.txt", num_valid=5)})
+    download_dataset("omniglot", params, tmp_path / "raw", mirror())
+    manifest = shard_dataset("omniglot", params, tmp_path / "raw", tmp_path / "shards")
+    assert manifest.num_samples == 1623 * 20
+    assert [len(manifest.splits["vinyals"][part]) for part in ("train", "valid", "test")] == [1100, 100, 423]
+    assert len(manifest.splits["lake"]["test"]) == 659
+    data = load_split(tmp_path / "shards", "vinyals", 28, parts=["valid"])
+    assert data.samples_RCHW.shape == (2000, 1, 28, 28)
+    assert 15 < data.samples_RCHW.float().mean() < 25  # thin bright strokes on black
+
+
+def test_the_real_mnist(tmp_path: Path) -> None:
+    params = DatasetParams(source="mnist", splits={"all": WholeSplit()}, margin=0.18)
+    download_dataset("mnist", params, tmp_path / "raw", mirror())
+    shard_dataset("mnist", params, tmp_path / "raw", tmp_path / "shards")
+    data = load_split(tmp_path / "shards", "all", 28)
+    assert data.classes == [str(digit) for digit in range(10)]
+    assert np.bincount(data.class_id_R).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]

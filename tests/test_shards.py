@@ -1,0 +1,238 @@
+"""Shards: the same bytes however made, readable by plain webdataset, replaced as a whole or not at all."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import webdataset
+from small_omniglot import NUM_CLASSES, PARAMS, small_omniglot
+
+from pipeline.data import shards
+from pipeline.data.index import INDEX, ShardReader, verify_shards
+from pipeline.data.manifest import read_manifest
+from pipeline.data.shards import shard_dataset
+from pipeline.data.swap import building_place
+from pipeline.data.tar import TarWriter, note_of
+from pipeline.files import sha256_of
+
+
+def sums(directory: Path) -> dict[str, str]:
+    return {path.name: sha256_of(path) for path in sorted(directory.iterdir())}
+
+
+def make(raw: Path, out: Path, num_processes: int = 1, **changes: object) -> Path:
+    shard_dataset("small", replace(PARAMS, **changes), raw, out, num_processes)  # type: ignore[arg-type]
+    return out
+
+
+@pytest.fixture
+def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return small_omniglot(tmp_path / "raw", monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        return make(small_omniglot(folder / "raw", monkeypatch), folder / "shards")
+
+
+@pytest.fixture
+def out(made: Path, tmp_path: Path) -> Path:
+    """Shards that a test may break."""
+    return shutil.copytree(made, tmp_path / "shards")
+
+
+def test_the_same_bytes_again_and_with_two_processes(raw: Path, out: Path, tmp_path: Path) -> None:
+    assert len(read_manifest(out).shards) > 4
+    assert sums(out) == sums(make(raw, tmp_path / "again"))
+    assert sums(out) == sums(make(raw, tmp_path / "two", num_processes=2))
+
+
+def test_the_seed_decides_the_order_and_nothing_else(raw: Path, out: Path, tmp_path: Path) -> None:
+    other = make(raw, tmp_path / "other", seed=1)
+    keys = [[name for tar in sorted(folder.glob("*.tar")) for name in tarfile.open(tar).getnames()]
+            for folder in (out, other)]
+    assert keys[0] != keys[1] and sorted(keys[0]) == sorted(keys[1])
+
+
+def test_plain_webdataset_reads_what_the_index_says(out: Path) -> None:
+    samples = webdataset.WebDataset(sorted(str(path) for path in out.glob("*.tar")), shardshuffle=False)
+    streamed = {sample["__key__"]: sample["png"] for sample in samples}
+    with ShardReader(out) as reader:
+        contents = reader.read_many(range(len(reader.index)))
+        indexed = dict(zip(reader.index.key_R.to_pylist(), contents, strict=True))
+    assert len(streamed) == NUM_CLASSES * 20
+    assert streamed == indexed
+
+
+def test_members_have_no_time_and_no_owner(out: Path) -> None:
+    members = [member for path in out.glob("*.tar") for member in tarfile.open(path)]
+    assert {(member.mtime, member.uid, member.gid, member.mode) for member in members} == {(0, 0, 0, 0o644)}
+
+
+def test_each_part_of_each_split_is_a_list_of_whole_shards(out: Path) -> None:
+    manifest = read_manifest(out)
+    part_of = {split: {name: part for part, names in parts.items() for name in names}
+               for split, parts in manifest.splits.items()}
+    for entry in manifest.shards:
+        classes = {name.rpartition("/")[0] for name in tarfile.open(out / entry.name).getnames()}
+        for split in manifest.splits:
+            parts = {part_of[split][name] for name in classes}
+            assert len(parts) == 1 and f"{split}_{parts.pop()}" in entry.group
+
+
+def test_shards_keep_to_the_size_asked_for(out: Path) -> None:
+    for entry in read_manifest(out).shards:
+        content = sum(512 + -(-member.size // 512) * 512 for member in tarfile.open(out / entry.name))
+        assert content <= PARAMS.shard_size_mib * 2**20
+
+
+def test_the_manifest_counts_and_names_everything(out: Path) -> None:
+    manifest = read_manifest(out)
+    assert manifest.num_samples == sum(entry.num_samples for entry in manifest.shards) == NUM_CLASSES * 20
+    assert [entry.num_samples for entry in manifest.classes] == [20] * NUM_CLASSES
+    assert manifest.parameters["shard_size_mib"] == PARAMS.shard_size_mib
+    names = {entry.name for entry in manifest.shards} | {INDEX, "dataset.json"}
+    assert {path.name for path in out.iterdir()} == names
+    verify_shards(out)
+
+
+def test_an_interrupted_run_goes_on_with_finished_shards(
+        raw: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+    write_shard = shards.write_shard
+
+    def interrupted_at_the_third(read: object, job: object) -> object:
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        written.append(job)
+        return write_shard(read, job)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(shards, "write_shard", interrupted_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        make(raw, tmp_path / "b")
+    half = tmp_path / "b.new"
+    assert not (tmp_path / "b").exists() and len(list(half.glob("*.tar"))) == 3
+    edited = sorted(half.glob("*.tar"))[0]
+    edited.write_bytes(edited.read_bytes()[:-1] + b"x")  # an unharmed shard is kept, this one is made again
+
+    again = []
+    monkeypatch.setattr(shards, "write_shard", lambda *given: (again.append(given), write_shard(*given))[1])
+    make(raw, tmp_path / "b")
+    assert len(again) == len(read_manifest(out).shards) - 2
+    assert sums(tmp_path / "b") == sums(out)
+
+
+def test_finished_shards_of_other_parameters_are_not_gone_on_with(
+        raw: Path, out: Path, tmp_path: Path) -> None:
+    new = tmp_path / "b.new"
+    new.mkdir()
+    first = read_manifest(out).shards[0].name
+    (new / first).write_bytes((out / first).read_bytes())
+    note = {"fingerprint": "of other parameters", "sha256": sha256_of(out / first),
+            "size": (out / first).stat().st_size, "offsets": [0], "lengths": [1]}
+    note_of(new / first).write_text(json.dumps(note))
+    (new / "stranger.tar").write_bytes(b"")
+    assert sums(make(raw, tmp_path / "b")) == sums(out)
+
+
+def test_a_full_disk_leaves_the_old_shards_and_no_litter(
+        raw: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = sums(out)
+
+    def full(self: TarWriter) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(TarWriter, "finish", full)
+    message = r"small: sharding failed: No space left on device; .*\.new was removed and .* is as before; make"
+    with pytest.raises(OSError, match=message) as raised:
+        make(raw, out, seed=1)
+    assert raised.value.errno == errno.ENOSPC
+    assert sums(out) == before and not out.with_name("shards.new").exists()
+
+
+MAIN = """
+import resource, sys, time
+from dataclasses import replace
+from pathlib import Path
+from pipeline.data.datasets import omniglot
+from pipeline.data.shards import shard_dataset
+from small_omniglot import COUNTS, PARAMS
+
+{patch}
+
+if __name__ == "__main__":
+    omniglot.CHARACTERS = COUNTS
+    shard_dataset("small", replace(PARAMS, seed=1), Path(sys.argv[1]), Path(sys.argv[2]), 2)
+"""
+NO_LARGE_FILES = "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))"
+SLOWLY = """
+open_zips = omniglot.open_zips
+omniglot.open_zips = lambda raw_dir: lambda sample: (time.sleep(0.1), open_zips(raw_dir)(sample))[1]
+"""
+
+
+def start_sharding(script: Path, patch: str, raw: Path, out: Path) -> subprocess.Popen[str]:
+    """Sharding with two processes, in a process group of its own."""
+    script.write_text(MAIN.format(patch=patch))
+    tests = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": f"{tests.parent}{os.pathsep}{tests}"}
+    return subprocess.Popen([sys.executable, script, raw, out], stderr=subprocess.PIPE, text=True,
+                            start_new_session=True, env=environment)
+
+
+def test_a_write_that_fails_in_a_worker_leaves_the_old_shards(raw: Path, out: Path, tmp_path: Path) -> None:
+    before = sums(out)
+    process = start_sharding(tmp_path / "main.py", NO_LARGE_FILES, raw, out)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1 and "small: sharding failed: File too large" in errors
+    assert sums(out) == before and not out.with_name("shards.new").exists()
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
+def test_ending_the_run_ends_its_workers_and_keeps_the_old_shards(
+        raw: Path, out: Path, tmp_path: Path, ending: signal.Signals) -> None:
+    before = sums(out)
+    process = start_sharding(tmp_path / "main.py", SLOWLY, raw, out)
+    wait_until(lambda: len(list(out.with_name("shards.new").glob("*.part"))) == 2)
+    if ending == signal.SIGINT:
+        os.killpg(process.pid, ending)  # as a terminal does at Ctrl-C: to all processes of the group
+    else:
+        process.kill()
+    process.communicate(timeout=60)
+    wait_until(lambda: not group_lives(process.pid))
+    assert process.returncode != 0 and sums(out) == before
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError("not within a minute")
+
+
+def group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_swap_cut_between_its_two_renames_is_put_right(raw: Path, out: Path) -> None:
+    before = sums(out)
+    out.rename(out.with_name("shards.old"))  # what a power cut between the renames leaves
+    building_place(out)
+    assert sums(out) == before
