@@ -10,6 +10,7 @@ from dataclasses import dataclass
 SETTINGS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # `report` waits for one such interval; 2 s without this
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # 15 without this: on a busy machine workers then hardly run at all
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # leave CUDA_VISIBLE_DEVICES of processes without a GPU as it is
 }
 for _name, _value in SETTINGS.items():
