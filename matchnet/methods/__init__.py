@@ -3,13 +3,15 @@
 from matchnet.methods.base import Batch, Method
 from matchnet.methods.classifier import Classifier, ClassifierSpec
 from matchnet.methods.fine_tuning import FineTuned, FineTuningSpec
+from matchnet.methods.mann import Mann, MannSpec
 from matchnet.methods.matching_network import MatchingNetwork, MatchingNetworkSpec
 from matchnet.methods.pixels import Pixels, PixelsSpec
 from matchnet.methods.siamese import Siamese, SiameseSpec
 
-__all__ = ["Batch", "Classifier", "FineTuned", "FineTuningSpec", "MatchingNetwork", "Method", "MethodSpec", "Pixels", "Siamese", "build_method"]
+__all__ = ["Batch", "Classifier", "FineTuned", "FineTuningSpec", "Mann", "MatchingNetwork", "Method", "MethodSpec", "Pixels",
+           "Siamese", "build_method"]
 
-MethodSpec = MatchingNetworkSpec | PixelsSpec | ClassifierSpec | SiameseSpec  # told apart by their `name`
+MethodSpec = MatchingNetworkSpec | PixelsSpec | ClassifierSpec | SiameseSpec | MannSpec  # told apart by their `name`
 
 
 def build_method(spec: MethodSpec, sample_shape: tuple[int, ...], num_classes: int) -> Method:
@@ -28,3 +30,5 @@ def build_method(spec: MethodSpec, sample_shape: tuple[int, ...], num_classes: i
             return Classifier(spec, sample_shape, num_classes)
         case SiameseSpec():
             return Siamese(spec, sample_shape)
+        case MannSpec():
+            return Mann(spec, sample_shape)

@@ -1,0 +1,206 @@
+"""Meta-Learning with Memory-Augmented Neural Networks, Santoro, Bartunov, Botvinick, Wierstra, Lillicrap 2016 (ICML).
+
+An episode is a sequence of presentations (x_t, y_{t-1}): each sample comes with the label of the one before it, and
+the network predicts y_t. So the second time that a class is presented is one-shot classification.
+
+Shapes: E sequences, T presentations, Q queries, N ways, C controller cells, H heads, M memory slots, L numbers a slot.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from matchnet.methods.base import Batch, Method, accuracy
+
+NO_NORM = 1e-4  # an empty slot has a cosine of 0 with every key
+
+
+@dataclass(frozen=True)
+class MannSpec:
+    """Sizes are the paper's. Labels are one-hot, so a network serves tasks of its own `num_ways` alone.
+
+    image_size: images are shrunk to this before the controller sees their pixels, as in the paper.
+    usage_decay: gamma.
+    key_strength: the softmax over slots is of the cosine times this, learned from here on, a head each. The paper prints
+        the cosine alone, whose softmax over 128 slots is near uniform; 1.0 starts there.
+    read_first: heads read before they write, M_{t-1}, or after, M_t, as printed: a key then finds itself.
+    """
+
+    name: Literal["mann"] = "mann"
+    num_ways: int = 5
+    image_size: int = 20
+    num_cells: int = 200
+    num_heads: int = 4
+    num_slots: int = 128
+    slot_size: int = 40
+    usage_decay: float = 0.95
+    key_strength: float = 10.0
+    read_first: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("image_size", "num_cells", "num_heads", "slot_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.num_ways < 2:
+            raise ValueError(f"num_ways is {self.num_ways}; it must be at least 2")
+        if self.num_slots < self.num_heads:
+            raise ValueError(f"num_slots is {self.num_slots} with {self.num_heads} heads; each head writes a slot of its "
+                             f"own, so at least as many slots as heads")
+        if not 0 <= self.usage_decay < 1:
+            raise ValueError(f"usage_decay is {self.usage_decay}; it must be at least 0 and below 1")
+        if not self.key_strength > 0:
+            raise ValueError(f"key_strength is {self.key_strength}; it must be above 0")
+
+
+class MemoryState(NamedTuple):
+    memory_EML: Tensor
+    read_weight_EHM: Tensor  # w^r of the last step
+    usage_EM: Tensor  # w^u
+
+
+class State(NamedTuple):
+    """What the network carries from one presentation to the next."""
+
+    hidden_EC: Tensor
+    cell_EC: Tensor
+    read_ER: Tensor  # R = H L: what the heads read
+    label_EN: Tensor  # of the sample before, one-hot; zeros at the start
+    memory: MemoryState
+
+    def repeat(self, times: int) -> "State":
+        """Each sequence `times` times over, (E * times, ...)."""
+        hidden, cell, read, label, *memory = [tensor.repeat_interleave(times, 0) for tensor in (*self[:4], *self.memory)]
+        return State(hidden, cell, read, label, MemoryState(*memory))
+
+
+class Mann(Method):
+    """The support set is presented in the order of its episode; each query is presented after it, from that same state.
+
+    So 5-way 1-shot is the second presentation of a class, and 5-shot the sixth.
+    """
+
+    def __init__(self, spec: MannSpec, sample_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.spec = spec
+        read_size = spec.num_heads * spec.slot_size
+        self.pixels = nn.Linear(sample_shape[0] * spec.image_size**2, 4 * spec.num_cells)
+        self.label = nn.Linear(spec.num_ways, 4 * spec.num_cells, bias=False)
+        self.recurrent = nn.Linear(spec.num_cells + read_size, 4 * spec.num_cells, bias=False)
+        self.heads = nn.Linear(spec.num_cells, read_size + spec.num_heads)
+        self.memory = LeastRecentlyUsedMemory(spec)
+        self.output = nn.Linear(spec.num_cells + read_size, spec.num_ways)
+        with torch.no_grad():  # at torch's own small weights keys and reads are nearly 0 and nothing is learned for long
+            self.heads.weight *= 4
+            self.output.weight *= 4
+            self.pixels.bias[spec.num_cells:2 * spec.num_cells] += 1  # the forget gate: remember, to begin with
+
+    def embed(self, sample_B: Tensor) -> Tensor:
+        """The share of the pixels in the controller's gates, (B, 4 C); pixels shrunk and standardised by image."""
+        size = (self.spec.image_size, self.spec.image_size)
+        pixel_BP = F.interpolate(sample_B, size=size, mode="bilinear", antialias=True).flatten(1)
+        return self.pixels(F.layer_norm(pixel_BP, pixel_BP.shape[1:], eps=1e-3))
+
+    def classify(self, support_ES: Tensor, way_ES: Tensor, query_EQ: Tensor, num_ways: int) -> Tensor:
+        """Raises ValueError if num_ways is not the one that the network was made for."""
+        if num_ways != self.spec.num_ways:
+            raise ValueError(f"a task of {num_ways} ways for a MANN of {self.spec.num_ways}: its labels are one-hot; "
+                             f"evaluate tasks of {self.spec.num_ways} ways, or train another with that num_ways")
+        _, state = self.present(support_ES, way_ES)
+        return self.ask(query_EQ, state).log_softmax(-1)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Cross entropy of every prediction: those along the support sequence, and each query's after it."""
+        support_ET, query_EQ = self.embed_batch(batch)
+        logits_ETN, state = self.present(support_ET, batch.support_way_ES)
+        logits_EQN = self.ask(query_EQ, state)
+        all_logits = torch.cat([logits_ETN, logits_EQN], dim=1).flatten(0, 1)
+        all_ways = torch.cat([batch.support_way_ES, batch.query_way_EQ], dim=1).flatten()
+        return {"loss": F.cross_entropy(all_logits, all_ways), "accuracy": accuracy(logits_EQN, batch.query_way_EQ).mean()}
+
+    def present(self, feature_ET: Tensor, way_ET: Tensor) -> tuple[Tensor, State]:
+        """A sequence from the empty memory: (logits_ETN, the state after it, with the last label)."""
+        label_ETN = F.one_hot(way_ET, self.spec.num_ways).to(feature_ET.dtype)
+        state = self.start(feature_ET)
+        logits = []
+        for feature_E, label_EN in zip(feature_ET.unbind(1), label_ETN.unbind(1), strict=True):
+            logits_EN, state = self.step(feature_E, state)
+            logits.append(logits_EN)
+            state = state._replace(label_EN=label_EN)
+        return torch.stack(logits, dim=1), state
+
+    def ask(self, query_EQ: Tensor, state: State) -> Tensor:
+        """logits_EQN of each query as the next presentation: queries do not see one another."""
+        E, Q = query_EQ.shape[:2]
+        return self.step(query_EQ.flatten(0, 1), state.repeat(Q))[0].unflatten(0, (E, Q))
+
+    def start(self, like: Tensor) -> State:
+        spec, E = self.spec, len(like)
+        zeros_EC, read_ER = like.new_zeros(E, spec.num_cells), like.new_zeros(E, spec.num_heads * spec.slot_size)
+        return State(zeros_EC, zeros_EC, read_ER, like.new_zeros(E, spec.num_ways), self.memory.start(like))
+
+    def step(self, feature_E: Tensor, state: State) -> tuple[Tensor, State]:
+        """One presentation: the controller (an LSTM over pixels, last label and last reads), then its heads."""
+        recurrent_E = self.recurrent(torch.cat([state.hidden_EC, state.read_ER], dim=1))
+        gate_E, candidate_EC = (feature_E + self.label(state.label_EN) + recurrent_E).split(
+            [3 * self.spec.num_cells, self.spec.num_cells], dim=1)
+        input_EC, forget_EC, output_EC = gate_E.sigmoid().chunk(3, dim=1)
+        cell_EC = forget_EC * state.cell_EC + input_EC * candidate_EC.tanh()
+        hidden_EC = output_EC * cell_EC.tanh()
+
+        key_ER, alpha_EH = self.heads(hidden_EC).split([state.read_ER.shape[1], self.spec.num_heads], dim=1)
+        key_EHL = key_ER.tanh().unflatten(1, (self.spec.num_heads, -1))
+        read_EHL, memory = self.memory(key_EHL, alpha_EH.sigmoid(), state.memory)
+        read_ER = read_EHL.flatten(1)
+        logits_EN = self.output(torch.cat([hidden_EC, read_ER], dim=1))
+        return logits_EN, State(hidden_EC, cell_EC, read_ER, state.label_EN, memory)
+
+
+class LeastRecentlyUsedMemory(nn.Module):
+    """Read by content, write to what was read last or to what was used least  [Santoro et al. 2016, section 3.2].
+
+        w^r_t(i) = softmax over i of K(k_t, M(i)),  K the cosine         (2, 3), times key_strength here
+        r_t      = sum_i w^r_t(i) M(i)                                   (4)
+        w^u_t    = gamma w^u_{t-1} + w^r_t + w^w_t                       (5)
+        w^lu_t   = 1 at the n least used slots by w^u_t, else 0          (6), n the number of heads
+        w^w_t    = sigmoid(alpha) w^r_{t-1} + (1 - sigmoid(alpha)) w^lu_{t-1}    (7)
+        M_t(i)   = M_{t-1}(i) + w^w_t(i) k_t                             (8), the least used slots set to zero before
+
+    With several heads the paper leaves open which least used slot a head writes: here head h the h-th. Usage is the sum
+    over heads, and carries no gradient, since which slot is least used has none.
+    """
+
+    def __init__(self, spec: MannSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.log_strength_H1 = nn.Parameter(torch.full((spec.num_heads, 1), spec.key_strength).log())
+
+    def start(self, like: Tensor) -> MemoryState:
+        E, spec = len(like), self.spec
+        return MemoryState(like.new_zeros(E, spec.num_slots, spec.slot_size),
+                           like.new_zeros(E, spec.num_heads, spec.num_slots), like.new_zeros(E, spec.num_slots))
+
+    def forward(self, key_EHL: Tensor, gate_EH: Tensor, state: MemoryState) -> tuple[Tensor, MemoryState]:
+        """One access of all heads with their keys and sigmoid(alpha): (read_EHL, the state after it)."""
+        write_weight_EHM, keep_EM = self.address_write(gate_EH, state)
+        written_EML = torch.baddbmm(state.memory_EML * keep_EM.unsqueeze(2), write_weight_EHM.mT, key_EHL)
+        memory_EML = state.memory_EML if self.spec.read_first else written_EML
+        read_weight_EHM = self.address_read(key_EHL, memory_EML)
+        usage_EM = self.spec.usage_decay * state.usage_EM + (read_weight_EHM + write_weight_EHM).detach().sum(1)
+        return torch.bmm(read_weight_EHM, memory_EML), MemoryState(written_EML, read_weight_EHM, usage_EM)
+
+    def address_write(self, gate_EH: Tensor, state: MemoryState) -> tuple[Tensor, Tensor]:
+        """(w^w_EHM, keep_EM): keep is 0 at the least used slots, which are set to zero before the write, else 1."""
+        least_EH = state.usage_EM.topk(self.spec.num_heads, largest=False).indices
+        least_EHM = torch.zeros_like(state.read_weight_EHM).scatter_(2, least_EH.unsqueeze(2), 1.0)
+        gate_EH1 = gate_EH.unsqueeze(2)
+        keep_EM = torch.ones_like(state.usage_EM).scatter_(1, least_EH, 0.0)
+        return gate_EH1 * state.read_weight_EHM + (1 - gate_EH1) * least_EHM, keep_EM
+
+    def address_read(self, key_EHL: Tensor, memory_EML: Tensor) -> Tensor:
+        """w^r_EHM: softmax over the slots of the cosine with the key, times the strength."""
+        slot_norm_E1M = (memory_EML.square().sum(-1) + NO_NORM**2).sqrt().unsqueeze(1)
+        cosine_EHM = torch.bmm(F.normalize(key_EHL, dim=2), memory_EML.mT) / slot_norm_E1M
+        return (cosine_EHM * self.log_strength_H1.exp()).softmax(-1)
