@@ -118,7 +118,7 @@ def test_an_index_of_other_shards(shards: Path) -> None:
 def test_a_manifest_of_another_version_or_cut_short(shards: Path) -> None:
     text = (shards / MANIFEST).read_text()
     (shards / MANIFEST).write_text(text.replace('"format": 1', '"format": 7'))
-    with pytest.raises(ValueError, match="format 7, but this program reads format 1; run the shard stage again"):
+    with pytest.raises(ValueError, match="format 7, but this program reads format 1; run the shard stage"):
         read_manifest(shards)
     (shards / MANIFEST).write_text(text[:200])
     with pytest.raises(ValueError, match=r"dataset.json: not a manifest .* run the shard stage again"):

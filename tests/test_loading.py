@@ -63,7 +63,7 @@ def test_a_part_has_its_own_classes_only(folder: Path) -> None:
 
 
 def test_an_unknown_split_or_part(folder: Path) -> None:
-    with pytest.raises(ValueError, match="'vinyals' is not a split of small; it has: random, alphabets; add it"):
+    with pytest.raises(ValueError, match="'vinyals' is not a split of small; it has: random, alphabets;"):
         load_split(folder / "shards", "vinyals", image_size=28)
     with pytest.raises(ValueError, match="'dev' is not a part of a split; name some of train, valid"):
         load_split(folder / "shards", "random", image_size=28, parts=["dev"])  # type: ignore[list-item]
@@ -79,7 +79,7 @@ def test_the_store_on_shards_gives_what_the_store_in_memory_gives(folder: Path) 
             assert torch.equal(store.gather(wanted), data.samples_RCHW[wanted])
 
 
-def test_the_store_on_shards_names_an_image_that_cannot_be_decoded(folder: Path, tmp_path: Path) -> None:
+def test_the_store_on_shards_names_a_damaged_image(folder: Path, tmp_path: Path) -> None:
     shards = shutil.copytree(folder / "shards", tmp_path / "shards")
     index = read_index(shards / INDEX)
     with open(shards / index.shards[index.shard_R[3]], "r+b") as file:

@@ -1,6 +1,8 @@
 """From rows of the index to pixels. Imports no torch: worker processes that decode start in half a second."""
 
+from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -42,3 +44,19 @@ class Decoder:
 
     def __exit__(self, *error: object) -> None:
         self.reader.close()
+
+
+class DecodingJob(NamedTuple):
+    """Rows of the index to decode into the shared memory of this name, from sample `start` on."""
+
+    memory: str
+    start: int
+    rows: np.ndarray
+
+
+def decode_job(decoder: Decoder, job: DecodingJob) -> None:
+    """What a worker process of the store on shards does."""
+    pixels = decoder.decode(job.rows)
+    memory = SharedMemory(job.memory)
+    np.ndarray(pixels.shape, np.uint8, memory.buf, offset=job.start * pixels[0].size)[...] = pixels
+    memory.close()

@@ -23,6 +23,7 @@ def download_dataset(name: str, params: DatasetParams, raw_dir: Path, mirror: st
     Raises:
         DownloadError: no address gave a whole file; names each address and what was wrong there.
         ValueError: the files are whole but not what the dataset is known to hold.
+        OSError: the disk is full, ...; what has come is kept.
     """
     raw_dir = Path(raw_dir)
     raw_dir.mkdir(parents=True, exist_ok=True)
@@ -30,7 +31,7 @@ def download_dataset(name: str, params: DatasetParams, raw_dir: Path, mirror: st
     for source_file in SOURCES[params.source]:
         _bring(name, source_file, raw_dir, mirror, mirror_sums)
     source_of(params.source).prepare_raw(raw_dir, params)
-    _record(raw_dir, params)
+    _record(raw_dir)
 
 
 def read_checksums(text: str) -> dict[str, str]:
@@ -45,10 +46,10 @@ def recorded_checksums(raw_dir: Path) -> dict[str, str]:
     return read_checksums(record.read_text(encoding="utf-8")) if record.is_file() else {}
 
 
-def _record(raw_dir: Path, params: DatasetParams) -> None:
-    with atomic_write(raw_dir / CHECKSUMS) as file:
-        for source_file in SOURCES[params.source]:
-            file.write(f"{sha256_of(raw_dir / source_file.name)}  {source_file.name}\n")
+def _record(raw_dir: Path) -> None:
+    files = sorted(path for path in raw_dir.iterdir() if path.name != CHECKSUMS and path.suffix != ".part")
+    with atomic_write(raw_dir / CHECKSUMS) as record:
+        record.writelines(f"{sha256_of(path)}  {path.name}\n" for path in files if path.is_file())
 
 
 def _mirror_checksums(mirror: str) -> dict[str, str]:
@@ -85,6 +86,9 @@ def _bring(name: str, source_file: SourceFile, raw_dir: Path, mirror: str | None
         except DownloadError as error:
             failures.append(str(error))
             print(error, file=sys.stderr, flush=True)
+        except OSError as error:
+            raise OSError(error.errno, f"{name}: writing {target} failed: {error.strerror or error}; what "
+                          "came is kept; check the disk and run the download again") from error
     tried = "\n  ".join(failures)
     raise DownloadError(f"{name}: no whole {source_file.name} ({source_file.what}) for {raw_dir}:\n"
                         f"  {tried}\nset MATCHNET_MIRROR to a folder or address that has it")

@@ -4,24 +4,15 @@ from collections.abc import Sequence
 from itertools import pairwise
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.data.decoding import Decoder
+from pipeline.data.decoding import Decoder, DecodingJob, decode_job
 from pipeline.data.selection import select
 from pipeline.data.spec import PARTS, Part
 from pipeline.data.workers import WorkerPool
-
-
-class _Job(NamedTuple):
-    """Decode `rows` of the index into the shared memory of this name, from sample `start` on."""
-
-    memory: str
-    start: int
-    rows: np.ndarray
 
 
 class ShardStore:
@@ -54,8 +45,8 @@ class ShardStore:
         sample_bytes = int(np.prod(self.sample_shape))
         memory = self._memory_of(len(wanted) * sample_bytes)
         bounds = np.linspace(0, len(wanted), self._num_processes + 1).astype(int).tolist()
-        jobs = [_Job(memory.name, begin, wanted[begin:end]) for begin, end in pairwise(bounds) if end > begin]
-        for _ in self._workers.run(_decode_into, jobs):
+        jobs = [DecodingJob(memory.name, begin, wanted[begin:end]) for begin, end in pairwise(bounds) if end > begin]
+        for _ in self._workers.run(decode_job, jobs):
             pass
         shape = (*rows.shape, *self.sample_shape)
         return torch.from_numpy(np.ndarray(shape, np.uint8, memory.buf).copy())
@@ -82,10 +73,3 @@ class ShardStore:
             self._memory.close()
             self._memory.unlink()
             self._memory = None
-
-
-def _decode_into(decoder: Decoder, job: _Job) -> None:
-    pixels = decoder.decode(job.rows)
-    memory = SharedMemory(job.memory)
-    np.ndarray(pixels.shape, np.uint8, memory.buf, offset=job.start * pixels[0].size)[...] = pixels
-    memory.close()

@@ -67,7 +67,7 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
     except OSError as error:
         shutil.rmtree(new, ignore_errors=True)
         raise OSError(error.errno, f"{name}: sharding failed: {error.strerror or error}; {new} was removed "
-                      f"and {out_dir} is as before; make room there and run the shard stage again") from error
+                      f"and {out_dir} is as before; check the disk and run the shard stage again") from error
     return read_manifest(out_dir)
 
 

@@ -1,0 +1,233 @@
+"""Downloads from a real server on this machine that knows ranges, cuts connections and sends wrong bytes."""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from small_omniglot import COUNTS, PARAMS, members_of, mirror, write_zip
+
+from pipeline.data import download, fetch
+from pipeline.data.datasets import omniglot
+from pipeline.data.download import download_dataset, read_checksums, recorded_checksums
+from pipeline.data.fetch import DownloadError
+from pipeline.data.sources import SOURCES, SourceFile
+
+CONTENT = bytes(range(256)) * 4000
+CHECKSUM = "md5:" + hashlib.md5(CONTENT).hexdigest()
+
+
+class Server(ThreadingHTTPServer):
+    """Serves `files`; `cuts` connections end half-way; `ranges`: does it know Range; `statuses` go first."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files: dict[str, bytes] = {"/file": CONTENT}
+        self.cuts, self.ranges = 0, True
+        self.statuses: list[int] = []
+        self.asked: list[tuple[str, str | None]] = []
+        self.address = f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        server, wanted = self.server, self.headers.get("Range")
+        server.asked.append((self.path, wanted))
+        if server.statuses or self.path not in server.files:
+            self.send_error(server.statuses.pop(0) if server.statuses else 404)
+            return
+        content = server.files[self.path]
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and server.ranges else 0
+        if start and start >= len(content):
+            self.send_error(416)
+            return
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        end = (start + len(content)) // 2 if server.cuts else len(content)
+        server.cuts -= bool(server.cuts)
+        self.wfile.write(content[start:end])
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(fetch, "FIRST_PAUSE_SECONDS", 0.01)
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_whole_file(server: Server, tmp_path: Path) -> None:
+    fetch.fetch(f"{server.address}/file", tmp_path / "file", CHECKSUM)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_connections_that_are_cut_go_on_where_they_ended(server: Server, tmp_path: Path) -> None:
+    server.cuts = 2
+    fetch.fetch(f"{server.address}/file", tmp_path / "file", CHECKSUM)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    half, three_quarters = len(CONTENT) // 2, len(CONTENT) * 3 // 4
+    assert [wanted for _, wanted in server.asked] == [None, f"bytes={half}-", f"bytes={three_quarters}-"]
+
+
+def test_a_later_run_goes_on_with_what_has_come(server: Server, tmp_path: Path) -> None:
+    server.cuts = fetch.ATTEMPTS
+    message = rf"/file: gave up after {fetch.ATTEMPTS} attempts: .* what came is kept in .*file\.part: run it"
+    with pytest.raises(DownloadError, match=message):
+        fetch.fetch(f"{server.address}/file", tmp_path / "file", CHECKSUM)
+    assert not (tmp_path / "file").exists()
+    have = (tmp_path / "file.part").stat().st_size
+    fetch.fetch(f"{server.address}/file", tmp_path / "file", CHECKSUM)
+    assert server.asked[-1] == ("/file", f"bytes={have}-")
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_a_server_that_ignores_ranges(server: Server, tmp_path: Path) -> None:
+    server.cuts, server.ranges = 1, False
+    fetch.fetch(f"{server.address}/file", tmp_path / "file", CHECKSUM)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("part", [b"other", CONTENT, CONTENT + b"more"], ids=["other", "all", "longer"])
+def test_a_part_that_is_not_a_beginning(server: Server, tmp_path: Path, part: bytes) -> None:
+    (tmp_path / "file.part").write_bytes(part)
+    fetch.fetch(f"{server.address}/file", tmp_path / "file", CHECKSUM)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_wrong_bytes_replace_nothing(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"good")
+    server.files["/file"] = CONTENT[:-1] + b"x"
+    found = hashlib.md5(server.files["/file"]).hexdigest()
+    message = f"wrong checksum: expected {CHECKSUM}, found md5:{found} in 1,024,000 bytes; nothing was"
+    with pytest.raises(DownloadError, match=message):
+        fetch.fetch(f"{server.address}/file", tmp_path / "file", CHECKSUM)
+    assert (tmp_path / "file").read_bytes() == b"good"
+    assert not (tmp_path / "file.part").exists()
+
+
+def test_a_busy_server_is_asked_again_and_a_missing_file_is_not(server: Server, tmp_path: Path) -> None:
+    server.statuses = [503, 429]
+    fetch.fetch(f"{server.address}/file", tmp_path / "file", CHECKSUM)
+    assert len(server.asked) == 3
+    with pytest.raises(DownloadError, match="/nothing: HTTPError: HTTP Error 404: Not Found; check"):
+        fetch.fetch(f"{server.address}/nothing", tmp_path / "nothing", CHECKSUM)
+    assert len(server.asked) == 4
+
+
+def test_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "FIRST_PAUSE_SECONDS", 0.01)
+    with pytest.raises(DownloadError, match=r"gave up after 4 attempts: URLError: .*Connection refused"):
+        fetch.fetch("http://127.0.0.1:9/file", tmp_path / "file", CHECKSUM)
+
+
+@pytest.fixture
+def mirror_folder(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A mirror of a small Omniglot; the public addresses are the server's, which has nothing at first."""
+    monkeypatch.setattr(omniglot, "CHARACTERS", COUNTS)
+    folder = tmp_path / "mirror"
+    (folder / "omniglot").mkdir(parents=True)
+    sums = ""
+    for archive in COUNTS:
+        path = folder / "omniglot" / archive
+        write_zip(path, members_of(archive))
+        sums += f"{hashlib.sha256(path.read_bytes()).hexdigest()}  ./omniglot/{archive}\n"
+    (folder / "SHA256SUMS").write_text(sums)
+    monkeypatch.setitem(SOURCES, "omniglot", tuple(public_file(server, archive) for archive in COUNTS))
+    return folder
+
+
+def public_file(server: Server, archive: str, checksum: str = "md5:of another packing") -> SourceFile:
+    url = f"{server.address}/public/{archive}"
+    return SourceFile(f"omniglot/{archive}", (url,), 1, checksum, "MIT", "small")
+
+
+def serve(server: Server, folder: Path) -> None:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    server.files |= {f"/{path.relative_to(folder)}": path.read_bytes() for path in files}
+
+
+def test_a_folder_as_mirror_is_verified_by_its_own_sums(
+        mirror_folder: Path, tmp_path: Path, server: Server) -> None:
+    raw = tmp_path / "raw"
+    download_dataset("small", PARAMS, raw, str(mirror_folder))
+    for archive in COUNTS:
+        assert (raw / archive).read_bytes() == (mirror_folder / "omniglot" / archive).read_bytes()
+    expected = read_checksums((mirror_folder / "SHA256SUMS").read_text())
+    assert {f"omniglot/{name}": found for name, found in recorded_checksums(raw).items()} == expected
+    assert server.asked == []
+
+
+def test_an_address_as_mirror(mirror_folder: Path, tmp_path: Path, server: Server) -> None:
+    serve(server, mirror_folder)
+    download_dataset("small", PARAMS, tmp_path / "raw", server.address + "/")
+    wanted = {"/SHA256SUMS", *(f"/omniglot/{archive}" for archive in COUNTS)}
+    assert {path for path, _ in server.asked} == wanted
+
+
+def test_whole_files_are_not_fetched_again_and_broken_ones_are(
+        mirror_folder: Path, tmp_path: Path, server: Server) -> None:
+    serve(server, mirror_folder)
+    raw = tmp_path / "raw"
+    download_dataset("small", PARAMS, raw, server.address)
+    server.asked.clear()
+    download_dataset("small", PARAMS, raw, None)  # whole by the record of the first run
+    assert server.asked == []
+    (raw / "images_background.zip").write_bytes(b"broken")
+    download_dataset("small", PARAMS, raw, server.address)
+    assert [path for path, _ in server.asked] == ["/SHA256SUMS", "/omniglot/images_background.zip"]
+
+
+def test_a_mirror_with_wrong_bytes_and_no_public_file(
+        mirror_folder: Path, tmp_path: Path, server: Server) -> None:
+    (mirror_folder / "omniglot/images_evaluation.zip").write_bytes(b"wrong")
+    with pytest.raises(DownloadError) as raised:
+        download_dataset("small", PARAMS, tmp_path / "raw", str(mirror_folder))
+    message = str(raised.value)
+    assert "small: no whole images_evaluation.zip (small)" in message
+    assert f"{mirror_folder}/omniglot/images_evaluation.zip: wrong checksum: expected sha256:" in message
+    assert f"{server.address}/public/images_evaluation.zip: HTTPError: HTTP Error 404" in message
+    assert "set MATCHNET_MIRROR" in message
+
+
+def test_what_a_mirror_lacks_comes_from_the_public_address(
+        mirror_folder: Path, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    lacking = mirror_folder / "omniglot/images_evaluation.zip"
+    content = lacking.read_bytes()
+    lacking.unlink()
+    server.files["/public/images_evaluation.zip"] = content
+    public = public_file(server, lacking.name, "md5:" + hashlib.md5(content).hexdigest())
+    monkeypatch.setitem(SOURCES, "omniglot", (SOURCES["omniglot"][0], public))
+    download_dataset("small", PARAMS, tmp_path / "raw", str(mirror_folder))
+    assert (tmp_path / "raw/images_evaluation.zip").read_bytes() == content
+
+
+def test_whole_files_with_other_contents_are_refused(mirror_folder: Path, tmp_path: Path) -> None:
+    path = mirror_folder / "omniglot/images_evaluation.zip"
+    write_zip(path, members_of("images_background.zip"))
+    sums = (mirror_folder / "SHA256SUMS").read_text().splitlines()[0]
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    (mirror_folder / "SHA256SUMS").write_text(f"{sums}\n{digest}  ./omniglot/images_evaluation.zip\n")
+    with pytest.raises(ValueError, match=r"evaluation.zip: 11 characters and 220 drawings, expected 5 and"):
+        download_dataset("small", PARAMS, tmp_path / "raw", str(mirror_folder))
+
+
+def test_the_real_mirror_has_what_the_registry_names() -> None:
+    place = mirror()
+    if fetch.is_address(place):
+        pytest.skip("the mirror is an address")
+    sums = read_checksums((Path(place) / download.CHECKSUMS).read_text())
+    for source_file in (source_file for files in SOURCES.values() for source_file in files):
+        assert fetch.matches(Path(place) / source_file.path, sums[source_file.path])
