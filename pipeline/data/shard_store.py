@@ -45,7 +45,8 @@ class ShardStore:
         sample_bytes = int(np.prod(self.sample_shape))
         memory = self._memory_of(len(wanted) * sample_bytes)
         bounds = np.linspace(0, len(wanted), self._num_processes + 1).astype(int).tolist()
-        jobs = [DecodingJob(memory.name, begin, wanted[begin:end]) for begin, end in pairwise(bounds) if end > begin]
+        jobs = [DecodingJob(memory.name, begin, wanted[begin:end])
+                for begin, end in pairwise(bounds) if end > begin]
         for _ in self._workers.run(decode_job, jobs):
             pass
         shape = (*rows.shape, *self.sample_shape)

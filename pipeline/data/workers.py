@@ -43,7 +43,7 @@ class WorkerPool:
                 yield futures[future], future.result()
         except BrokenProcessPool as error:
             raise RuntimeError("a worker process was killed (out of memory?) or could not start; "
-                               "what is done is kept: run it again, with fewer processes if need be") from error
+                               "what is done is kept: run it again, with fewer processes") from error
 
     def close(self) -> None:
         """Give up what is not finished and end the processes."""
