@@ -30,14 +30,15 @@ def select(suites: list[str]) -> list[str]:
     run = run_section(experiments, params)
     check_params(parse(Params, {**values, "run": run}, ""))
     _replace(PARAMS_FILE, RUN_SECTION, "\n".join(["run:", *_block(run, "  "), ""]))
-    _list_metrics(experiments)
+    _list_metrics(list(params.experiments), experiments)
     return experiments
 
 
-def _list_metrics(experiments: list[str]) -> None:
+def _list_metrics(known: list[str], selected: list[str]) -> None:
+    """Those listed before, as long as they are in params.yaml, and the selected ones; in the order of params.yaml."""
     listed = read_yaml(DVC_FILE)["metrics"]
-    wanted = [f"results/{name}/metrics.json" for name in experiments]
-    lines = [f"  - {path}" for path in listed + [path for path in wanted if path not in listed]]
+    paths = {name: f"results/{name}/metrics.json" for name in known}
+    lines = [f"  - {path}" for name, path in paths.items() if path in listed or name in selected]
     _replace(DVC_FILE, METRICS_SECTION, "\n".join(["metrics:", *lines, ""]))
 
 

@@ -1,11 +1,12 @@
 """Rules between the sections of params.yaml: names that must exist, tasks that the classes must be able to serve."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 
 from matchnet.episodes import EpisodeSpec
 from pipeline.data.spec import DatasetParams, Part, RandomSplit, WholeSplit
 from pipeline.params.parsing import ParamsError, nearest
-from pipeline.params.sections import ExperimentParams, ModelParams, Params, RunExperiment
+from pipeline.params.sections import ExperimentParams, ModelParams, Params
 
 # Facts of the sources that are known before anything is downloaded; the rest is checked when the data is there.
 NUM_CLASSES = {"omniglot": 1623, "mnist": 10}
@@ -84,28 +85,24 @@ def _check_run(params: Params) -> None:
     """The run section repeats facts of the others, for dvc.yaml to read; it must agree with them."""
     for name in params.run.experiments:
         _require_known(name, params.experiments, "run.experiments")
-    expected = run_section(params.run.experiments, params)
-    remedy = "do not edit run: by hand; `python -m stages.select SUITE` writes it"
-    for name, found in params.run.experiments.items():
-        wanted = expected["experiments"][name]
-        if found != RunExperiment(**wanted):
-            raise ParamsError(f"run.experiments.{name}: found {found}, and experiments.{name} says {wanted}; {remedy}")
-    if dict(params.run.models) != expected["models"]:
-        raise ParamsError(f"run.models: found {dict(params.run.models)}, and its experiments need "
-                          f"{expected['models']}; {remedy}")
-    if sorted(params.run.datasets) != sorted(expected["datasets"]):
-        raise ParamsError(f"run.datasets: found {list(params.run.datasets)}, and its experiments need "
-                          f"{expected['datasets']}; {remedy}")
+    found, expected = asdict(params.run), run_section(params.run.experiments, params)
+    found["datasets"] = sorted(found["datasets"])
+    for part, wanted in expected.items():
+        if found[part] != wanted:
+            raise ParamsError(f"run.{part}: found {found[part]}, and its experiments need {wanted}; "
+                              "do not edit run: by hand, `python -m stages.select SUITE` writes it")
 
 
 def run_section(names: Iterable[str], params: Params) -> dict:
     """What the run section must say to run these experiments: they, their models, the datasets of both."""
     experiments = {name: params.experiments[name] for name in names}
-    models = {row.model: params.models[row.model].dataset for row in experiments.values()}
+    models = {row.model: params.models[row.model] for row in experiments.values()}
+    methods = {name: model.method.name for name, model in models.items()}
     return {
-        "datasets": sorted({row.dataset for row in experiments.values()} | set(models.values())),
-        "models": models,
-        "experiments": {name: {"model": row.model, "dataset": row.dataset} for name, row in experiments.items()},
+        "datasets": sorted({row.dataset for row in experiments.values()} | {model.dataset for model in models.values()}),
+        "models": {name: {"dataset": model.dataset, "method": methods[name]} for name, model in models.items()},
+        "experiments": {name: {"model": row.model, "method": methods[row.model], "dataset": row.dataset}
+                        for name, row in experiments.items()},
     }
 
 

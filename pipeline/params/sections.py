@@ -15,19 +15,28 @@ from pipeline.data.spec import DatasetParams, Part
 
 
 @dataclass(frozen=True, kw_only=True)
+class RunModel:
+    """What the stage of a model depends on: the dataset it trains on, and the file of its method."""
+
+    dataset: str
+    method: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunExperiment:
-    """What the stages of an experiment depend on: its model, and the dataset it is evaluated on."""
+    """What the stage of an experiment depends on: its model, the file of its method, the dataset it is tested on."""
 
     model: str
+    method: str
     dataset: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunParams:
-    """What `dvc repro` runs; written by `python -m stages.select SUITE`. models: name -> the dataset it trains on."""
+    """What `dvc repro` runs; written by `python -m stages.select SUITE`."""
 
     datasets: tuple[str, ...]
-    models: Mapping[str, str]
+    models: Mapping[str, RunModel]
     experiments: Mapping[str, RunExperiment]
 
 

@@ -65,6 +65,8 @@ def _fit(task: WorkerTask, num_workers: int, use_gpu: bool, max_failures: int) -
                              failure_config=FailureConfig(max_failures=max_failures)))
     try:
         trainer.fit()
+    except SystemExit as stop:  # Ray's answer to Ctrl-C, with status 0; an interrupted stage has not succeeded
+        raise KeyboardInterrupt from stop
     except TrainingFailedError as error:
         raise TrainingError(f"{task.run_folder.name}: {error}\nits state is in {task.run_folder}; "
                             "the same command goes on from there") from error
