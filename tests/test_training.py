@@ -342,7 +342,17 @@ def test_spec_is_checked(change: dict[str, Any], message: str) -> None:
         replace(SPEC, **change)
 
 
-# ---- the learning rate ----
+# ---- the update ----
+
+@pytest.mark.parametrize("clip", [0.01, 100.0])
+def test_gradient_is_no_longer_than_its_clip(clip: float) -> None:
+    method = LinearMethod()
+    run(method, replace(SPEC, steps=1, warmup_steps=0, gradient_clip=clip))
+    assert method.linear.weight.grad is not None
+    expected = min(clip, method.gradients[0].norm().item())
+    assert method.linear.weight.grad.norm().item() == pytest.approx(expected, rel=1e-3)
+
+
 
 def test_learning_rate_rises_linearly_then_falls_as_a_cosine() -> None:
     spec = replace(SPEC, steps=14, warmup_steps=4, learning_rate=2.0)
@@ -359,14 +369,14 @@ def test_constant_schedule_keeps_the_rate_after_the_warm_up() -> None:
 
 
 def test_the_optimizer_is_given_the_steps_rate() -> None:
-    """Adam's first update is the rate itself, whatever the size of the gradient."""
-    spec = replace(SPEC, steps=4, warmup_steps=2, learning_rate=0.5, weight_decay=0.0, gradient_clip=None)
+    """Adam's first update is the rate itself; decoupled decay takes rate * decay of the weight before it."""
+    spec = replace(SPEC, steps=4, warmup_steps=2, learning_rate=0.5, weight_decay=0.4, gradient_clip=None)
     states: list[dict[str, Any]] = []
     method = LinearMethod()
     before = method.linear.weight.detach().clone()
     run(method, replace(spec, checkpoint_every=1),
         save=lambda s: states.append({"weight": s["model"]["linear.weight"].clone(),
                                       "rate": s["optimizer"]["param_groups"][0]["lr"]}))
-    step_size = (states[0]["weight"] - before).abs()
+    step_size = (states[0]["weight"] - before * (1 - 0.25 * 0.4)).abs()
     torch.testing.assert_close(step_size, torch.full_like(step_size, 0.25), rtol=1e-3, atol=0)
     assert [state["rate"] for state in states] == [learning_rate(spec, step) for step in range(4)]
