@@ -1,22 +1,42 @@
 """Stage report: all results beside the paper's figures, results/report.md and results/report.html."""
 
 import argparse
+import sys
 from dataclasses import asdict
 
 from pipeline import paths
 from pipeline.params import Params, read_params
 from pipeline.results.report import write_report
-from pipeline.results.tables import RowInfo
+from pipeline.results.tables import RowInfo, terminal_table
+
+
+def rows_of(params: Params) -> list[RowInfo]:
+    """Every experiment of params.yaml as a row of its table; glyphs stand in for the paper's data."""
+    return [RowInfo(experiment=name, title=row.title, table=row.table, note=row.note, paper=row.paper,
+                    stand_in=params.datasets[row.dataset].source == "glyphs")
+            for name, row in params.experiments.items()]
 
 
 def report(params: Params) -> None:
-    rows = [RowInfo(experiment=name, title=row.title, table=row.table, note=row.note, paper=row.paper,
-                    stand_in=params.datasets[row.dataset].source == "glyphs")
-            for name, row in params.experiments.items()]
     models = {name: asdict(model) for name, model in params.models.items()}
-    write_report(paths.RESULTS, rows, models, paths.RESULTS)
+    write_report(paths.RESULTS, rows_of(params), models, paths.RESULTS)
+
+
+def print_table(params: Params) -> None:
+    """The accuracies of the experiments that `dvc repro` runs, and where the report lies."""
+    print(terminal_table(paths.RESULTS, [row for row in rows_of(params) if row.experiment in params.run.experiments]))
+    print(f"\nThe report: {paths.RESULTS}/report.html (the same as text: {paths.RESULTS}/report.md)")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--table", action="store_true", help="print the accuracies instead; write nothing")
+    arguments = parser.parse_args()
+    try:
+        (print_table if arguments.table else report)(read_params())
+    except (ValueError, OSError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":
-    argparse.ArgumentParser(description=__doc__).parse_args()
-    report(read_params())
+    main()

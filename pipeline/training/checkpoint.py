@@ -38,9 +38,9 @@ def load_tensors(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: holds more than tensors and plain values, or is no file of weights; "
                               f"it is not loaded: {str(error).splitlines()[0]}") from error
     except (RuntimeError, EOFError, OSError) as error:
-        size = path.stat().st_size
-        raise CheckpointError(f"{path}: cut short or damaged ({size:,} bytes); delete it and run the same command "
-                              f"again: {str(error).splitlines()[0]}") from error
+        reason = (str(error).splitlines() or ["nothing in it"])[0]
+        raise CheckpointError(f"{path}: cut short or damaged ({path.stat().st_size:,} bytes); delete it and run the "
+                              f"same command again: {reason}") from error
 
 
 def newest_state(folder: Path) -> dict[str, Any] | None:

@@ -37,15 +37,19 @@ class Placement:
 
 
 @contextmanager
-def ray_cluster(address: str | None) -> Iterator[None]:
-    """Connect to `address`, or start Ray here if it is None; inside a running connection, use that."""
+def ray_cluster(address: str | None, num_cpus: int | None = None) -> Iterator[None]:
+    """Connect to `address`, or start Ray here if it is None; inside such a block, use what is connected.
+
+    Args:
+        num_cpus: what a Ray started here may use; None is every core.
+    """
     if ray.is_initialized():
         yield
         return
     if address:
         ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
     else:
-        ray.init(address="local", num_cpus=cores(), include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES,
+        ray.init(address="local", num_cpus=num_cpus or cores(), include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES,
                  log_to_driver=False, logging_level=logging.WARNING)
     try:
         yield

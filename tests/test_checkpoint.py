@@ -1,0 +1,122 @@
+"""Files with weights: whole or refused, with the reason."""
+
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from matchnet.encoders.conv4 import Conv4Spec
+from matchnet.methods import build_method
+from matchnet.methods.matching_network import MatchingNetworkSpec
+from matchnet.methods.pixels import PixelsSpec
+from pipeline.training.checkpoint import (
+    CheckpointError,
+    load_tensors,
+    load_weights,
+    newest_state,
+    save_tensors,
+)
+from pipeline.training.model_file import ModelFile, read_model, write_model
+
+SHAPE = (1, 16, 16)
+
+
+def a_model(num_filters: int = 4) -> ModelFile:
+    method = MatchingNetworkSpec(encoder=Conv4Spec(num_filters=num_filters))
+    return ModelFile(model_name="small", method=method, sample_shape=SHAPE, num_classes=3, step=7, seed=1,
+                     state_dict=build_method(method, SHAPE, 3).state_dict(), dataset_sha256="ab", split="all",
+                     train_classes=["a", "b", "c"], seconds=1.5)
+
+
+def save_step(folder, step: int) -> None:
+    save_tensors(folder / f"step{step:08d}" / "state.pt", {"step": step, "model": {"weight": torch.full((2,), step)}})
+
+
+def test_a_model_comes_back_as_it_was_written(tmp_path):
+    path, model = tmp_path / "model.pt", a_model()
+    write_model(path, model)
+    back = read_model(path)
+    assert (back.method, back.sample_shape, back.train_classes, back.step) == (model.method, SHAPE, ["a", "b", "c"], 7)
+    weights = back.build(path).state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in model.state_dict.items())
+
+
+def test_an_untrained_method_has_a_model_file_too(tmp_path):
+    method = PixelsSpec()
+    write_model(tmp_path / "model.pt", ModelFile(
+        model_name="pixels", method=method, sample_shape=SHAPE, num_classes=3, step=0, seed=0,
+        state_dict=build_method(method, SHAPE, 3).state_dict(), dataset_sha256="ab", split="all", train_classes=[],
+        seconds=0.0))
+    assert read_model(tmp_path / "model.pt").method == method
+
+
+def test_another_architecture_is_refused_with_what_differs(tmp_path):
+    small, large = a_model(4), a_model(8)
+    with pytest.raises(CheckpointError) as refusal:
+        load_weights(build_method(large.method, SHAPE, 3), small.state_dict, tmp_path / "model.pt")
+    text = str(refusal.value)
+    assert "model.pt: its weights are of another architecture" in text
+    assert "encoder_f.blocks.0.0.weight: expected (8, 1, 3, 3), found (4, 1, 3, 3)" in text
+    assert "restore the parameters it was made with" in text
+
+
+def test_missing_and_unknown_weights_are_named(tmp_path):
+    with pytest.raises(CheckpointError) as refusal:
+        load_weights(nn.Linear(2, 3), {"weight": torch.zeros(3, 2), "scale": torch.zeros(1)}, tmp_path / "m.pt")
+    assert "bias: expected (3,), found nothing" in str(refusal.value)
+    assert "scale: found (1,), expected nothing" in str(refusal.value)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
+def test_a_file_cut_short_is_named(tmp_path, share):
+    path = tmp_path / "model.pt"
+    write_model(path, a_model())
+    content = path.read_bytes()
+    path.write_bytes(content[:int(len(content) * share)])
+    with pytest.raises(CheckpointError, match=r"model\.pt: cut short or damaged \([\d,]+ bytes\); delete it"):
+        read_model(path)
+
+
+def test_code_in_a_file_is_not_run(tmp_path):
+    path = tmp_path / "model.pt"
+    torch.save({"format": 1, "method": pickle.Pickler}, path)
+    with pytest.raises(CheckpointError, match="more than tensors and plain values"):
+        load_tensors(path)
+
+
+def test_a_file_of_another_format_is_refused(tmp_path):
+    save_tensors(tmp_path / "model.pt", {"format": 99})
+    with pytest.raises(CheckpointError, match="format is 99, this version reads 1; delete it and train again"):
+        read_model(tmp_path / "model.pt")
+
+
+def test_a_missing_file_says_what_makes_it(tmp_path):
+    with pytest.raises(CheckpointError, match="there is no such file; `dvc repro` makes it"):
+        read_model(tmp_path / "model.pt")
+
+
+def test_the_newest_state_is_taken_up(tmp_path):
+    assert newest_state(tmp_path) is None
+    for step in (9, 10, 100):
+        save_step(tmp_path, step)
+    assert newest_state(tmp_path)["step"] == 100
+
+
+def test_the_last_good_state_serves_when_the_newest_is_damaged(tmp_path, capfd):
+    save_step(tmp_path, 10)
+    save_step(tmp_path, 20)
+    damaged = tmp_path / "step00000020" / "state.pt"
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    assert newest_state(tmp_path)["step"] == 10
+    said = capfd.readouterr().err
+    assert str(damaged) in said and "the checkpoint before it is used instead" in said
+
+
+def test_writing_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / "model.pt"
+    save_tensors(path, {"step": 1})
+    with pytest.raises(Exception, match="pickle"):
+        save_tensors(path, {"step": lambda: 2})
+    assert load_tensors(path) == {"step": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["model.pt"]

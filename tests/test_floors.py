@@ -1,0 +1,53 @@
+"""Imports go down only: stages -> pipeline -> matchnet; and inside pipeline results, training -> data -> params."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def imported_modules(file: Path) -> set[str]:
+    """Every module that a file imports, wherever in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: imports are absolute here"
+            names.add(node.module or "")
+    return names
+
+
+def files(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("file", files("matchnet"), ids=lambda path: path.stem)
+def test_matchnet_imports_torch_and_numpy_only(file):
+    for module in imported_modules(file):
+        top = module.split(".")[0]
+        assert top in {"torch", "numpy", "matchnet"} or top in sys.stdlib_module_names, f"{file} imports {module}"
+
+
+@pytest.mark.parametrize(("folder", "forbidden"), [
+    ("pipeline", ("stages", "benchmarks", "tests")),
+    ("pipeline/data", ("stages", "pipeline.training", "pipeline.results", "pipeline.experiment", "ray")),
+    ("pipeline/params", ("stages", "pipeline.training", "pipeline.results", "pipeline.experiment", "ray")),
+    ("pipeline/results", ("stages", "pipeline.training", "pipeline.experiment", "ray")),
+    ("pipeline/training", ("stages", "pipeline.results", "pipeline.experiment")),
+])
+def test_a_room_imports_nothing_above_it(folder, forbidden):
+    for file in files(folder):
+        for module in imported_modules(file):
+            assert not any(module == name or module.startswith(f"{name}.") for name in forbidden), f"{file}: {module}"
+
+
+def test_ray_is_imported_in_one_room_only():
+    """Everything else works, and is tested, without it."""
+    for folder in ("matchnet", "pipeline", "stages"):
+        for file in files(folder):
+            if any(module.split(".")[0] == "ray" for module in imported_modules(file)):
+                assert file.parent.name == "training", f"{file} imports ray"

@@ -1,0 +1,145 @@
+"""params.yaml is refused before any work begins, with field, value, rule and remedy."""
+
+import copy
+from pathlib import Path
+
+import pytest
+
+from pipeline.params import ParamsError, named, read_params
+from pipeline.params.parsing import parse
+from pipeline.params.reading import read_yaml
+from pipeline.params.rules import check_params
+from pipeline.params.sections import Params
+from stages import select as select_stage
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def values() -> dict:
+    return copy.deepcopy(read_yaml(ROOT / "params.yaml"))
+
+
+def check(values: dict) -> Params:
+    params = parse(Params, values, "")
+    check_params(params)
+    return params
+
+
+def put(values: dict, path: str, value: object) -> None:
+    *sections, name = path.split(".")
+    for section in sections:
+        values[section] = dict(values[section])  # an anchor may share it with others
+        values = values[section]
+    values[name] = value
+
+
+def test_the_file_as_it_is_committed_is_accepted(values):
+    params = check(values)
+    assert params.models["glyphs"].training.learning_rate > 0
+    assert params.columns["20w5s"].num_ways == 20
+
+
+@pytest.mark.parametrize(("path", "value", "message"), [
+    ("models.glyphs.training.stepps", 5, "models.glyphs.training.stepps: there is no such parameter; did you mean 'steps'?"),
+    ("modles", {}, "modles: there is no such parameter; did you mean 'models'?"),
+    ("models.glyphs.training.steps", "many", "models.glyphs.training.steps: found 'many'; it must be a whole number"),
+    ("models.glyphs.training.steps", 1.5, "models.glyphs.training.steps: found 1.5; it must be a whole number"),
+    ("models.glyphs.training.steps", True, "models.glyphs.training.steps: found True; it must be a whole number"),
+    ("models.glyphs.training.steps", 0, "models.glyphs.training: steps is 0; it must be at least 1"),
+    ("models.glyphs.rotations", 1, "models.glyphs.rotations: found 1; it must be true or false"),
+    ("models.glyphs.method.name", "matchin_network",
+     "models.glyphs.method.name: found 'matchin_network'; did you mean 'matching_network'?"),
+    ("models.glyphs.method", "pixels", "models.glyphs.method: found 'pixels'; it must be a section"),
+    ("models.glyphs.method.attention.kernel", "cos", "models.glyphs.method.attention.kernel: found 'cos'; write one of cosine"),
+    ("models.glyphs.dataset", "glyps", "models.glyphs.dataset: there is no 'glyps'; did you mean 'glyphs'?"),
+    ("models.glyphs.split", "vinyals", "models.glyphs.split: there is no 'vinyals'; known are scripts"),
+    ("models.glyphs.train_parts", ["train", "test"], "test classes are for evaluation alone"),
+    ("models.glyphs.train_parts", "train", "models.glyphs.train_parts: found 'train'; it must be a list"),
+    ("models.glyphs.training.episode.num_shots", 16,
+     "models.glyphs.training.episode: 16 shots and 5 queries need 21 samples, and a class has 20; lower one of them"),
+    ("models.omniglot.training.episode.num_ways", 5000, "num_ways is 5000, and the train part of split vinyals has"),
+    ("compute.num_workers", 50, "each of the 50 workers (compute.num_workers) needs an episode a step; raise it"),
+    ("compute.num_workers", 0, "compute: num_workers is 0; it must be at least 1"),
+    ("compute.device", "tpu", "compute.device: found 'tpu'; write one of auto, cpu, gpu"),
+    ("columns.5w1s.num_ways", 6, "columns.5w1s: this is a 6-way 1-shot task; name it 6w1s"),
+    ("columns.5w1s.num_ways", 1, "columns.5w1s: num_ways is 1; it must be at least 2"),
+    ("experiments.glyphs.model", "glyph", "experiments.glyphs.model: there is no 'glyph'; did you mean 'glyphs'?"),
+    ("experiments.glyphs.dataset", "letters", "experiments.glyphs.dataset: there is no 'letters'"),
+    ("experiments.glyphs.columns", ["5w2s"], "experiments.glyphs.columns: there is no '5w2s'"),
+    ("experiments.glyphs.columns", [], "experiments.glyphs: columns is empty"),
+    ("experiments.glyphs.episodes", 1, "experiments.glyphs: episodes is 1; an interval needs at least 2"),
+    ("experiments.omniglot.paper", {"9w9s": 3.0}, "experiments.omniglot.paper: there is no '9w9s'"),
+    ("suites.glyphs", ["gliphs"], "suites.glyphs: there is no 'gliphs'; did you mean 'glyphs'?"),
+    ("run.datasets", ["omniglot"], "run.datasets: found ['omniglot'], and its experiments need ['glyphs']"),
+    ("run.experiments.glyphs.model", "glyphs-fce", "do not edit run: by hand, `python -m stages.select SUITE` writes it"),
+    ("cluster.num_processes", 0, "cluster: num_processes is 0; it must be at least 1, or null for one a core"),
+    ("datasets.glyphs.source", "fonts", "datasets.glyphs: source: 'fonts' is not possible"),
+])
+def test_refused_with_field_value_rule_and_remedy(values, path, value, message):
+    put(values, path, value)
+    with pytest.raises(ParamsError) as refusal:
+        check(values)
+    assert message in str(refusal.value)
+
+
+def test_a_missing_parameter_is_named(values):
+    put(values, "models.glyphs", {name: value for name, value in values["models"]["glyphs"].items() if name != "split"})
+    with pytest.raises(ParamsError, match=r"^models\.glyphs\.split: this parameter is missing; add it"):
+        check(values)
+
+
+def test_whole_numbers_stand_for_numbers(values):
+    put(values, "models.glyphs.training.learning_rate", 1)
+    assert check(values).models["glyphs"].training.learning_rate == 1.0
+
+
+def test_what_is_no_yaml_or_not_there_is_named(tmp_path):
+    (tmp_path / "params.yaml").write_text("run: [")
+    with pytest.raises(ParamsError, match="params.yaml: this is not YAML"):
+        read_params(tmp_path / "params.yaml")
+    with pytest.raises(ParamsError, match="nothing.yaml: there is no such file; run this from the folder that holds it"):
+        read_params(tmp_path / "nothing.yaml")
+
+
+def test_the_environment_goes_before_the_file(monkeypatch):
+    monkeypatch.setenv("MATCHNET_MIRROR", "/some/folder")
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    cluster = read_params(ROOT / "params.yaml").cluster
+    assert (cluster.mirror, cluster.ray_address) == ("/some/folder", "10.0.0.1:6379")
+
+
+def test_an_unknown_name_on_the_command_line_is_answered(values):
+    with pytest.raises(ParamsError, match="models: there is no 'glyph' in params.yaml; did you mean 'glyphs'?"):
+        named(check(values).models, "models", "glyph")
+
+
+@pytest.fixture
+def copied(tmp_path, monkeypatch) -> Path:
+    for name in ("params.yaml", "dvc.yaml"):
+        (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_selecting_a_suite_and_the_old_one_again_leaves_params_as_they_were(copied):
+    select_stage.select(["glyphs"])
+    before = (copied / "params.yaml").read_text(encoding="utf-8")
+    experiments = select_stage.select(["omniglot"])
+    params = read_params(copied / "params.yaml")
+    assert experiments == list(params.run.experiments) and params.run.datasets == ("omniglot",)
+    assert {f"results/{name}/metrics.json" for name in experiments} <= set(read_yaml(copied / "dvc.yaml")["metrics"])
+    select_stage.select(["glyphs"])
+    assert (copied / "params.yaml").read_text(encoding="utf-8") == before
+
+
+def test_several_suites_run_together(copied):
+    both = select_stage.select(["glyphs", "omniglot"])
+    assert len(both) == len(set(both)) and read_params(copied / "params.yaml").run.datasets == ("glyphs", "omniglot")
+
+
+def test_an_unknown_suite_changes_nothing(copied):
+    before = (copied / "params.yaml").read_text(encoding="utf-8")
+    with pytest.raises(ParamsError, match="suites: there is no 'omniglt' in params.yaml; did you mean 'omniglot'?"):
+        select_stage.select(["omniglt"])
+    assert (copied / "params.yaml").read_text(encoding="utf-8") == before
