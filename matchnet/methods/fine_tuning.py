@@ -43,7 +43,7 @@ class FineTuningSpec:
     loss: Literal["episode", "softmax"] = "episode"
     steps: int = 5
     learning_rate: float = 0.1
-    head_learning_rate: float = 10.0  # of the softmax's head alone
+    head_learning_rate: float = 2.0  # of the softmax's head alone
     num_copies: int = 4
     frozen_blocks: int = 3
     affine: AffineSpec = field(default_factory=AffineSpec)

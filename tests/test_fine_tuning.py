@@ -1,0 +1,161 @@
+"""Fine-tuning: what it changes, what it must leave alone, and that an episode's result is its own."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_problem import (
+    CHANCE,
+    CLASS_R,
+    EASY,
+    SHAPE,
+    SMALL,
+    TEST_CLASSES,
+    TRAIN_CLASSES,
+    accuracy_on_test_classes,
+    log_probs,
+    random_episodes,
+    train_on,
+)
+
+from matchnet.encoders.conv4 import Conv4Spec
+from matchnet.episodes import ClassRows, EpisodeSpec
+from matchnet.evaluation import evaluate
+from matchnet.methods import FineTuned, FineTuningSpec, Method, MethodSpec, build_method
+from matchnet.methods.classifier import ClassifierSpec
+from matchnet.methods.fine_tuning import im2col, shot_by_shot
+from matchnet.methods.mann import MannSpec
+from matchnet.methods.matching_network import MatchingNetworkSpec
+from matchnet.methods.pixels import PixelsSpec
+from matchnet.methods.siamese import SiameseSpec
+
+EPISODE = FineTuningSpec(steps=2, frozen_blocks=1, num_copies=2)
+SOFTMAX = replace(EPISODE, loss="softmax")
+METHODS = [ClassifierSpec(encoder=SMALL), SiameseSpec(encoder=SMALL), MatchingNetworkSpec(encoder=SMALL)]
+CASES = [(method, EPISODE) for method in METHODS] + [(METHODS[0], SOFTMAX)]
+IDS = ["classifier", "siamese", "matching_network", "softmax"]
+NOTHING = 1e-30  # a learning rate
+
+
+def small(spec: MethodSpec) -> Method:
+    """Fresh weights, and running statistics that differ from their initial ones."""
+    torch.manual_seed(0)
+    method = build_method(spec, SHAPE, len(TRAIN_CLASSES))
+    method.embed(torch.rand(64, *SHAPE))
+    return method.eval()
+
+
+@pytest.mark.parametrize("spec", METHODS, ids=IDS[:3])
+@pytest.mark.parametrize("frozen_blocks", [0, 1])
+@torch.no_grad()
+def test_without_a_step_it_is_the_method_itself(spec: MethodSpec, frozen_blocks: int) -> None:
+    method = small(spec)
+    tuned = FineTuned(method, replace(EPISODE, learning_rate=NOTHING, frozen_blocks=frozen_blocks))
+    episodes = random_episodes(E=3, N=4, k=2, Q=6)
+    torch.testing.assert_close(log_probs(tuned, *episodes, 4), log_probs(method, *episodes, 4), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("spec", "adaptation"), CASES, ids=IDS)
+@pytest.mark.parametrize("k", [1, 3])
+def test_results_are_normalised_and_do_not_depend_on_the_batching(spec: MethodSpec, adaptation: FineTuningSpec,
+                                                                  k: int) -> None:
+    method = small(spec)
+    tuned = FineTuned(method, replace(adaptation, learning_rate=0.01))
+    support_ES, way_ES, query_EQ = random_episodes(E=5, N=4, k=k, Q=6)
+    together = log_probs(tuned, support_ES, way_ES, query_EQ, 4)
+    torch.testing.assert_close(together.exp().sum(-1), torch.ones(5, 6))
+    untuned = log_probs(FineTuned(method, replace(adaptation, learning_rate=NOTHING, head_learning_rate=NOTHING)),
+                        support_ES, way_ES, query_EQ, 4)
+    assert (together - untuned).abs().max() > 2e-4  # it does something
+    alone = torch.cat([log_probs(tuned, support_ES[e:e + 1], way_ES[e:e + 1], query_EQ[e:e + 1], 4) for e in range(5)])
+    torch.testing.assert_close(together, alone, atol=2e-5, rtol=2e-5)
+
+
+@pytest.mark.parametrize(("spec", "adaptation"), CASES, ids=IDS)
+def test_shared_weights_and_buffers_stay_bit_for_bit(spec: MethodSpec, adaptation: FineTuningSpec) -> None:
+    method = small(spec)
+    before = {name: tensor.clone() for name, tensor in method.state_dict().items()}
+    tuned = FineTuned(method, adaptation)
+    tuned.train()  # even if a loop asks for it
+    classes = ClassRows.from_class_ids(CLASS_R, TEST_CLASSES)
+    evaluate(tuned, EASY, classes, EpisodeSpec(4, 2, 2), 10, seed=0)
+    for name, tensor in method.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    assert all(weight.grad is None for weight in method.parameters())
+
+
+@torch.no_grad()
+def test_order_of_the_support_set_does_not_matter() -> None:
+    tuned = FineTuned(small(METHODS[2]), EPISODE)
+    support_ES, way_ES, query_EQ = random_episodes(E=1, N=4, k=1, Q=6)
+    order = torch.tensor([2, 0, 3, 1])
+    torch.testing.assert_close(log_probs(tuned, support_ES[:, order], way_ES[:, order], query_EQ, 4),
+                               log_probs(tuned, support_ES, way_ES, query_EQ, 4), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("adaptation", [EPISODE, SOFTMAX], ids=["episode", "softmax"])
+@pytest.mark.parametrize("k", [1, 2])
+def test_steps_lower_the_loss_on_the_support_set(adaptation: FineTuningSpec, k: int) -> None:
+    support_ES, way_ES, _ = random_episodes(E=3, N=4, k=k, Q=1)
+    losses = []
+    for steps in (1, 8):
+        tuned = FineTuned(small(METHODS[0]), replace(adaptation, steps=steps, learning_rate=0.01))
+        feature_ES = tuned.embed(support_ES.flatten(0, 1)).detach().unflatten(0, (3, -1))
+        weights, feature_EkND = tuned.tune(shot_by_shot(feature_ES, way_ES, 4))
+        losses.append(tuned.loss(feature_EkND, weights).item())
+    assert losses[1] < losses[0] - 0.01
+
+
+def test_keeps_what_the_method_solved() -> None:
+    method = train_on(EASY, small(METHODS[0]), EpisodeSpec(32, 0, 1), steps=60)
+    for adaptation in (EPISODE, SOFTMAX):
+        one_shot, _ = accuracy_on_test_classes(FineTuned(method, adaptation), EASY, EpisodeSpec(5, 1, 5), episodes=100)
+        assert one_shot > 0.9
+
+
+@pytest.mark.parametrize(("spec", "adaptation"), CASES, ids=IDS)
+def test_is_at_chance_when_samples_know_nothing_of_their_class(spec: MethodSpec, adaptation: FineTuningSpec) -> None:
+    """S' alone is seen: if a query leaked into the tuning, this would be above chance."""
+    tuned = FineTuned(small(spec), replace(adaptation, steps=5))
+    mean, ci95 = accuracy_on_test_classes(tuned, CHANCE, EpisodeSpec(5, 2, 5))
+    assert abs(mean - 0.2) < 2 * ci95
+
+
+@torch.no_grad()
+def test_im2col_sees_what_the_convolution_sees() -> None:
+    """An odd size: the last row and column are dropped, as 2 x 2 pooling does."""
+    image_ETCHW, weight = torch.rand(2, 3, 4, 7, 5), torch.rand(6, 4, 3, 3)
+    output = im2col(image_ETCHW) @ weight.flatten(1).T
+    expected = torch.nn.functional.max_pool2d(
+        torch.nn.functional.conv2d(image_ETCHW.flatten(0, 1), weight, padding=1), 2).unflatten(0, (2, 3))
+    torch.testing.assert_close(output.amax(4).permute(0, 1, 4, 2, 3), expected)
+
+
+def test_copies_are_the_same_distortion_of_every_sample() -> None:
+    tuned = FineTuned(small(METHODS[0]), replace(EPISODE, frozen_blocks=0, num_copies=3))
+    image_BCHW = torch.rand(4, *SHAPE)
+    twice = torch.cat([image_BCHW, image_BCHW.flip(0)])
+    copies = tuned.embed(twice)
+    assert copies.shape == (8, 4, *SHAPE)
+    assert torch.equal(copies[:4], copies[4:].flip(0))
+    assert torch.equal(copies[:, 0], twice)
+    assert (copies[:, 1] - copies[:, 2]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize(("spec", "name"), [
+    (PixelsSpec(), "Pixels"), (MannSpec(image_size=8), "Mann"),
+    (MatchingNetworkSpec(encoder=SMALL, tied=False), "MatchingNetwork")])
+def test_refuses_methods_without_one_encoder(spec: MethodSpec, name: str) -> None:
+    with pytest.raises(ValueError, match=f"fine-tuning of {name}: it takes a classifier, a siamese net or a matching"):
+        FineTuned(small(spec), EPISODE)
+
+
+def test_says_what_is_wrong_with_parameters_and_episodes() -> None:
+    with pytest.raises(ValueError, match="steps is 0; it must be at least 1"):
+        FineTuningSpec(steps=0)
+    with pytest.raises(ValueError, match=r"learning_rate is -0\.1; it must be above 0"):
+        FineTuningSpec(learning_rate=-0.1)
+    with pytest.raises(ValueError, match="frozen_blocks is 2 of 2 blocks; leave at least one to tune"):
+        FineTuned(small(ClassifierSpec(encoder=Conv4Spec(num_filters=4, num_blocks=2))), replace(EPISODE, frozen_blocks=2))
+    with pytest.raises(ValueError, match=r"episode 1 has \[1, 3\] shots a way"):
+        shot_by_shot(torch.zeros(2, 4, 1), torch.tensor([[0, 1, 0, 1], [0, 1, 1, 1]]), 2)
