@@ -1,4 +1,4 @@
-"""What the stages share: one name on the command line, checked parameters, an error without a traceback for the user's."""
+"""What the stages share: one name on the command line, checked parameters, plain errors for a user's mistakes."""
 
 import argparse
 import sys
@@ -10,8 +10,8 @@ from pipeline.params import Params, read_params
 def run_stage(stage: Callable[[str, Params], None], about: str | None, what: str) -> None:
     """Run `stage(name, params)` as a command; `python -m stages.train --help` shows `about`.
 
-    A ValueError or an error of the system (bad parameters or data, a full disk) is printed and ends with status 1; any other is our bug
-    and keeps its traceback. Ctrl-C ends with status 130.
+    A ValueError (bad parameters or data) or an error of the system (a full disk) is printed and ends with status 1;
+    any other is our bug and keeps its traceback. Ctrl-C ends with status 130.
     """
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("name", metavar=what, help=f"name of the {what} in params.yaml")

@@ -1,4 +1,4 @@
-"""Shared by all tests: where public downloads may lie, and one Ray for those that train under it."""
+"""Shared by all tests: one Ray, and one small dataset, for those that train under it."""
 
 import os
 from collections.abc import Iterator
@@ -6,19 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_omniglot import PARAMS, small_omniglot
 
-ROOT = Path(__file__).parent.parent
+from pipeline.data.shards import shard_dataset
+
 torch.set_num_threads(1)  # tiny problems: more threads only wait for each other
-
-
-@pytest.fixture(scope="session")
-def mirror() -> Path:
-    """The folder of public downloads that MATCHNET_MIRROR names, or that lies beside the repository."""
-    given = os.environ.get("MATCHNET_MIRROR")
-    folder = Path(given) if given else ROOT.parent / "shared" / "mirror"
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is not there; set MATCHNET_MIRROR to a folder with the public downloads")
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +21,12 @@ def ray_session() -> Iterator[None]:
 
     with ray_cluster(None, num_cpus=2):
         yield
+
+
+@pytest.fixture(scope="session")
+def small_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixteen classes of twenty drawings, sharded."""
+    folder = tmp_path_factory.mktemp("small")
+    with pytest.MonkeyPatch.context() as patch:
+        shard_dataset("small", PARAMS, small_omniglot(folder / "raw", patch), folder / "shards")
+    return folder / "shards"

@@ -41,7 +41,8 @@ def test_the_file_as_it_is_committed_is_accepted(values):
 
 
 @pytest.mark.parametrize(("path", "value", "message"), [
-    ("models.glyphs.training.stepps", 5, "models.glyphs.training.stepps: there is no such parameter; did you mean 'steps'?"),
+    ("models.glyphs.training.stepps", 5,
+     "models.glyphs.training.stepps: there is no such parameter; did you mean 'steps'?"),
     ("modles", {}, "modles: there is no such parameter; did you mean 'models'?"),
     ("models.glyphs.training.steps", "many", "models.glyphs.training.steps: found 'many'; it must be a whole number"),
     ("models.glyphs.training.steps", 1.5, "models.glyphs.training.steps: found 1.5; it must be a whole number"),
@@ -51,7 +52,8 @@ def test_the_file_as_it_is_committed_is_accepted(values):
     ("models.glyphs.method.name", "matchin_network",
      "models.glyphs.method.name: found 'matchin_network'; did you mean 'matching_network'?"),
     ("models.glyphs.method", "pixels", "models.glyphs.method: found 'pixels'; it must be a section"),
-    ("models.glyphs.method.attention.kernel", "cos", "models.glyphs.method.attention.kernel: found 'cos'; write one of cosine"),
+    ("models.glyphs.method.attention.kernel", "cos",
+     "models.glyphs.method.attention.kernel: found 'cos'; write one of cosine"),
     ("models.glyphs.dataset", "glyps", "models.glyphs.dataset: there is no 'glyps'; did you mean 'glyphs'?"),
     ("models.glyphs.split", "vinyals", "models.glyphs.split: there is no 'vinyals'; known are scripts"),
     ("models.glyphs.train_parts", ["train", "test"], "test classes are for evaluation alone"),
@@ -72,7 +74,8 @@ def test_the_file_as_it_is_committed_is_accepted(values):
     ("experiments.omniglot.paper", {"9w9s": 3.0}, "experiments.omniglot.paper: there is no '9w9s'"),
     ("suites.glyphs", ["gliphs"], "suites.glyphs: there is no 'gliphs'; did you mean 'glyphs'?"),
     ("run.datasets", ["omniglot"], "run.datasets: found ['omniglot'], and its experiments need ['glyphs']"),
-    ("run.experiments.glyphs.model", "glyphs-fce", "do not edit run: by hand, `python -m stages.select SUITE` writes it"),
+    ("run.experiments.glyphs.model", "glyphs-fce",
+     "do not edit run: by hand, `python -m stages.select SUITE` writes it"),
     ("cluster.num_processes", 0, "cluster: num_processes is 0; it must be at least 1, or null for one a core"),
     ("datasets.glyphs.source", "fonts", "datasets.glyphs: source: 'fonts' is not possible"),
 ])
@@ -84,7 +87,8 @@ def test_refused_with_field_value_rule_and_remedy(values, path, value, message):
 
 
 def test_a_missing_parameter_is_named(values):
-    put(values, "models.glyphs", {name: value for name, value in values["models"]["glyphs"].items() if name != "split"})
+    model = values["models"]["glyphs"]
+    put(values, "models.glyphs", {name: value for name, value in model.items() if name != "split"})
     with pytest.raises(ParamsError, match=r"^models\.glyphs\.split: this parameter is missing; add it"):
         check(values)
 
@@ -96,9 +100,9 @@ def test_whole_numbers_stand_for_numbers(values):
 
 def test_what_is_no_yaml_or_not_there_is_named(tmp_path):
     (tmp_path / "params.yaml").write_text("run: [")
-    with pytest.raises(ParamsError, match="params.yaml: this is not YAML"):
+    with pytest.raises(ParamsError, match=r"params\.yaml: this is not YAML"):
         read_params(tmp_path / "params.yaml")
-    with pytest.raises(ParamsError, match="nothing.yaml: there is no such file; run this from the folder that holds it"):
+    with pytest.raises(ParamsError, match=r"nothing\.yaml: there is no such file; run this from the folder"):
         read_params(tmp_path / "nothing.yaml")
 
 
@@ -110,7 +114,7 @@ def test_the_environment_goes_before_the_file(monkeypatch):
 
 
 def test_an_unknown_name_on_the_command_line_is_answered(values):
-    with pytest.raises(ParamsError, match="models: there is no 'glyph' in params.yaml; did you mean 'glyphs'?"):
+    with pytest.raises(ParamsError, match=r"models: there is no 'glyph' in params\.yaml; did you mean 'glyphs'\?"):
         named(check(values).models, "models", "glyph")
 
 
@@ -140,6 +144,6 @@ def test_several_suites_run_together(copied):
 
 def test_an_unknown_suite_changes_nothing(copied):
     before = (copied / "params.yaml").read_text(encoding="utf-8")
-    with pytest.raises(ParamsError, match="suites: there is no 'omniglt' in params.yaml; did you mean 'omniglot'?"):
+    with pytest.raises(ParamsError, match=r"there is no 'omniglt' in params\.yaml; did you mean 'omniglot'\?"):
         select_stage.select(["omniglt"])
     assert (copied / "params.yaml").read_text(encoding="utf-8") == before

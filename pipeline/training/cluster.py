@@ -46,11 +46,9 @@ def ray_cluster(address: str | None, num_cpus: int | None = None) -> Iterator[No
     if ray.is_initialized():
         yield
         return
-    if address:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
-    else:
-        ray.init(address="local", num_cpus=num_cpus or cores(), include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES,
-                 log_to_driver=False, logging_level=logging.WARNING)
+    here = {"num_cpus": num_cpus or cores(), "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    ray.init(address=address or "local", log_to_driver=False, logging_level=logging.WARNING,
+             **({} if address else here))
     try:
         yield
     finally:

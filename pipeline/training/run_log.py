@@ -4,6 +4,7 @@ Lines are keyed by (step, attempt): after a worker was lost, the steps since the
 """
 
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -18,13 +19,13 @@ SECONDS_BETWEEN_LOOKS = 0.5
 
 
 class RunLog:
-    """Written by rank 0. Each attempt begins with a line that has its first step and no loss."""
+    """Written by rank 0. Each attempt begins with a line that has its first step and its process."""
 
     def __init__(self, folder: Path, first_step: int) -> None:
         self.path = folder / LOG_FILE
         self.attempt = 1 + max((line["attempt"] for line in read_log(folder)), default=0)
         self.started = time.monotonic()
-        self.write({"step": first_step})
+        self.write({"step": first_step, "process": os.getpid()})
 
     def write(self, values: dict[str, Any]) -> None:
         """Append one line; `seconds` counts from the start of this attempt."""

@@ -1,0 +1,174 @@
+"""Training under Ray: whatever is killed, the run ends with the same weights; workers share the same episodes."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from matchnet.encoders.conv4 import Conv4Spec
+from matchnet.episodes import EpisodeSpec
+from matchnet.methods import build_method
+from matchnet.methods.mann import MannSpec
+from matchnet.methods.matching_network import MatchingNetworkSpec
+from matchnet.training import TrainingSpec, train
+from pipeline.params import ComputeParams, ModelParams
+from pipeline.params.sections import ClusterParams
+from pipeline.training.cluster import ResourcesError, place
+from pipeline.training.data import load_training_data, training_classes
+from pipeline.training.ray_training import run_training
+from pipeline.training.run_log import read_log
+from pipeline.training.runs import run_folder
+from pipeline.training.worker import choose_precision
+
+TRAINING = TrainingSpec(episode=EpisodeSpec(5, 1, 2), steps=160, valid_episode=EpisodeSpec(2, 1, 2), valid_episodes=10,
+                        valid_every=80, checkpoint_every=20, log_every=5)
+MODEL = ModelParams(dataset="small", split="random", image_size=16, training=TRAINING,
+                    method=MatchingNetworkSpec(encoder=Conv4Spec(num_filters=4)))
+COMPUTE = ComputeParams(num_workers=1, threads_per_worker=1, device="cpu", precision="fp32")
+LATE_ENOUGH = 45  # steps: at least two checkpoints lie there
+
+
+@pytest.fixture
+def arguments(small_shards: Path, tmp_path: Path) -> dict[str, Any]:
+    return {"name": "small", "model": MODEL, "compute": COMPUTE, "cluster": ClusterParams(),
+            "shards": small_shards, "runs": tmp_path / "runs"}
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """A run that was left alone: how it was called, and its weights."""
+
+    arguments: dict[str, Any]
+    weights: dict[str, torch.Tensor]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(ray_session: None, small_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    arguments = {"name": "small", "model": MODEL, "compute": COMPUTE, "cluster": ClusterParams(),
+                 "shards": small_shards, "runs": tmp_path_factory.mktemp("undisturbed")}
+    state, log = run_training(**arguments)
+    assert state["step"] == TRAINING.steps and [line["step"] for line in log if "valid_accuracy" in line] == [80, 160]
+    return Undisturbed(arguments, state["model"])
+
+
+def same_bits(weights: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> bool:
+    return weights.keys() == others.keys() and all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+def folder_of(arguments: dict[str, Any]) -> Path:
+    return run_folder("small", arguments["model"], arguments["compute"], arguments["shards"], arguments["runs"])
+
+
+def when_training(folder: Path, act: Callable[[int], None], patience: float = 120) -> threading.Thread:
+    """Call `act` with the worker's process id once the run in `folder` is at LATE_ENOUGH."""
+    def wait() -> None:
+        end = time.monotonic() + patience
+        while time.monotonic() < end:
+            lines = read_log(folder)
+            if lines and lines[-1]["step"] >= LATE_ENOUGH:
+                act(lines[0]["process"])
+                return
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_killed_worker_changes_nothing(undisturbed, arguments):
+    folder = folder_of(arguments)
+    when_training(folder, lambda process: os.kill(process, signal.SIGKILL))
+    state, log = run_training(**arguments)
+    attempts = [line["step"] for line in log if "process" in line]
+    assert len(attempts) == 2 and 0 < attempts[1] < TRAINING.steps, "it was killed, and taken up from a checkpoint"
+    assert same_bits(state["model"], undisturbed.weights)
+
+
+def test_a_killed_driver_changes_nothing(undisturbed, arguments, capfd):
+    folder = folder_of(arguments)
+    driver = subprocess.Popen([sys.executable, Path(__file__).with_name("training_process.py")], stdin=subprocess.PIPE,
+                              env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)})
+    when_training(folder, lambda process: driver.kill())
+    driver.communicate(pickle.dumps(arguments))
+    assert driver.returncode == -signal.SIGKILL
+    state, _ = run_training(**arguments)
+    assert "small: goes on from step" in capfd.readouterr().out
+    assert same_bits(state["model"], undisturbed.weights)
+
+
+def test_a_finished_run_is_not_run_again(undisturbed):
+    folder = folder_of(undisturbed.arguments)
+    before = len(read_log(folder))
+    again, _ = run_training(**undisturbed.arguments)
+    assert same_bits(again["model"], undisturbed.weights) and len(read_log(folder)) == before
+
+
+def test_two_workers_use_the_episodes_of_one(ray_session, arguments):
+    """MANN has no batch normalisation: the mean gradient over an episode a worker is that over two in one worker."""
+    training = replace(TRAINING, episodes_per_step=2, steps=5, valid_every=5, checkpoint_every=5, learning_rate=1e-2)
+    model = replace(MODEL, method=MannSpec(), training=training)
+    arguments |= {"model": model, "compute": replace(COMPUTE, num_workers=2)}
+    together = run_training(**arguments)[0]["model"]
+    alone, with_others = (train_here(model, arguments["shards"], seed) for seed in (0, 1))
+    assert largest_difference(together, alone) < 1e-4 < 1e-3 < largest_difference(with_others, alone)
+
+
+def train_here(model: ModelParams, shards: Path, seed: int) -> dict[str, torch.Tensor]:
+    """The weights after training in this process, from the same start whatever the seed of the episodes."""
+    assert model.training is not None
+    torch.manual_seed(model.training.seed)
+    classes = training_classes(model, shards)
+    method = build_method(model.method, classes.sample_shape, len(classes.names))
+    train(method, load_training_data(model, shards), replace(model.training, seed=seed),
+          report=ignore, save=ignore, log=ignore)
+    return method.state_dict()
+
+
+def ignore(values: dict[str, Any]) -> None:
+    pass
+
+
+def largest_difference(weights: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> float:
+    return max(float((weights[name] - others[name]).abs().max()) for name in weights)
+
+
+@pytest.mark.parametrize(("compute", "message"), [
+    (replace(COMPUTE, num_workers=3), "compute.num_workers is 3 with 1 threads each (compute.threads_per_worker): "
+                                      "3 cores, and the cluster has 2; lower one of them or add nodes"),
+    (replace(COMPUTE, device="gpu", num_workers=64), "compute.num_workers is 64 with a GPU each, and the cluster has"),
+])
+def test_a_cluster_that_is_too_small_is_refused_at_once(ray_session, compute, message):
+    with pytest.raises(ResourcesError) as refusal:
+        place(compute)
+    assert message in str(refusal.value)
+
+
+def test_threads_are_the_cores_shared_by_the_workers(ray_session):
+    assert place(replace(COMPUTE, threads_per_worker=None)).threads == 2
+    assert place(replace(COMPUTE, threads_per_worker=None, num_workers=2)).threads == 1
+
+
+def test_precision_is_what_was_asked_for_or_what_the_device_has():
+    cpu = torch.device("cpu")
+    assert (choose_precision("fp32", cpu), choose_precision("bf16", cpu)) == ("fp32", "bf16")
+    found = torch.cpu.get_capabilities()
+    assert choose_precision("auto", cpu) == ("bf16" if found.get("avx512_bf16") or found.get("amx_bf16") else "fp32")
+
+
+@pytest.mark.parametrize("change", [
+    {"model": replace(MODEL, rotations=True)},
+    {"model": replace(MODEL, training=replace(TRAINING, seed=1))},
+    {"compute": replace(COMPUTE, num_workers=2)},
+])
+def test_other_parameters_are_another_run(arguments, change):
+    assert folder_of({**arguments, **change}) != folder_of(arguments)

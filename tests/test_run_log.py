@@ -1,0 +1,42 @@
+"""The log of a training run survives kills, and knows which attempt a line is of."""
+
+from pipeline.training.run_log import LOG_FILE, RunLog, progress_of, read_log, seconds_spent
+from pipeline.training.runs import forget_runs
+
+
+def test_each_attempt_has_its_number_and_its_first_step(tmp_path):
+    RunLog(tmp_path, 0).write({"step": 10, "loss": 1.0})
+    RunLog(tmp_path, 5).write({"step": 10, "loss": 1.0})
+    assert [(line["attempt"], line["step"]) for line in read_log(tmp_path)] == [(1, 0), (1, 10), (2, 5), (2, 10)]
+
+
+def test_a_line_cut_short_is_left_out_and_spoils_no_other(tmp_path):
+    log = RunLog(tmp_path, 0)
+    with open(tmp_path / LOG_FILE, "a") as file:
+        file.write('{"step": 3, "lo')
+    log.write({"step": 4})
+    assert [line["step"] for line in read_log(tmp_path)] == [0, 4]
+
+
+def test_no_log_is_an_empty_one(tmp_path):
+    assert read_log(tmp_path) == []
+
+
+def test_seconds_are_those_of_all_attempts():
+    lines = [{"attempt": 1, "seconds": 2.0}, {"attempt": 1, "seconds": 5.0}, {"attempt": 2, "seconds": 3.0}]
+    assert seconds_spent(lines) == 8.0
+
+
+def test_progress_shows_steps_and_no_line_of_an_earlier_try(tmp_path, capfd):
+    RunLog(tmp_path, 0).write({"step": 7, "loss": 9.0, "accuracy": 0.5, "steps_per_second": 1.0})
+    with progress_of(tmp_path, "training small", 20):
+        RunLog(tmp_path, 5).write({"step": 20, "loss": 1.0, "accuracy": 0.5, "steps_per_second": 1.0})
+    said = capfd.readouterr().err
+    assert "training small: 20/20 step" in said and "9.0" not in said
+
+
+def test_only_the_runs_of_this_model_are_forgotten(tmp_path):
+    for name in ("omniglot-0123456789ab", "omniglot-ba9876543210", "omniglot-fce-0123456789ab", "omniglot-notes"):
+        (tmp_path / name).mkdir()
+    forget_runs("omniglot", tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["omniglot-fce-0123456789ab", "omniglot-notes"]
