@@ -38,20 +38,23 @@ def train_on(store: MemoryStore, method: Method, episode: EpisodeSpec, steps: in
     return method.eval()
 
 
-def accuracy_on_test_classes(method: Method, store: MemoryStore, spec: EpisodeSpec, episodes: int = 400) -> tuple[float, float]:
+def accuracy_on_test_classes(
+        method: Method, store: MemoryStore, spec: EpisodeSpec, episodes: int = 400) -> tuple[float, float]:
     """Mean over episodes of classes that training never saw, and its 95% interval."""
     classes = ClassRows.from_class_ids(CLASS_R, TEST_CLASSES)
-    return mean_and_interval(evaluate(method, store, classes, spec, episodes, seed=1).accuracy_E)
+    return mean_and_interval(evaluate(method, store, classes, spec, episodes, seed=1))
 
 
 def random_episodes(E: int, N: int, k: int, Q: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     """Support (E, N k, *SHAPE), its ways in random order, queries (E, Q, *SHAPE)."""
     generator = torch.Generator().manual_seed(seed)
     way_ES = torch.stack([torch.randperm(N * k, generator=generator) % N for _ in range(E)])
-    return (torch.rand(E, N * k, *SHAPE, generator=generator), way_ES, torch.rand(E, Q, *SHAPE, generator=generator))
+    support_ES = torch.rand(E, N * k, *SHAPE, generator=generator)
+    return support_ES, way_ES, torch.rand(E, Q, *SHAPE, generator=generator)
 
 
 def log_probs(method: Method, support_ES: Tensor, way_ES: Tensor, query_EQ: Tensor, num_ways: int) -> Tensor:
     E = len(support_ES)
-    support, query = (method.embed(sample.flatten(0, 1)).unflatten(0, (E, -1)) for sample in (support_ES, query_EQ))
+    support, query = (method.embed(image_ET.flatten(0, 1)).unflatten(0, (E, -1))
+                      for image_ET in (support_ES, query_EQ))
     return method.classify(support, way_ES, query, num_ways)
