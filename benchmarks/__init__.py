@@ -1,1 +1,1 @@
-"""Speed against the limit of each hot path, side by side in one run. Not tests: seconds belong to a machine, ratios travel."""
+"""Speed against the limit of each hot path, in one run. Seconds belong to a machine, ratios travel."""

@@ -2,7 +2,7 @@
 
     python -m benchmarks.episodes
 
-The limit is memory: a plain copy of as many bytes. The data is random, of Omniglot's size: 4,800 classes of 20, 28 x 28.
+The limit is memory: a plain copy of as many bytes. The data is random, of Omniglot's size: 4,800 classes of 20 images.
 """
 
 import itertools
@@ -31,7 +31,8 @@ def measure(spec: EpisodeSpec, store: MemoryStore, classes: ClassRows) -> list[o
 
     pixels = sample_and_gather()
     copy = torch.empty_like(pixels)
-    speeds = [EPISODES_PER_CALL * calls_per_second(call) for call in (sample, sample_and_gather, lambda: copy.copy_(pixels))]
+    calls_to_time = (sample, sample_and_gather, lambda: copy.copy_(pixels))
+    speeds = [EPISODES_PER_CALL * calls_per_second(call) for call in calls_to_time]
     return [f"{spec.column}{spec.num_queries}q", *speeds, speeds[1] / speeds[2]]
 
 

@@ -4,7 +4,7 @@
 
 Both train Conv-4 on 28 x 28 pixels, one episode a step, channels_last, all threads; bf16 where the CPU has instructions
 for it. The bare loop has its episodes gathered beforehand and does nothing but forward, backward and step: the limit.
-Its last column is the same bare loop in a process without pipeline.memory's allocator setting: what a plain script gets.
+The last column is that loop in a process without pipeline.memory's allocator setting: what a plain script gets.
 """
 
 import argparse

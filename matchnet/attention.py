@@ -4,23 +4,26 @@ Shapes: E episodes, Q queries, S support items, N ways, D embedding.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Kernel = Literal["cosine", "dot_product", "euclidean", "projection"]
 
 
 @dataclass(frozen=True)
 class AttentionSpec:
     """Which similarity the softmax is over, and what it is multiplied with.
 
-    kernel: cosine (the paper's), dot_product, euclidean (minus the squared distance), or projection: the dot product of
-        the query with the unit support vector, i.e. the cosine times the norm of the query (what easyfsl and meta-dataset do).
+    kernel: cosine (the paper's), dot_product, euclidean (minus the squared distance), or projection: the dot product
+        of the query with the unit support vector, i.e. the cosine times the norm of the query (what easyfsl and
+        meta-dataset do).
     scale: none (the paper's formula), fixed, or learned (through its logarithm) starting at scale_value.
     """
 
-    kernel: Literal["cosine", "dot_product", "euclidean", "projection"] = "cosine"
+    kernel: Kernel = "cosine"
     scale: Literal["none", "fixed", "learned"] = "learned"
     scale_value: float = 10.0
 
@@ -32,8 +35,8 @@ class AttentionSpec:
 class Attention(nn.Module):
     """log P(y|x^, S) by a softmax over the support set of a scaled similarity.
 
-    Departs from the paper, by default, in the scale: cosines lie in [-1, 1], so the plain softmax of 20 of them is at most
-    e^2 times steeper than uniform and training stalls (the `cosine-plain` row of results/report.md shows what it costs).
+    Departs from the paper, by default, in the scale: cosines lie in [-1, 1], so no item's weight is more than e^2 times
+    another's, and training stalls (row `omniglot-short-plain-cosine` of results/report.md shows what it costs).
     """
 
     def __init__(self, spec: AttentionSpec) -> None:
@@ -48,8 +51,10 @@ class Attention(nn.Module):
         return attend(score_EQS, way_ES, num_ways)
 
 
-def similarity(kernel: str, query_EQD: Tensor, support_ESD: Tensor) -> Tensor:
+def similarity(kernel: Kernel, query_EQD: Tensor, support_ESD: Tensor) -> Tensor:
     """Similarity of every query with every support item, (E, Q, S); larger is nearer. Kernels as in AttentionSpec."""
+    if kernel not in get_args(Kernel):
+        raise ValueError(f"kernel is {kernel!r}; it is one of {', '.join(get_args(Kernel))}")
     if kernel == "euclidean":
         query_norm_EQ1 = query_EQD.square().sum(-1, keepdim=True)
         support_norm_E1S = support_ESD.square().sum(-1).unsqueeze(-2)

@@ -4,7 +4,6 @@ Shapes: R rows of a store, E episodes, Q queries, N ways.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,25 +17,16 @@ EMBED_BATCH = 256  # samples; Conv-4's largest activation is then 51 MB, near a 
 FEATURES_PER_BATCH = 2**23  # numbers gathered for one batch of episodes: 32 MB
 
 
-@dataclass(frozen=True)
-class EvaluationResult:
-    """accuracy_E: share of right queries of each episode, float64 in [0, 1]."""
-
-    accuracy_E: np.ndarray
-
-
 def evaluate(method: Method, store: Store, classes: ClassRows, spec: EpisodeSpec, num_episodes: int, *,
-             seed: int, device: torch.device | str = "cpu") -> EvaluationResult:
-    """Accuracy of `method` on episodes 0 .. num_episodes - 1 of the stream (seed, spec).
+             seed: int, device: torch.device | str = "cpu") -> np.ndarray:
+    """accuracy_E of `method` on episodes 0 .. num_episodes - 1 of the stream (seed, spec): embed, then run.
 
     Raises:
         ValueError: the classes cannot serve the spec.
+        FloatingPointError: the method gives no number somewhere; names the episode.
     """
     classes.check(spec)
-    features = embed_all(method, store, classes, device)
-    accuracies = [accuracy(log_probs_EQN, episodes.query_way_EQ.to(log_probs_EQN.device)).double().cpu().numpy()
-                  for episodes, log_probs_EQN in run_episodes(method, features, classes, spec, num_episodes, seed)]
-    return EvaluationResult(np.concatenate(accuracies))
+    return episode_accuracies(method, embed_all(method, store, classes, device), classes, spec, num_episodes, seed)
 
 
 @torch.inference_mode()
@@ -44,7 +34,7 @@ def embed_all(method: Method, store: Store, classes: ClassRows, device: torch.de
     """Features of the rows of `classes`, at their rows of the store; other rows hold zeros."""
     method.eval()
     rows = torch.from_numpy(np.sort(np.concatenate(
-        [classes.rows[start:start + count] for start, count in zip(classes.starts, classes.counts)])))
+        [classes.rows[start:start + count] for start, count in zip(classes.starts, classes.counts, strict=True)])))
     features = None
     for chunk in rows.split(EMBED_BATCH):
         feature_B = method.embed(to_input(store.gather(chunk).to(device)))
@@ -67,6 +57,19 @@ def run_episodes(method: Method, features: MemoryStore, classes: ClassRows, spec
         episodes = sample_episodes(seed, range(first, min(first + batch_size, num_episodes)), spec, classes)
         yield episodes, method.classify(features.gather(episodes.support_ES), episodes.support_way_ES.to(device),
                                         features.gather(episodes.query_EQ), spec.num_ways)
+
+
+def episode_accuracies(method: Method, features: MemoryStore, classes: ClassRows, spec: EpisodeSpec, num_episodes: int,
+                       seed: int) -> np.ndarray:
+    """accuracy_E: share of right queries of each episode, float64 in [0, 1]; raises as evaluate does."""
+    accuracies = []
+    for episodes, log_probs_EQN in run_episodes(method, features, classes, spec, num_episodes, seed):
+        no_number_E = log_probs_EQN.isnan().flatten(1).any(1)
+        if no_number_E.any():
+            episode = sum(map(len, accuracies)) + int(no_number_E.nonzero()[0])
+            raise FloatingPointError(f"episode {episode}: {type(method).__name__} gives NaN; are its weights finite?")
+        accuracies.append(accuracy(log_probs_EQN, episodes.query_way_EQ.to(log_probs_EQN.device)).cpu().numpy())
+    return np.concatenate(accuracies)
 
 
 def to_input(samples: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def random_words(seed: int, stream: int, numbers: Sequence[int], words_per_number: int) -> np.ndarray:
-    """(len(numbers), words_per_number) uint64; row i is a pure function of (seed, stream, numbers[i], words_per_number).
+    """(len(numbers), words_per_number) uint64; row i is a function of (seed, stream, numbers[i], words_per_number).
 
     Args:
         seed, stream: the two halves of the key, each in [0, 2^64); a stream says what the words are for.

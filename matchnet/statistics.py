@@ -15,5 +15,5 @@ def mean_and_interval(accuracy_E: np.ndarray) -> tuple[float, float]:
     """
     accuracy_E = np.asarray(accuracy_E, dtype=np.float64)
     if accuracy_E.size < 2:
-        raise ValueError(f"an interval over {accuracy_E.size} episodes; it takes at least 2: raise the number of episodes")
+        raise ValueError(f"an interval over {accuracy_E.size} episodes; it takes at least 2: raise their number")
     return float(accuracy_E.mean()), float(Z_95 * accuracy_E.std(ddof=1) / np.sqrt(accuracy_E.size))

@@ -41,7 +41,7 @@ def with_rotations(store: MemoryStore, class_id_R: np.ndarray) -> tuple[MemorySt
     """Rotations by 90, 180 and 270 degrees as new classes  [Vinyals et al. 2016, section 4.1.1].
 
     "We augmented the data set with random rotations by multiples of 90 degrees": with C = max(class_id) + 1, class
-    c + r * C is class c rotated r times, counter-clockwise. Images (R, C, H, W) become (4 R, C, H, W): 75 MB for Omniglot.
+    c + r * C is class c rotated r times, counter-clockwise. There are 4 R images then: 100 MB for all of Omniglot.
     """
     num_classes = int(class_id_R.max()) + 1
     rotated = [torch.rot90(store.samples, r, (-2, -1)) for r in range(4)]

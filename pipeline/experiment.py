@@ -11,9 +11,8 @@ import pyarrow.parquet as pq
 import torch
 
 from matchnet.episodes import ClassRows, EpisodeSpec
-from matchnet.evaluation import embed_all, run_episodes
+from matchnet.evaluation import embed_all, episode_accuracies, run_episodes
 from matchnet.methods import Method
-from matchnet.methods.base import accuracy
 from matchnet.statistics import mean_and_interval
 from matchnet.store import MemoryStore
 from pipeline.data.loading import Dataset, load_split
@@ -42,10 +41,11 @@ def run_experiment(experiment: ExperimentParams, columns: Mapping[str, EpisodeSp
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dataset = load_split(shards, experiment.split, model.sample_shape[-1], (experiment.part,))
     store = MemoryStore(dataset.samples_RCHW)
-    classes = ClassRows.from_class_ids(dataset.class_id_R, dataset.parts[experiment.part])
+    classes = ClassRows.from_class_ids(dataset.class_id_R, dataset.parts[experiment.part].tolist())
     method = method.to(device)
     features = embed_all(method, store, classes, device)
-    accuracies = {column: _accuracy_of_episodes(method, features, classes, columns[column], experiment)
+    accuracies = {column: episode_accuracies(method, features, classes, columns[column],
+                                             experiment.episodes, experiment.seed)
                   for column in experiment.columns}
     pictures = _pictures(method, store, features, classes, columns[experiment.columns[0]], experiment.seed)
     seconds = SecondsSpent(train=model.seconds, evaluate=round(time.monotonic() - started, 1))
@@ -58,19 +58,13 @@ def write_accuracies(path: Path, accuracies: Mapping[str, np.ndarray]) -> None:
         pq.write_table(pa.table(dict(accuracies)), file)
 
 
-def _accuracy_of_episodes(method: Method, features: MemoryStore, classes: ClassRows, spec: EpisodeSpec,
-                          experiment: ExperimentParams) -> np.ndarray:
-    batches = run_episodes(method, features, classes, spec, experiment.episodes, experiment.seed)
-    return np.concatenate([accuracy(log_probs_EQN, episodes.query_way_EQ.to(log_probs_EQN.device)).double().cpu().numpy()
-                           for episodes, log_probs_EQN in batches])
-
-
 def _pictures(method: Method, store: MemoryStore, features: MemoryStore, classes: ClassRows, spec: EpisodeSpec,
               seed: int) -> list[EpisodePicture]:
     pictures = []
     for episodes, log_probs_EQN in run_episodes(method, features, classes, spec, PICTURED, seed):
         pictures += [EpisodePicture(store.gather(episodes.support_ES[e]), episodes.support_way_ES[e],
-                                    store.gather(episodes.query_EQ[e]), episodes.query_way_EQ[e], log_probs_EQN[e].cpu())
+                                    store.gather(episodes.query_EQ[e]), episodes.query_way_EQ[e],
+                                    log_probs_EQN[e].cpu())
                      for e in range(len(episodes))]
     return pictures
 

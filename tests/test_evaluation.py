@@ -67,28 +67,28 @@ def test_embedding_once_is_embedding_in_every_episode(spec: PixelsSpec | Matchin
     log_probs_EQN = torch.cat([log_probs for _, log_probs in batches])
     naive_EQN = torch.stack([log_probs for log_probs, _ in naive])
     torch.testing.assert_close(log_probs_EQN, naive_EQN, rtol=1e-4, atol=1e-4)
-    result = evaluate(method, STORE, CLASSES, SPEC, 40, seed=5)
-    assert result.accuracy_E.dtype == np.float64 and result.accuracy_E.shape == (40,)
-    assert result.accuracy_E.tolist() == pytest.approx([accuracy for _, accuracy in naive], abs=1e-7)
-    assert 0 < result.accuracy_E.mean() < 1 and len(set(result.accuracy_E)) > 3
+    accuracy_E = evaluate(method, STORE, CLASSES, SPEC, 40, seed=5)
+    assert accuracy_E.dtype == np.float64 and accuracy_E.shape == (40,)
+    assert accuracy_E.tolist() == pytest.approx([accuracy for _, accuracy in naive], abs=1e-7)
+    assert 0 < accuracy_E.mean() < 1 and len(set(accuracy_E)) > 3
 
 
 @pytest.mark.parametrize("spec", METHODS)
 def test_batch_sizes_do_not_matter(spec: PixelsSpec | MatchingNetworkSpec,
                                    monkeypatch: pytest.MonkeyPatch) -> None:
     method = trained_a_little(spec)
-    expected = evaluate(method, STORE, CLASSES, SPEC, 23, seed=5).accuracy_E
+    expected = evaluate(method, STORE, CLASSES, SPEC, 23, seed=5)
     for embed_batch, features_per_batch in ((1, 1), (7, 4000), (1000, 2**30)):
         monkeypatch.setattr(matchnet.evaluation, "EMBED_BATCH", embed_batch)
         monkeypatch.setattr(matchnet.evaluation, "FEATURES_PER_BATCH", features_per_batch)
-        assert evaluate(method, STORE, CLASSES, SPEC, 23, seed=5).accuracy_E.tolist() == expected.tolist()
+        assert evaluate(method, STORE, CLASSES, SPEC, 23, seed=5).tolist() == expected.tolist()
 
 
 def test_more_episodes_begin_with_the_same_ones() -> None:
     method = trained_a_little(PixelsSpec())
-    few, many = (evaluate(method, STORE, CLASSES, SPEC, n, seed=5).accuracy_E for n in (10, 30))
+    few, many = (evaluate(method, STORE, CLASSES, SPEC, n, seed=5) for n in (10, 30))
     assert many[:10].tolist() == few.tolist()
-    assert evaluate(method, STORE, CLASSES, SPEC, 30, seed=6).accuracy_E.tolist() != many.tolist()
+    assert evaluate(method, STORE, CLASSES, SPEC, 30, seed=6).tolist() != many.tolist()
 
 
 class RecordingMethod(Method):
@@ -134,8 +134,8 @@ def test_support_reaches_the_method_in_the_order_of_its_episode() -> None:
 
 def test_a_method_that_knows_nothing_is_right_once_in_n() -> None:
     store = MemoryStore(torch.zeros(72, *SHAPE, dtype=torch.uint8))
-    result = evaluate(trained_a_little(PixelsSpec()), store, CLASSES, SPEC, 50, seed=0)
-    assert result.accuracy_E.tolist() == [0.25] * 50
+    accuracy_E = evaluate(trained_a_little(PixelsSpec()), store, CLASSES, SPEC, 50, seed=0)
+    assert accuracy_E.tolist() == [0.25] * 50
 
 
 def test_tokens_are_left_as_they_are() -> None:

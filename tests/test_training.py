@@ -288,8 +288,8 @@ def test_validation_is_an_evaluation_on_episodes_apart_from_trainings() -> None:
     method = fresh_network()
     run(method, SPEC, report=reports.append)
     assert DATA.valid_classes is not None
-    result = evaluate(method, DATA.store, DATA.valid_classes, SPEC.valid_episode, 4, seed=VALID_SEED_OFFSET)
-    mean, ci95 = mean_and_interval(result.accuracy_E)
+    accuracy_E = evaluate(method, DATA.store, DATA.valid_classes, SPEC.valid_episode, 4, seed=VALID_SEED_OFFSET)
+    mean, ci95 = mean_and_interval(accuracy_E)
     assert reports[-1] == {"step": 12, "valid_accuracy": mean, "valid_ci95": ci95, "valid_episodes": 4}
     assert VALID_SEED_OFFSET > 0
 

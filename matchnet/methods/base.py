@@ -55,5 +55,5 @@ def episode_loss(log_probs_EQN: Tensor, query_way_EQ: Tensor) -> dict[str, Tenso
 
 
 def accuracy(log_probs_EQN: Tensor, query_way_EQ: Tensor) -> Tensor:
-    """Share of queries whose most probable way is theirs, by episode: (E,) float in [0, 1]."""
-    return (log_probs_EQN.argmax(-1) == query_way_EQ).float().mean(-1)
+    """Share of queries whose most probable way is theirs, by episode: (E,) float64 in [0, 1]."""
+    return (log_probs_EQN.argmax(-1) == query_way_EQ).double().mean(-1)

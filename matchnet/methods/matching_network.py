@@ -1,4 +1,7 @@
-"""Matching Networks for One Shot Learning, Vinyals, Blundell, Lillicrap, Kavukcuoglu, Wierstra 2016 (arXiv 1606.04080)."""
+"""Matching Networks for One Shot Learning, Vinyals, Blundell, Lillicrap, Kavukcuoglu, Wierstra 2016.
+
+arXiv 1606.04080, section 2.
+"""
 
 from dataclasses import dataclass, field
 from typing import Literal

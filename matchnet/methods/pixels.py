@@ -32,4 +32,5 @@ class Pixels(Method):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         support_ES, query_EQ = self.embed_batch(batch)
-        return episode_loss(self.classify(support_ES, batch.support_way_ES, query_EQ, batch.num_ways), batch.query_way_EQ)
+        log_probs_EQN = self.classify(support_ES, batch.support_way_ES, query_EQ, batch.num_ways)
+        return episode_loss(log_probs_EQN, batch.query_way_EQ)
