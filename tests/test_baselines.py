@@ -22,7 +22,8 @@ from matchnet.methods import Batch, Method, build_method
 from matchnet.methods.classifier import Classifier, ClassifierSpec
 from matchnet.methods.siamese import Siamese, SiameseSpec
 
-ROWS = [(ClassifierSpec(encoder=SMALL), EpisodeSpec(32, 0, 1)), (SiameseSpec(encoder=SMALL), EpisodeSpec(20, 1, 1))]
+ROWS = [(ClassifierSpec(encoder=SMALL), EpisodeSpec(32, 0, 1)),
+        (SiameseSpec(encoder=SMALL), EpisodeSpec(20, 1, 1))]
 IDS = ["classifier", "siamese"]
 
 
@@ -49,7 +50,8 @@ def test_is_at_chance_when_samples_know_nothing_of_their_class(
 
 
 @pytest.mark.parametrize(("spec", "episode"), ROWS, ids=IDS)
-def test_log_probs_are_normalised_and_equivariant(spec: ClassifierSpec | SiameseSpec, episode: EpisodeSpec) -> None:
+def test_log_probs_are_normalised_and_equivariant(
+        spec: ClassifierSpec | SiameseSpec, episode: EpisodeSpec) -> None:
     method = small(spec).eval()
     support_ES, way_ES, query_EQ = random_episodes(E=3, N=4, k=2, Q=6)
     probs_EQN = log_probs(method, support_ES, way_ES, query_EQ, 4).exp()
@@ -79,7 +81,8 @@ def test_classifier_is_trained_on_global_classes_not_ways() -> None:
     loss = method(Batch(support_ES, way_ES, query_EQ, query_way_EQ, class_EN))["loss"]
     losses = []
     for e in range(2):
-        for image, way in [*zip(support_ES[e], way_ES[e], strict=True), *zip(query_EQ[e], query_way_EQ[e], strict=True)]:
+        image_T, way_T = torch.cat([support_ES[e], query_EQ[e]]), torch.cat([way_ES[e], query_way_EQ[e]])
+        for image, way in zip(image_T, way_T, strict=True):
             logits_C = method.softmax(method.encoder(image[None]))[0]
             losses.append(-F.log_softmax(logits_C, 0)[class_EN[e, way]])
     torch.testing.assert_close(loss, torch.stack(losses).mean())
@@ -111,10 +114,10 @@ def test_siamese_votes_are_odds() -> None:
 
 
 def test_siamese_balances_same_and_different_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At a logit of 0 either kind costs log 2; moving all logits up by 1 must cost the different pairs half."""
+    """4 same and 12 different pairs, all with a logit of 1: either kind is half of the loss."""
     method = siamese_with_identity_features([1.0], bias=1.0)
     monkeypatch.setattr(method, "embed_batch", lambda batch: (batch.support_ES, batch.query_EQ))
     same_place = torch.zeros(1, 4, 1)
     way = torch.arange(4).expand(1, 4)
-    loss = method(Batch(same_place, way, same_place, way, way))["loss"]  # every pair has logit 1: 4 same, 12 different
+    loss = method(Batch(same_place, way, same_place, way, way))["loss"]
     assert loss.item() == pytest.approx((math.log1p(math.exp(-1)) + math.log1p(math.exp(1))) / 2)

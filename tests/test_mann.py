@@ -1,4 +1,4 @@
-"""MANN: its addressing by hand and against a slow loop, its one-step-late labels, what it solves and what it cannot."""
+"""MANN: addressing by hand and against a slow loop, labels one step late, what it solves and cannot."""
 
 import math
 from dataclasses import replace
@@ -28,12 +28,13 @@ def test_two_steps_of_addressing_by_hand(read_first: bool) -> None:
     """One head, two slots of two numbers, strength 1, gamma 0.5.
 
     Step 1: key (1, 0), gate 0: all of it goes to the least used slot, 0, that is M = [(1, 0), (0, 0)].
-        Printed order: cosines (1, 0), so w^r = (e, 1) / (e + 1). Reading first, memory is empty: w^r = (1/2, 1/2).
+        Printed order: cosines (1, 0), so w^r = (e, 1) / (e + 1). Reading first, memory is empty: (1/2, 1/2).
         Usage is w^r + w^w, w^w = (1, 0): slot 1 is now the least used.
     Step 2: key (0, 2), gate 1/4: slot 1 is set to zero, w^w = 1/4 w^r + 3/4 (0, 1), and M += w^w k.
     """
-    memory = LeastRecentlyUsedMemory(MannSpec(num_heads=1, num_slots=2, slot_size=2, usage_decay=0.5, key_strength=1.0,
-                                              read_first=read_first))
+    spec = MannSpec(num_heads=1, num_slots=2, slot_size=2, usage_decay=0.5, key_strength=1.0,
+                    read_first=read_first)
+    memory = LeastRecentlyUsedMemory(spec)
     _, state = memory(torch.tensor([[[1.0, 0.0]]]), torch.tensor([[0.0]]), memory.start(torch.zeros(1)))
     r0 = 0.5 if read_first else math.e / (math.e + 1)
     torch.testing.assert_close(state.memory_EML, torch.tensor([[[1.0, 0.0], [0.0, 0.0]]]))
@@ -44,13 +45,15 @@ def test_two_steps_of_addressing_by_hand(read_first: bool) -> None:
     w0, w1 = r0 / 4, (1 - r0) / 4 + 0.75
     torch.testing.assert_close(after.memory_EML, torch.tensor([[[1.0, 2 * w0], [0.0, 2 * w1]]]))
     q0, q1 = after.read_weight_EHM[0, 0].tolist()
-    torch.testing.assert_close(after.usage_EM, torch.tensor([[(r0 + 1) / 2 + w0 + q0, (1 - r0) / 2 + w1 + q1]]))
+    usage = [(r0 + 1) / 2 + w0 + q0, (1 - r0) / 2 + w1 + q1]
+    torch.testing.assert_close(after.usage_EM, torch.tensor([usage]))
     if not read_first:  # cosine of (0, 1) with (1, 2 w0), and 1
         cosine = 2 * w0 / math.hypot(1, 2 * w0)
         assert q0 == pytest.approx(1 / (1 + math.exp(1 - cosine)))
 
 
-def slow_access(keys: Tensor, gates: Tensor, state: MemoryState, spec: MannSpec) -> tuple[Tensor, MemoryState]:
+def slow_access(
+        keys: Tensor, gates: Tensor, state: MemoryState, spec: MannSpec) -> tuple[Tensor, MemoryState]:
     """One sequence, one head, one slot at a time: keys (H, L), gates (H,), a state without its first axis."""
     H, M = spec.num_heads, spec.num_slots
     least = sorted(range(M), key=lambda i: state.usage_EM[i].item())[:H]
@@ -60,12 +63,12 @@ def slow_access(keys: Tensor, gates: Tensor, state: MemoryState, spec: MannSpec)
     write = torch.zeros(H, M)
     for h in range(H):
         for i in range(M):
-            write[h, i] = gates[h] * state.read_weight_EHM[h, i] + (1 - gates[h]) * (1.0 if i == least[h] else 0.0)
+            write[h, i] = gates[h] * state.read_weight_EHM[h, i] + (1 - gates[h]) * float(i == least[h])
             written[i] += write[h, i] * keys[h]
     memory = state.memory_EML if spec.read_first else written
     weight = torch.stack([(torch.stack([torch.cosine_similarity(keys[h], memory[i], dim=0) for i in range(M)])
                            * spec.key_strength).softmax(0) for h in range(H)])
-    read = torch.stack([sum((weight[h, i] * memory[i] for i in range(M)), torch.zeros(spec.slot_size)) for h in range(H)])
+    read = torch.stack([torch.stack([weight[h, i] * memory[i] for i in range(M)]).sum(0) for h in range(H)])
     usage = spec.usage_decay * state.usage_EM + weight.sum(0) + write.sum(0)
     return read, MemoryState(written, weight, usage)
 
@@ -76,12 +79,13 @@ def test_addressing_equals_a_slow_loop(read_first: bool) -> None:
     spec = MannSpec(num_heads=2, num_slots=5, slot_size=3, key_strength=2.0, read_first=read_first)
     memory = LeastRecentlyUsedMemory(spec)
     generator = torch.Generator().manual_seed(0)
-    usage_EM = torch.rand(2, 5, generator=generator)  # no ties, which sums in another order would break otherwise
+    usage_EM = torch.rand(2, 5, generator=generator)  # no ties: their order would hang on rounding
     state = memory.start(torch.zeros(2))._replace(usage_EM=usage_EM)
     for _ in range(8):  # more writes than slots
         key_EHL = torch.randn(2, 2, 3, generator=generator)
         gate_EH = torch.rand(2, 2, generator=generator)
-        slow = [slow_access(key_EHL[e], gate_EH[e], MemoryState(*(t[e] for t in state)), spec) for e in range(2)]
+        slow = [slow_access(key_EHL[e], gate_EH[e], MemoryState(*(tensor[e] for tensor in state)), spec)
+                for e in range(2)]
         read_EHL, state = memory(key_EHL, gate_EH, state)
         torch.testing.assert_close(read_EHL, torch.stack([read for read, _ in slow]), atol=1e-5, rtol=1e-4)
         for found, *expected in zip(state, *(after for _, after in slow), strict=True):

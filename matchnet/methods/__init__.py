@@ -8,10 +8,11 @@ from matchnet.methods.matching_network import MatchingNetwork, MatchingNetworkSp
 from matchnet.methods.pixels import Pixels, PixelsSpec
 from matchnet.methods.siamese import Siamese, SiameseSpec
 
-__all__ = ["Batch", "Classifier", "FineTuned", "FineTuningSpec", "Mann", "MatchingNetwork", "Method", "MethodSpec", "Pixels",
-           "Siamese", "build_method"]
+__all__ = ["Batch", "Classifier", "FineTuned", "FineTuningSpec", "Mann", "MatchingNetwork", "Method",
+           "MethodSpec", "Pixels", "Siamese", "build_method"]
 
-MethodSpec = MatchingNetworkSpec | PixelsSpec | ClassifierSpec | SiameseSpec | MannSpec  # told apart by their `name`
+# Told apart by their `name`.
+MethodSpec = MatchingNetworkSpec | PixelsSpec | ClassifierSpec | SiameseSpec | MannSpec
 
 
 def build_method(spec: MethodSpec, sample_shape: tuple[int, ...], num_classes: int) -> Method:

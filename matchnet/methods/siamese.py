@@ -31,8 +31,9 @@ class Siamese(Method):
         super().__init__()
         self.encoder = build_encoder(spec.encoder, sample_shape)
         size = self.encoder.embedding_size
-        self.log_weight_D = nn.Parameter(torch.full((size,), 4.0 / size).log())
-        self.bias = nn.Parameter(torch.zeros(()))
+        # Normalised features of unrelated images differ by 0.8 on average: the sum starts at b, where p is 1/2.
+        self.log_weight_D = nn.Parameter(torch.full((size,), 8.0 / size).log())
+        self.bias = nn.Parameter(torch.tensor(0.8 * 8.0))
 
     def embed(self, sample_B: Tensor) -> Tensor:
         return self.encoder(sample_B)
@@ -47,7 +48,7 @@ class Siamese(Method):
         return attend(self.same_logit(query_EQ.float(), support_ES.float()), way_ES, num_ways)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The same-or-different task on all pairs of a query and a support item, e.g. of EpisodeSpec(60, 1, 1).
+        """The same-or-different task on all pairs of a query and a support item (e.g. EpisodeSpec(60, 1, 1)).
 
         Koch et al. draw as many same as different pairs; here all pairs of an episode count, and either kind
         has half of the loss.
