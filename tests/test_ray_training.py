@@ -25,7 +25,7 @@ from pipeline.params import ComputeParams, ModelParams
 from pipeline.params.sections import ClusterParams
 from pipeline.training.cluster import ResourcesError, place
 from pipeline.training.data import load_training_data, training_classes
-from pipeline.training.ray_training import run_training
+from pipeline.training.ray_training import TrainingError, run_training
 from pipeline.training.run_log import read_log
 from pipeline.training.runs import run_folder
 from pipeline.training.worker import choose_precision
@@ -116,11 +116,18 @@ def test_a_finished_run_is_not_run_again(undisturbed):
 def test_two_workers_use_the_episodes_of_one(ray_session, arguments):
     """MANN has no batch normalisation: the mean gradient over an episode a worker is that over two in one worker."""
     training = replace(TRAINING, episodes_per_step=2, steps=5, valid_every=5, checkpoint_every=5, learning_rate=1e-2)
-    model = replace(MODEL, method=MannSpec(), training=training)
+    model = replace(MODEL, train_parts=("train", "valid"), method=MannSpec(), training=training)
     arguments |= {"model": model, "compute": replace(COMPUTE, num_workers=2)}
     together = run_training(**arguments)[0]["model"]
     alone, with_others = (train_here(model, arguments["shards"], seed) for seed in (0, 1))
     assert largest_difference(together, alone) < 1e-4 < 1e-3 < largest_difference(with_others, alone)
+
+
+def test_a_mistake_that_shows_in_training_ends_it_at_once(ray_session, arguments):
+    """The split has two validation classes; three lost workers would be replaced, this is not."""
+    training = replace(TRAINING, valid_episode=EpisodeSpec(3, 1, 2), valid_every=5)
+    with pytest.raises(TrainingError, match=r"^small: 3 ways of 2 classes; lower num_ways or use a larger part"):
+        run_training(**{**arguments, "model": replace(MODEL, training=training)})
 
 
 def train_here(model: ModelParams, shards: Path, seed: int) -> dict[str, torch.Tensor]:

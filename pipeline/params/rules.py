@@ -98,7 +98,7 @@ def run_section(names: Iterable[str], params: Params) -> dict:
     experiments = {name: params.experiments[name] for name in names}
     models = {row.model: params.models[row.model] for row in experiments.values()}
     methods = {name: model.method.name for name, model in models.items()}
-    datasets = {holder.dataset for holder in (*experiments.values(), *models.values())}
+    datasets = {row.dataset for row in experiments.values()} | {model.dataset for model in models.values()}
     return {
         "datasets": sorted(datasets),
         "models": {name: {"dataset": model.dataset, "method": methods[name]} for name, model in models.items()},

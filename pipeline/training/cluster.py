@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 # Before Ray is imported: workers and controller take these from the driver's environment.
 SETTINGS = {
@@ -46,7 +47,8 @@ def ray_cluster(address: str | None, num_cpus: int | None = None) -> Iterator[No
     if ray.is_initialized():
         yield
         return
-    here = {"num_cpus": num_cpus or cores(), "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    here: dict[str, Any] = {"num_cpus": num_cpus or cores(), "include_dashboard": False,
+                            "object_store_memory": OBJECT_STORE_BYTES}
     ray.init(address=address or "local", log_to_driver=False, logging_level=logging.WARNING,
              **({} if address else here))
     try:

@@ -19,8 +19,8 @@ from pipeline.training.worker import WorkerTask, train_on_worker
 CHECKPOINTS_KEPT = 2  # the last, and one before it should the last be damaged
 
 
-class TrainingError(RuntimeError):
-    """Training ended before its last step; the text says why and where its state is."""
+class TrainingError(ValueError):
+    """Training ended before its last step; the text says why."""
 
 
 def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster: ClusterParams,
@@ -35,7 +35,8 @@ def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster:
         (state, log): the last checkpoint's state, and the lines of the run's log.
     Raises:
         ResourcesError: the cluster is too small for `compute`.
-        TrainingError: a worker failed, more than `cluster.max_failures` times.
+        TrainingError: the loss is not finite, the classes cannot serve the episodes, or workers were lost more than
+            `cluster.max_failures` times.
     """
     assert model.training is not None
     folder = run_folder(name, model, compute, shards, runs)
@@ -49,8 +50,10 @@ def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster:
             task = WorkerTask(model, shards.absolute(), folder, placement.threads, compute.precision)
             _fit(task, compute.num_workers, placement.use_gpu, cluster.max_failures)
         state = newest_state(folder)
-    assert state is not None and state["step"] == model.training.steps
-    return state, read_log(folder)
+    log = read_log(folder)
+    if state is None or state["step"] < model.training.steps:
+        raise TrainingError(f"{name}: {log[-1]['error']}")
+    return state, log
 
 
 def _fit(task: WorkerTask, num_workers: int, use_gpu: bool, max_failures: int) -> None:

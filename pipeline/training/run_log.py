@@ -76,6 +76,8 @@ def _follow(folder: Path, what: str, steps: int, seen: int, stop: threading.Even
 def _note(line: dict[str, Any]) -> str:
     if "valid_accuracy" in line:
         return f"validation {line['valid_accuracy']:.2%} ± {line['valid_ci95']:.2%}"
+    if "error" in line:
+        return f"stopped: {line['error']}"
     if "loss" in line:
         return f"loss {line['loss']:.4f}, accuracy {line['accuracy']:.2%}, {line['steps_per_second']:.1f} steps/s"
     return f"attempt {line['attempt']} begins at step {line['step']}"

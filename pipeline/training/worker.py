@@ -50,9 +50,16 @@ def train_on_worker(config: dict[str, WorkerTask]) -> None:
         load_weights(method, state["model"], task.run_folder)
     if world_size > 1:
         torch.distributed.barrier()  # nobody writes a checkpoint before all have looked for the last one
-    train(_distributed(method, device, world_size), data, spec, device=device,
-          precision=choose_precision(task.precision, device), rank=rank, world_size=world_size, state=state,
-          **_callbacks(task.run_folder, rank, state["step"] if state else 0))
+    first_step = state["step"] if state else 0
+    log = RunLog(task.run_folder, first_step) if rank == 0 else None
+    try:
+        train(_distributed(method, device, world_size), data, spec, device=device,
+              precision=choose_precision(task.precision, device), rank=rank, world_size=world_size, state=state,
+              **_callbacks(log))
+    except (ValueError, FloatingPointError) as error:
+        if log is None or world_size > 1:  # returning would leave the other workers waiting for this one
+            raise
+        log.write({"step": first_step, "error": str(error)})  # trying again, as Ray would, cannot help
 
 
 def choose_precision(wanted: str, device: torch.device) -> Precision:
@@ -71,9 +78,8 @@ def _distributed(method: Method, device: torch.device, world_size: int) -> Metho
     return DistributedDataParallel(method, device_ids=[device] if device.type == "cuda" else None)
 
 
-def _callbacks(folder: Path, rank: int, first_step: int) -> dict[str, Any]:
-    """log, report and save as `train` calls them. Ray wants `report` from every rank alike."""
-    log = RunLog(folder, first_step) if rank == 0 else None
+def _callbacks(log: RunLog | None) -> dict[str, Any]:
+    """log, report and save as `train` calls them; rank 0 has the log. Ray wants `report` from every rank alike."""
 
     def report(values: dict[str, Any]) -> None:
         if log is not None:
@@ -81,7 +87,7 @@ def _callbacks(folder: Path, rank: int, first_step: int) -> dict[str, Any]:
         ray.train.report(values)
 
     def save(state: dict[str, Any]) -> None:
-        if rank != 0:
+        if log is None:
             ray.train.report({"step": state["step"]})
             return
         with tempfile.TemporaryDirectory() as folder_to_upload:
