@@ -106,8 +106,9 @@ def test_every_experiment_stands_in_the_list_of_metrics():
     experiments = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))["experiments"]
     with_results = {name for name in experiments if (ROOT / "results" / name / "metrics.json").is_file()}
     listed = {path.split("/")[1] for path in content["metrics"]}
-    assert with_results <= listed
-    assert listed <= set(experiments)
+    remedy = "run `python -m stages.select` with the suites that dvc repro is to run"
+    assert with_results <= listed, f"dvc.yaml: metrics: lacks {with_results - listed}; {remedy}"
+    assert listed <= set(experiments), f"dvc.yaml: metrics: {listed - set(experiments)} are no experiments; {remedy}"
 
 
 def test_adding_a_method_makes_no_model_of_another_stale():
