@@ -124,7 +124,7 @@ def test_two_workers_use_the_episodes_of_one(ray_session, arguments):
 
 
 def test_a_mistake_that_shows_in_training_ends_it_at_once(ray_session, arguments):
-    """The split has two validation classes; three lost workers would be replaced, this is not."""
+    """Three validation classes of the two that there are: a lost worker would be replaced, this is not tried again."""
     training = replace(TRAINING, valid_episode=EpisodeSpec(3, 1, 2), valid_every=5)
     with pytest.raises(TrainingError, match=r"^small: 3 ways of 2 classes; lower num_ways or use a larger part"):
         run_training(**{**arguments, "model": replace(MODEL, training=training)})

@@ -36,7 +36,7 @@ def load_training_data(model: ModelParams, shards: Path) -> TrainingData:
     """Decode the training classes, and those of the valid part unless they are trained on.
 
     Raises:
-        ValueError: damaged shards, or classes that cannot serve the episodes of training.
+        ValueError: damaged shards, or classes that cannot serve the episodes of training or of validation.
     """
     assert model.training is not None
     dataset = load_split(shards, model.split, model.image_size, model.train_parts)
@@ -48,4 +48,6 @@ def load_training_data(model: ModelParams, shards: Path) -> TrainingData:
     if "valid" in model.train_parts or not read_manifest(shards).split(model.split)["valid"]:
         return TrainingData(store, classes)
     valid = load_split(shards, model.split, model.image_size, ("valid",))
-    return TrainingData(store, classes, MemoryStore(valid.samples_RCHW), ClassRows.from_class_ids(valid.class_id_R))
+    valid_classes = ClassRows.from_class_ids(valid.class_id_R)
+    valid_classes.check(model.training.valid_episode)  # now, rather than at the first validation
+    return TrainingData(store, classes, MemoryStore(valid.samples_RCHW), valid_classes)

@@ -39,27 +39,31 @@ def train_on_worker(config: dict[str, WorkerTask]) -> None:
     keep_freed_memory()
     torch.set_num_threads(task.threads)
     context = ray.train.get_context()
-    rank, world_size, device = context.get_world_rank(), context.get_world_size(), get_device()
-    spec = task.model.training
-    assert spec is not None
-    data, classes = load_training_data(task.model, task.shards), training_classes(task.model, task.shards)
-    torch.manual_seed(spec.seed)
-    method = build_method(task.model.method, classes.sample_shape, len(classes.names)).to(device)
+    rank, world_size = context.get_world_rank(), context.get_world_size()
     state = newest_state(task.run_folder)
-    if state is not None:
-        load_weights(method, state["model"], task.run_folder)
     if world_size > 1:
         torch.distributed.barrier()  # nobody writes a checkpoint before all have looked for the last one
     first_step = state["step"] if state else 0
     log = RunLog(task.run_folder, first_step) if rank == 0 else None
     try:
-        train(_distributed(method, device, world_size), data, spec, device=device,
-              precision=choose_precision(task.precision, device), rank=rank, world_size=world_size, state=state,
-              **_callbacks(log))
+        _train(task, state, rank, world_size, log)
     except (ValueError, FloatingPointError) as error:
         if log is None or world_size > 1:  # returning would leave the other workers waiting for this one
             raise
         log.write({"step": first_step, "error": str(error)})  # trying again, as Ray would, cannot help
+
+
+def _train(task: WorkerTask, state: dict[str, Any] | None, rank: int, world_size: int, log: RunLog | None) -> None:
+    spec, device = task.model.training, get_device()
+    assert spec is not None
+    data, classes = load_training_data(task.model, task.shards), training_classes(task.model, task.shards)
+    torch.manual_seed(spec.seed)
+    method = build_method(task.model.method, classes.sample_shape, len(classes.names)).to(device)
+    if state is not None:
+        load_weights(method, state["model"], task.run_folder)
+    train(_distributed(method, device, world_size), data, spec, device=device,
+          precision=choose_precision(task.precision, device), rank=rank, world_size=world_size, state=state,
+          **_callbacks(log))
 
 
 def choose_precision(wanted: str, device: torch.device) -> Precision:
