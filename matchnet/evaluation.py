@@ -62,11 +62,11 @@ def run_episodes(method: Method, features: MemoryStore, classes: ClassRows, spec
 def episode_accuracies(method: Method, features: MemoryStore, classes: ClassRows, spec: EpisodeSpec, num_episodes: int,
                        seed: int) -> np.ndarray:
     """accuracy_E: share of right queries of each episode, float64 in [0, 1]; raises as evaluate does."""
-    accuracies = []
+    accuracies: list[np.ndarray] = []
     for episodes, log_probs_EQN in run_episodes(method, features, classes, spec, num_episodes, seed):
         no_number_E = log_probs_EQN.isnan().flatten(1).any(1)
         if no_number_E.any():
-            episode = sum(map(len, accuracies)) + int(no_number_E.nonzero()[0])
+            episode = sum(len(batch) for batch in accuracies) + int(no_number_E.nonzero()[0])
             raise FloatingPointError(f"episode {episode}: {type(method).__name__} gives NaN; are its weights finite?")
         accuracies.append(accuracy(log_probs_EQN, episodes.query_way_EQ.to(log_probs_EQN.device)).cpu().numpy())
     return np.concatenate(accuracies)

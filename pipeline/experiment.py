@@ -12,7 +12,7 @@ import torch
 
 from matchnet.episodes import ClassRows, EpisodeSpec
 from matchnet.evaluation import embed_all, episode_accuracies, run_episodes
-from matchnet.methods import Method
+from matchnet.methods import FineTuned, Method
 from matchnet.statistics import mean_and_interval
 from matchnet.store import MemoryStore
 from pipeline.data.loading import Dataset, load_split
@@ -42,7 +42,7 @@ def run_experiment(experiment: ExperimentParams, columns: Mapping[str, EpisodeSp
     dataset = load_split(shards, experiment.split, model.sample_shape[-1], (experiment.part,))
     store = MemoryStore(dataset.samples_RCHW)
     classes = ClassRows.from_class_ids(dataset.class_id_R, dataset.parts[experiment.part].tolist())
-    method = method.to(device)
+    method = (FineTuned(method, experiment.adaptation) if experiment.adaptation else method).to(device)
     features = embed_all(method, store, classes, device)
     accuracies = {column: episode_accuracies(method, features, classes, columns[column],
                                              experiment.episodes, experiment.seed)

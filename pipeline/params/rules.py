@@ -37,9 +37,8 @@ def _check_model(model: ModelParams, params: Params, path: str) -> None:
         raise ParamsError(
             f"{path}.training.episodes_per_step: found {model.training.episodes_per_step}; each of the "
             f"{params.compute.num_workers} workers (compute.num_workers) needs an episode a step; raise it")
-    for part in model.train_parts:
-        _check_task(model.training.episode, dataset, model.split, part, 4 if model.rotations else 1,
-                    f"{path}.training.episode")
+    _check_task(model.training.episode, dataset, model.split, model.train_parts, 4 if model.rotations else 1,
+                f"{path}.training.episode")
 
 
 def _check_experiment(experiment: ExperimentParams, params: Params, path: str) -> None:
@@ -47,7 +46,8 @@ def _check_experiment(experiment: ExperimentParams, params: Params, path: str) -
     dataset = _dataset_with_split(experiment, params, path)
     for column in experiment.columns:
         _require_known(column, params.columns, f"{path}.columns")
-        _check_task(params.columns[column], dataset, experiment.split, experiment.part, 1, f"{path}.columns: {column}")
+        _check_task(params.columns[column], dataset, experiment.split, (experiment.part,), 1,
+                    f"{path}.columns: {column}")
     for column in experiment.paper:
         _require_known(column, experiment.columns, f"{path}.paper")
 
@@ -59,11 +59,13 @@ def _dataset_with_split(holder: ModelParams | ExperimentParams, params: Params, 
     return dataset
 
 
-def _check_task(task: EpisodeSpec, dataset: DatasetParams, split: str, part: Part, rotations: int, path: str) -> None:
-    num_classes = _num_classes(dataset, split, part)
+def _check_task(task: EpisodeSpec, dataset: DatasetParams, split: str, parts: tuple[Part, ...], rotations: int,
+                path: str) -> None:
+    sizes = [_num_classes(dataset, split, part) for part in parts]
+    num_classes = None if None in sizes else sum(size for size in sizes if size is not None)
     if num_classes is not None and task.num_ways > num_classes * rotations:
-        raise ParamsError(f"{path}: num_ways is {task.num_ways}, and the {part} part of split {split} has "
-                          f"{num_classes * rotations} classes; lower num_ways or change the split")
+        raise ParamsError(f"{path}: num_ways is {task.num_ways}, and the {' and '.join(parts)} part of split {split} "
+                          f"has {num_classes * rotations} classes; lower num_ways or change the split")
     samples = dataset.glyphs.num_hands if dataset.source == "glyphs" else SAMPLES_PER_CLASS.get(dataset.source)
     if samples is not None and task.samples_per_way > samples:
         raise ParamsError(f"{path}: {task.num_shots} shots and {task.num_queries} queries need "

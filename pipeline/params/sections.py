@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from matchnet.episodes import EpisodeSpec
-from matchnet.methods import MethodSpec
+from matchnet.methods import FineTuningSpec, MethodSpec
 from matchnet.training import TrainingSpec
 from pipeline.data.spec import DatasetParams, Part
 
@@ -108,7 +108,10 @@ class ModelParams:
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentParams:
-    """What `evaluate` makes: one row of a table. Every field stands in params.yaml, since stages depend on each."""
+    """What `evaluate` makes: one row of a table. Every field stands in params.yaml, since stages depend on each.
+
+    adaptation: how the model is tuned to each support set before it classifies, or null.
+    """
 
     model: str
     title: str
@@ -119,6 +122,7 @@ class ExperimentParams:
     columns: tuple[str, ...]
     episodes: int
     seed: int
+    adaptation: FineTuningSpec | None
     paper: Mapping[str, float | None]
     note: str = ""
 
