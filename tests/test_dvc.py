@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -43,9 +44,10 @@ class Copy:
     def set(self, name: str, value: str) -> None:
         """Give every parameter of this name, such as `steps: `, another value."""
         path = self.folder / "params.yaml"
-        lines = [f"{line[:len(line) - len(line.lstrip())]}{name}{value}" if line.lstrip().startswith(name) else line
-                 for line in path.read_text(encoding="utf-8").splitlines()]
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        before = r"(^ *|\{|, )"  # on a line of its own, or in a flow map
+        text = path.read_text(encoding="utf-8")
+        text = re.sub(rf"(?m){before}{re.escape(name)}(\"[^\"]*\"|[^,}}\n]*)", rf"\g<1>{name}{value}", text)
+        path.write_text(text, encoding="utf-8")
 
     def commit(self) -> None:
         self.run("git", "add", "-A")

@@ -148,3 +148,31 @@ def test_an_unknown_suite_changes_nothing(copied):
     with pytest.raises(ParamsError, match=r"there is no 'omniglt' in params\.yaml; did you mean 'omniglot'\?"):
         select_stage.select(["omniglt"])
     assert (copied / "params.yaml").read_text(encoding="utf-8") == before
+
+
+def leaves(section: dict, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], object]:
+    """Every plain value of nested maps, by its path."""
+    found: dict[tuple[str, ...], object] = {}
+    for name, value in section.items():
+        found |= leaves(value, (*path, name)) if isinstance(value, dict) else {(*path, name): value}
+    return found
+
+
+@pytest.mark.parametrize("path", ["models.glyphs.training.steps", "models.glyphs-fce.training.steps",
+                                  "models.omniglot-short.training.learning_rate",
+                                  "models.glyphs.method.encoder.num_filters", "experiments.mnist.episodes"])
+def test_dvc_exp_run_sets_this_value_and_no_other(path, tmp_path):
+    """DVC writes through YAML's anchors to all that share them: there must be none."""
+    hydra = pytest.importorskip("dvc.utils.hydra")
+    copied = tmp_path / "params.yaml"
+    copied.write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    before = leaves(read_yaml(copied))
+    hydra.apply_overrides(copied, [f"{path}=77"])
+    after = leaves(read_yaml(copied))
+    assert {".".join(key) for key in before if before[key] != after[key]} == {path}
+    assert after[tuple(path.split("."))] == 77
+
+
+def test_params_yaml_has_no_anchor():
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    assert not [line for line in text.splitlines() if "<<:" in line or ": &" in line or ": *" in line]

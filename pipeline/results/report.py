@@ -25,6 +25,7 @@ def write_report(results_dir: Path, rows: Sequence[RowInfo],
         ValueError: a malformed metrics.json or learning curve; names file and field.
     """
     report = collect_report(Path(results_dir), rows, model_parameters)
+    Path(out_dir, "curves").mkdir(parents=True, exist_ok=True)  # dvc.yaml names it, also where no model has a curve
     for model in report.models:
         if model.curve:
             _write(Path(out_dir, "curves", f"{model.name}.svg"), model.curve)

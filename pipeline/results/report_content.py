@@ -75,8 +75,12 @@ class Report:
 
 def collect_report(results_dir: Path, rows: Sequence[RowInfo],
                    model_parameters: Mapping[str, Mapping[str, Any]]) -> Report:
-    """Everything found under `results_dir`, in the order of `rows` and `model_parameters`; stand-ins last."""
-    tables = sorted(collect_tables(results_dir, rows), key=lambda table: table.stand_in)
+    """Everything found under `results_dir`, in the order of `rows` and `model_parameters`.
+
+    Tables with a result come before those without, and the paper's before stand-ins.
+    """
+    tables = sorted(collect_tables(results_dir, rows),
+                    key=lambda table: (all(row.metrics is None for row in table.rows), table.stand_in))
     members = [row for table in tables for row in table.rows]
     used = {row.metrics.model.name: row.metrics.model for row in members if row.metrics}
     curves = {path.stem: path for path in sorted(results_dir.glob("training/*.csv"))}

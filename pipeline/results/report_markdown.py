@@ -40,7 +40,7 @@ def _what_ran(report: Report) -> list[str]:
 
 def _table(report: Report, table: Table, level: str) -> list[str]:
     titles = map(column_title, table.columns)
-    head = ["row", *titles, "episodes", "train, s", "evaluate, s", "method", "made by"]
+    head = ["row", *titles, "episodes", "train, s", "evaluate, s", "method", "made by, or to make it"]
     rows = [[text(row.info.title), *(_cell(row, column) for column in table.columns), row.episodes(),
              *row.seconds(), text(report.method(row)) or DASH, f"`{row.command}`" if row.command else DASH]
             for row in table.rows]

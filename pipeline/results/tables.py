@@ -14,7 +14,10 @@ OTHER = "Other"
 
 @dataclass(frozen=True)
 class RowInfo:
-    """What params.yaml says of an experiment: one row of a table. `paper` is in percent, by column."""
+    """What params.yaml says of an experiment: one row of a table. `paper` is in percent, by column.
+
+    suite: one that has the experiment; `dvc repro` knows only the stages of the suites that are selected.
+    """
 
     experiment: str
     title: str
@@ -22,6 +25,7 @@ class RowInfo:
     note: str = ""
     paper: Mapping[str, float | None] = field(default_factory=dict)
     stand_in: bool = False
+    suite: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,10 @@ class Row:
     @property
     def command(self) -> str:
         """What makes the row again; empty where params.yaml does not have it."""
-        return f"dvc repro evaluate@{self.info.experiment}" if self.info.table != OTHER else ""
+        if self.info.table == OTHER:
+            return ""
+        select = f"python -m stages.select {self.info.suite} && " if self.info.suite else ""
+        return f"{select}dvc repro evaluate@{self.info.experiment}"
 
     def seconds(self) -> tuple[str, str]:
         """Training and evaluation, in seconds."""
