@@ -8,49 +8,40 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from small_omniglot import NUM_CLASSES, PARAMS, small_omniglot
+from small_omniglot import NUM_CLASSES
 
 from pipeline.data.index import INDEX, ShardReader, read_index, verify_shards
 from pipeline.data.manifest import MANIFEST, read_manifest
-from pipeline.data.shards import shard_dataset
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        shard_dataset("small", PARAMS, small_omniglot(folder / "raw", monkeypatch), folder / "shards")
-    return folder / "shards"
 
 
 @pytest.fixture
-def shards(made: Path, tmp_path: Path) -> Path:
+def shards(small_shards: Path, tmp_path: Path) -> Path:
     """Shards that a test may break."""
-    return shutil.copytree(made, tmp_path / "shards")
+    return shutil.copytree(small_shards, tmp_path / "shards")
 
 
-def test_each_row_is_the_place_of_its_member(made: Path) -> None:
-    index = read_index(made / INDEX)
+def test_each_row_is_the_place_of_its_member(small_shards: Path) -> None:
+    index = read_index(small_shards / INDEX)
     rows = zip(index.shard_R, index.key_R.to_pylist(), index.offset_R, index.length_R, strict=True)
     places = {(index.shards[shard], key): (offset, length) for shard, key, offset, length in rows}
     members = {(path.name, member.name.removesuffix(".png")): (member.offset_data, member.size)
-               for path in made.glob("*.tar") for member in tarfile.open(path)}
+               for path in small_shards.glob("*.tar") for member in tarfile.open(path)}
     assert places == members
 
 
-def test_the_columns_of_the_parquet_file(made: Path) -> None:
-    table = pq.read_table(made / INDEX)
+def test_the_columns_of_the_parquet_file(small_shards: Path) -> None:
+    table = pq.read_table(small_shards / INDEX)
     assert table.column_names == ["key", "shard", "offset", "length", "class_id", "class_name", "group"]
-    names = [entry.name for entry in read_manifest(made).classes]
+    names = [entry.name for entry in read_manifest(small_shards).classes]
     assert [names[class_id] for class_id in table["class_id"].to_pylist()] == table["class_name"].to_pylist()
     assert [key.rpartition("/")[0] for key in table["key"].to_pylist()] == table["class_name"].to_pylist()
     groups = [shard.rpartition("-")[0] for shard in table["shard"].to_pylist()]
     assert groups == table["group"].to_pylist()
 
 
-def test_rows_in_any_order_and_more_than_once(made: Path) -> None:
+def test_rows_in_any_order_and_more_than_once(small_shards: Path) -> None:
     rows = np.random.default_rng(0).integers(0, NUM_CLASSES * 20, 100)
-    with ShardReader(made) as reader:
+    with ShardReader(small_shards) as reader:
         assert reader.read_many(rows) == [reader.read(row) for row in rows.tolist()]
 
 
