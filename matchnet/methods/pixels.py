@@ -11,9 +11,14 @@ from matchnet.methods.base import Batch, Method, episode_loss
 
 @dataclass(frozen=True)
 class PixelsSpec:
-    """Nothing is learned; the attention decides how several shots vote."""
+    """Nothing is learned; the attention decides how several shots vote.
+
+    invert: match 1 - x. Stores hold ink as 1, so this is dark ink on white paper, as the files of Omniglot have it:
+        the paper is then most of every vector, and the cosines lie closer together.
+    """
 
     name: Literal["pixels"] = "pixels"
+    invert: bool = False
     attention: AttentionSpec = field(default_factory=lambda: AttentionSpec("cosine", "fixed", 100.0))
 
 
@@ -22,10 +27,11 @@ class Pixels(Method):
 
     def __init__(self, spec: PixelsSpec) -> None:
         super().__init__()
+        self.invert = spec.invert
         self.attention = Attention(spec.attention)
 
     def embed(self, sample_B: Tensor) -> Tensor:
-        return sample_B.flatten(1)
+        return (1 - sample_B if self.invert else sample_B).flatten(1)
 
     def classify(self, support_ES: Tensor, way_ES: Tensor, query_EQ: Tensor, num_ways: int) -> Tensor:
         return self.attention(query_EQ, support_ES, way_ES, num_ways)
