@@ -4,10 +4,15 @@ VENV := .venv
 INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo omniglot test lint install clean
+.PHONY: demo table1 omniglot test lint install clean
 
 demo: $(INSTALLED)
 	python -m stages.select glyphs
+	dvc repro
+	@python -m stages.report --table
+
+table1: $(INSTALLED)
+	python -m stages.select table1
 	dvc repro
 	@python -m stages.report --table
 
