@@ -4,17 +4,23 @@ An episode is a pure function of (seed, episode number, EpisodeSpec): its random
 generator (Philox) at a counter that the number decides. There is no state: any worker makes any episode, resuming
 needs the number alone, and every model is compared on the same ones.
 
+Rows may be cut from a common origin (words of one sentence). An episode that would use an origin twice is drawn again,
+at further counters, until it does not: all episodes that use none twice are equally likely.
+
 Shapes: E episodes, N ways, S = N * num_shots support items, Q = N * num_queries queries, R rows of a store.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from matchnet.random_words import random_words
+
+# An episode takes a handful of draws; where a thousand do not find one, hardly any exists.
+MOST_DRAWS = 1000
 
 
 @dataclass(frozen=True)
@@ -48,19 +54,26 @@ class EpisodeSpec:
 
 @dataclass(frozen=True)
 class ClassRows:
-    """Rows of a store grouped by class: those of class c are rows[starts[c] : starts[c] + counts[c]]."""
+    """Rows of a store grouped by class: those of class c are rows[starts[c] : starts[c] + counts[c]].
+
+    origin_R: by row of the store, what it was cut from (a sentence): rows of one origin never meet in an episode. None
+    where every row is its own.
+    """
 
     rows: np.ndarray  # (R,) int64
     starts: np.ndarray  # (C,) int64
     counts: np.ndarray  # (C,) int64
+    origin_R: np.ndarray | None = None
 
     @staticmethod
-    def from_class_ids(class_id_R: np.ndarray, classes: Sequence[int] | None = None) -> "ClassRows":
+    def from_class_ids(class_id_R: np.ndarray, classes: Sequence[int] | None = None,
+                       origin_R: np.ndarray | None = None) -> "ClassRows":
         """Group rows by class.
 
         Args:
             class_id_R: the class of each row of the store.
             classes: which class_ids, in this order; all that occur, ascending, if None.
+            origin_R: see ClassRows.
         Raises:
             ValueError: a class without a row, or listed twice; names it.
         """
@@ -75,11 +88,16 @@ class ClassRows:
         if (times > 1).any():
             raise ValueError(f"class_id {listed[times > 1][0]} is listed twice: it would be two ways of one episode")
         position = np.searchsorted(present, wanted)
-        return ClassRows(order, starts[position], counts[position])
+        return ClassRows(order, starts[position], counts[position], origin_R)
 
     @property
     def num_classes(self) -> int:
         return len(self.starts)
+
+    def with_at_least(self, count: int) -> "ClassRows":
+        """Without the classes that have fewer rows than `count`; the others keep their order."""
+        enough = self.counts >= count
+        return replace(self, starts=self.starts[enough], counts=self.counts[enough])
 
     def check(self, spec: EpisodeSpec) -> None:
         """Refuse a spec that these classes cannot serve: ValueError with both numbers and the remedy."""
@@ -114,24 +132,53 @@ def sample_episodes(seed: int, numbers: Sequence[int], spec: EpisodeSpec, classe
     """Episodes `numbers` of the stream (seed, spec): classes, then samples, uniformly and without replacement.
 
     Raises:
-        ValueError: the classes cannot serve the spec (too few classes, too few samples in one).
+        ValueError: the classes cannot serve the spec (too few classes, too few samples in one, too few origins).
     """
     classes.check(spec)
-    N, k, m = spec.num_ways, spec.num_shots, spec.samples_per_way
-    S, Q = N * k, N * spec.num_queries
-    words_WE = random_words(seed, spec.stream, numbers, 2 * N + 2 * m * N + S).T
+    number_E = np.asarray(numbers, dtype=np.int64)
+    class_EN, row_ENm, order_ES = _draw(seed, number_E, spec, classes, draw=0)
+    redrawn = np.flatnonzero(_origins_meet(row_ENm, classes))
+    for draw in range(1, MOST_DRAWS):
+        if not len(redrawn):
+            break
+        class_EN[redrawn], row_ENm[redrawn], order_ES[redrawn] = _draw(seed, number_E[redrawn], spec, classes, draw)
+        redrawn = redrawn[_origins_meet(row_ENm[redrawn], classes)]
+    if len(redrawn):
+        raise ValueError(f"episode {number_E[redrawn[0]]}: each of {MOST_DRAWS} draws of {spec.num_ways} ways with "
+                         f"{spec.num_shots} shots + {spec.num_queries} queries uses an origin (a sentence) twice; "
+                         "lower one of them")
+    return _as_episodes(class_EN, row_ENm, order_ES, spec)
+
+
+def _draw(seed: int, number_E: np.ndarray, spec: EpisodeSpec, classes: ClassRows,
+          draw: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw number `draw` of these episodes: (class_EN, row_ENm, order_ES), m = num_shots + num_queries."""
+    N, m = spec.num_ways, spec.samples_per_way
+    words_WE = random_words(seed, spec.stream, number_E, 2 * N + 2 * m * N + N * spec.num_shots, draw).T
     class_words, sample_words, order_words = np.split(words_WE, [2 * N, 2 * N + 2 * m * N])
     E = words_WE.shape[1]
-
     class_NE = _draw_without_replacement(class_words.reshape(2, N, E), np.int64(classes.num_classes))
     pick_mNE = _draw_without_replacement(sample_words.reshape(2, m, N, E), classes.counts[class_NE])
     row_ENm = classes.rows[classes.starts[class_NE] + pick_mNE].transpose(2, 1, 0)
+    return np.ascontiguousarray(class_NE.T), row_ENm, order_words.T.argsort(axis=1)
 
-    order_ES = order_words.T.argsort(axis=1)
+
+def _origins_meet(row_ENm: np.ndarray, classes: ClassRows) -> np.ndarray:
+    """Which of E episodes have two rows of one origin."""
+    if classes.origin_R is None:
+        return np.zeros(len(row_ENm), dtype=bool)
+    E, N, m = row_ENm.shape
+    origin_ET = np.sort(classes.origin_R[row_ENm].reshape(E, N * m), axis=1)
+    return (origin_ET[:, 1:] == origin_ET[:, :-1]).any(axis=1)
+
+
+def _as_episodes(class_EN: np.ndarray, row_ENm: np.ndarray, order_ES: np.ndarray, spec: EpisodeSpec) -> Episodes:
+    N, k = spec.num_ways, spec.num_shots
+    E, S, Q = len(class_EN), N * k, N * spec.num_queries
     support_ES = np.take_along_axis(row_ENm[..., :k].reshape(E, S), order_ES, axis=1)
     query_EQ = row_ENm[..., k:].reshape(E, Q)
     query_way_EQ = torch.arange(N).repeat_interleave(spec.num_queries).expand(E, Q)
-    return Episodes(torch.from_numpy(np.ascontiguousarray(class_NE.T)), torch.from_numpy(support_ES),
+    return Episodes(torch.from_numpy(class_EN), torch.from_numpy(support_ES),
                     torch.from_numpy(order_ES // max(k, 1)), torch.from_numpy(query_EQ), query_way_EQ)
 
 

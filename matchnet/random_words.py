@@ -5,12 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def random_words(seed: int, stream: int, numbers: Sequence[int], words_per_number: int) -> np.ndarray:
-    """(len(numbers), words_per_number) uint64; row i is a function of (seed, stream, numbers[i], words_per_number).
+def random_words(seed: int, stream: int, numbers: Sequence[int] | np.ndarray, words_per_number: int,
+                 draw: int = 0) -> np.ndarray:
+    """(len(numbers), words_per_number) uint64; row i is a function of all arguments but the other numbers.
 
     Args:
         seed, stream: the two halves of the key, each in [0, 2^64); a stream says what the words are for.
         numbers: counters, at least 0; runs of consecutive numbers cost one call of the generator each.
+        draw: the upper half of the counter: other words for the same numbers, should the first not do.
     Raises:
         ValueError: a seed outside [0, 2^64).
     """
@@ -22,7 +24,8 @@ def random_words(seed: int, stream: int, numbers: Sequence[int], words_per_numbe
     key = np.array([seed, stream], dtype=np.uint64)
     counters = np.asarray(numbers, dtype=np.int64)
     runs = np.split(counters, np.flatnonzero(np.diff(counters) != 1) + 1)
-    words = [np.random.Philox(counter=int(run[0]) * blocks, key=key).random_raw(len(run) * blocks * 4) for run in runs]
+    words = [np.random.Philox(counter=(draw << 128) + int(run[0]) * blocks, key=key).random_raw(len(run) * blocks * 4)
+             for run in runs]
     return np.concatenate(words).reshape(len(numbers), -1)[:, :words_per_number]
 
 

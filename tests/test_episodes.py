@@ -246,6 +246,80 @@ def test_streams_of_specs_are_distinct() -> None:
     assert len({spec.stream for spec in specs}) == len(specs) == 48
 
 
+# ---- rows of a common origin ----
+
+ORIGIN_R = np.random.default_rng(1).integers(0, 120, len(CLASS_ID_R))  # some of 52 rows share an origin
+OF_ORIGINS = ClassRows.from_class_ids(CLASS_ID_R, origin_R=ORIGIN_R)
+
+
+def test_rows_of_one_origin_never_meet() -> None:
+    free, bound = sample_episodes(1, range(2000), SPEC, CLASSES), sample_episodes(1, range(2000), SPEC, OF_ORIGINS)
+    origins = [ORIGIN_R[torch.cat([drawn.support_ES, drawn.query_EQ], dim=1)] for drawn in (free, bound)]
+    met = np.array([len(set(row)) < len(row) for row in origins[0].tolist()])
+    assert all(len(set(row)) == len(row) for row in origins[1].tolist())
+    assert met.mean() > 0.5, "most take several draws here"
+    kept = [as_lists(free)[i] == as_lists(bound)[i] for i in np.flatnonzero(~met)]
+    assert all(kept) and len(kept) > 10, "an episode without a meeting is the one that is drawn without origins"
+
+
+def test_redrawn_episodes_do_not_depend_on_their_batch() -> None:
+    together = as_lists(sample_episodes(1, range(50), SPEC, OF_ORIGINS))
+    for numbers in ([49], [3, 2, 1], [0, 1, 2, 40, 41, 7], range(49, -1, -1), [5, 5], range(1, 50, 3)):
+        assert as_lists(sample_episodes(1, numbers, SPEC, OF_ORIGINS)) == [together[i] for i in numbers]
+    assert len(sample_episodes(1, [], SPEC, OF_ORIGINS)) == 0
+
+
+def test_redrawn_episodes_are_those_of_the_first_draw_that_does() -> None:
+    """The slow way: draw by draw, each at its own counter, and the first without a meeting is it."""
+    rows = {0: [0, 1, 2], 1: [3, 4, 5]}
+    classes = ClassRows.from_class_ids(np.array([0, 0, 0, 1, 1, 1]), origin_R=np.array([7, 8, 9, 7, 8, 6]))
+    spec = EpisodeSpec(2, 1, 1)
+    for number, episode in enumerate(as_lists(sample_episodes(3, range(40), spec, classes))):
+        for draw in range(99):
+            words = random_words(3, spec.stream, [number], 2 * 2 + 2 * 2 * 2 + 2, draw)[0].tolist()
+            order = floyd([word >> 32 for word in words[:2]], words[2:4], 2)
+            picks = [floyd([words[4 + way] >> 32, words[6 + way] >> 32], [words[8 + way], words[10 + way]], 3)
+                     for way in range(2)]
+            drawn = [rows[order[way]][pick] for way in range(2) for pick in picks[way]]
+            if len({[7, 8, 9, 7, 8, 6][row] for row in drawn}) == 4:
+                break
+        assert sorted(drawn) == sorted(episode[1] + episode[3])
+
+
+def test_all_episodes_without_a_meeting_are_equally_likely() -> None:
+    """Classes of 2, 3 and 2 rows over 5 origins; 2 ways with a shot and a query each."""
+    classes = ClassRows.from_class_ids(np.array([0, 0, 1, 1, 1, 2, 2]), origin_R=np.array([0, 1, 1, 2, 3, 0, 4]))
+    drawn = Counter((tuple(support), tuple(query)) for _, support, _, query, _ in
+                    as_lists(sample_episodes(0, range(40_000), EpisodeSpec(2, 1, 1), classes)))
+    # rows of class 0 with {3, 4} of class 1; with both of class 2 never (0 and 5 meet); class 1's three pairs with 2's
+    assert {frozenset(support + query) for support, query in drawn} == {
+        frozenset({0, 1, 3, 4}), frozenset({2, 3, 5, 6}), frozenset({2, 4, 5, 6}), frozenset({3, 4, 5, 6})}
+    by_rows = Counter(frozenset(support + query) for support, query in drawn.elements())
+    of_class_2 = np.array([by_rows[frozenset({a, b, 5, 6})] for a, b in ((2, 3), (2, 4), (3, 4))])
+    # an episode of classes 0 and 1 is as likely as of 1 and 2, before meetings: each set of rows then is as likely
+    assert surprise(np.array([*of_class_2, by_rows[frozenset({0, 1, 3, 4})]])) < 4
+
+
+def test_classes_that_only_share_origins_end_with_an_error() -> None:
+    classes = ClassRows.from_class_ids(np.array([0, 0, 1, 1]), origin_R=np.array([5, 6, 5, 6]))
+    message = ("episode 4: each of 1000 draws of 2 ways with 1 shots + 1 queries uses an origin (a sentence) twice; "
+               "lower one of them")
+    with pytest.raises(ValueError) as error:
+        sample_episodes(0, [4, 5], EpisodeSpec(2, 1, 1), classes)
+    assert str(error.value) == message
+
+
+def test_classes_with_too_few_rows_are_left_out() -> None:
+    left = OF_ORIGINS.with_at_least(7)
+    assert left.num_classes == 4 and left.counts.tolist() == [7, 9, 12, 8] and left.origin_R is ORIGIN_R
+    episodes = sample_episodes(0, range(100), EpisodeSpec(3, 1, 1), left)
+    used = torch.cat([episodes.support_ES, episodes.query_EQ], dim=1)
+    assert set(CLASS_ID_R[used].flatten()) == {0, 2, 4, 6}
+    assert OF_ORIGINS.with_at_least(13).num_classes == 0
+    with pytest.raises(ValueError, match="2 ways of 1 classes; lower num_ways or use a larger part"):
+        OF_ORIGINS.with_at_least(12).check(EpisodeSpec(2, 1, 1))
+
+
 # ---- stores ----
 
 def test_store_gathers_rows_of_any_shape() -> None:
