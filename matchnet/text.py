@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Tokens that are no words; word w of the vocabulary is token FIRST_WORD + w.
-PADDING, BLANK, BEGIN, END = 0, 1, 2, 3
-FIRST_WORD = 4
+from matchnet.tokens import BEGIN, BLANK, END, FIRST_WORD, PADDING
+
+__all__ = ["BEGIN", "BLANK", "END", "FIRST_WORD", "PADDING", "SentenceStore"]
 
 
 class SentenceStore:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.data.manifest import Manifest, read_manifest
+from pipeline.data.words import WORDS
 from pipeline.files import atomic_write, sha256_of
 
 FORMAT = "1"
@@ -133,6 +134,7 @@ def verify_shards(directory: Path) -> None:
     directory = Path(directory)
     manifest = read_manifest(directory)
     expected = {entry.name: entry.sha256 for entry in manifest.shards} | {INDEX: manifest.index_sha256}
+    expected |= {WORDS: manifest.words.sha256} if manifest.words else {}
     for name, sha256 in expected.items():
         path = directory / name
         found = sha256_of(path) if path.is_file() else "no such file"

@@ -34,8 +34,21 @@ class ClassEntry:
 
 
 @dataclass(frozen=True)
+class WordsEntry:
+    """The word table of a corpus of sentences: its SHA-256, its pairs of word and sentence, its vocabulary."""
+
+    sha256: str
+    num_pairs: int
+    num_words: int
+
+
+@dataclass(frozen=True)
 class Manifest:
-    """What dataset.json holds; `parameters` is DatasetParams in plain values, `sources` file -> SHA-256."""
+    """What dataset.json holds; `parameters` is DatasetParams in plain values, `sources` file -> SHA-256.
+
+    splits: of the classes of samples; of words where there is a word table, `words` (None, and not in the file, where
+        there is none).
+    """
 
     name: str
     num_samples: int
@@ -45,6 +58,7 @@ class Manifest:
     index_sha256: str
     parameters: Mapping[str, Any]
     sources: Mapping[str, str]
+    words: WordsEntry | None = None
 
     def split(self, name: str) -> Mapping[Part, list[str]]:
         """Part -> class names of one split."""
@@ -57,7 +71,8 @@ class Manifest:
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     with atomic_write(directory / MANIFEST) as file:
-        json.dump({"format": FORMAT, **asdict(manifest)}, file, indent=1, ensure_ascii=False)
+        fields = {name: value for name, value in asdict(manifest).items() if value is not None}
+        json.dump({"format": FORMAT, **fields}, file, indent=1, ensure_ascii=False)
         file.write("\n")
 
 
@@ -81,6 +96,7 @@ def read_manifest(directory: Path) -> Manifest:
     try:
         fields["classes"] = tuple(ClassEntry(**entry) for entry in fields["classes"])
         fields["shards"] = tuple(ShardEntry(**entry) for entry in fields["shards"])
+        fields["words"] = WordsEntry(**fields["words"]) if "words" in fields else None
         return Manifest(**fields)
     except (TypeError, KeyError) as error:
         raise ValueError(f"{path}: not a whole manifest ({error}); run the shard stage again") from error

@@ -5,6 +5,8 @@ A module of `pipeline/data/datasets` has:
     prepare_raw(raw_dir, params) -> None              # after the download: make or check what lies in raw_dir
     read_raw(raw_dir, params) -> list[RawSample]      # a cheap listing of all samples, checked to be whole
     open_raw(raw_dir, params) -> ReadSample           # called in each worker process; the bytes of one sample
+and, where splits are not of the samples' classes but of the words in them (sentences),
+    read_words(raw_dir, params) -> WordTable          # which words each sample holds
 """
 
 import importlib
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from pipeline.data.spec import DatasetParams
+from pipeline.data.words import WordTable
 
 
 class RawSample(NamedTuple):
@@ -44,6 +47,12 @@ class Source(Protocol):
     def read_raw(self, raw_dir: Path, params: DatasetParams) -> list[RawSample]: ...
 
     def open_raw(self, raw_dir: Path, params: DatasetParams) -> ReadSample: ...
+
+
+def words_of(params: DatasetParams, raw_dir: Path) -> WordTable | None:
+    """The word table of a source of sentences; None where a sample has one class, its own."""
+    read_words = getattr(source_of(params.source), "read_words", None)
+    return read_words(raw_dir, params) if read_words else None
 
 
 def source_of(name: str) -> Source:

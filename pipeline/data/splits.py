@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.spec import PARTS, FamilySplit, ListSplit, Part, RandomSplit, SplitParams, WholeSplit
+from pipeline.data.spec import PARTS, FamilySplit, ListSplit, Part, RandomSplit, SplitParams, WholeSplit, WordSplit
 
 LISTS = Path(__file__).parent / "lists"
 Split = dict[Part, list[str]]
@@ -36,6 +36,8 @@ def make_split(params: SplitParams, class_names: Sequence[str]) -> Split:
             return _as_split(names, {name: of_family[family_of(name)] for name in names})
         case ListSplit():
             return _split_by_list(params, names)
+        case WordSplit():
+            return _split_words(params, names)
 
 
 def read_list(name: str) -> list[str]:
@@ -58,6 +60,20 @@ def _split_by_list(params: ListSplit, names: list[str]) -> Split:
     families = sorted({family_of(name) for name in names if name not in test})
     of_family = _divide(families, params.num_valid, 0, params.seed, "families outside the list")
     return _as_split(names, {name: "test" if name in test else of_family[family_of(name)] for name in names})
+
+
+def _split_words(params: WordSplit, names: list[str]) -> Split:
+    if params.test is None:
+        assert params.num_test is not None
+        return _as_split(names, _divide(names, params.num_valid, params.num_test, params.seed, "words"))
+    listed = set(read_list(params.test))
+    strangers = listed - set(names)
+    if strangers:
+        raise ValueError(f"test: {params.test} has {min(strangers)!r}, no word of this corpus ({len(strangers)} such of "
+                         f"{len(listed)}): it is of another vocabulary; name a list that was made for it, or num_test")
+    others = _divide([name for name in names if name not in listed], params.num_valid, 0, params.seed,
+                     "words outside the list")
+    return _as_split(names, {name: "test" if name in listed else others[name] for name in names})
 
 
 def _divide(items: list[str], num_valid: int, num_test: int, seed: int, what: str) -> dict[str, Part]:

@@ -1,0 +1,84 @@
+"""What a model is trained or tested on: the samples of some parts of a split behind one store, images or sentences."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from matchnet.episodes import ClassRows, EpisodeSpec
+from matchnet.store import MemoryStore, Store
+from matchnet.text import SentenceStore
+from pipeline.data.loading import load_split
+from pipeline.data.sentences import load_words
+from pipeline.data.spec import Part
+from pipeline.data.words import FIRST_WORD
+
+
+@dataclass(frozen=True)
+class Samples:
+    """R samples and their classes.
+
+    Args:
+        class_names: of all classes of the dataset: images' own, or the words of a corpus.
+        class_id_R: int64, positions in class_names.
+        origin_R: the sentence that each row is cut from; None for images.
+        manifest_sha256: names the data.
+    """
+
+    name: str
+    store: Store
+    class_names: list[str]
+    class_id_R: np.ndarray
+    origin_R: np.ndarray | None
+    manifest_sha256: str
+
+    def classes_for(self, spec: EpisodeSpec) -> ClassRows:
+        """The classes that episodes of this spec are drawn from.
+
+        Words with fewer sentences than an episode needs are left out, as in the paper; every class of images has to
+        have enough.
+
+        Raises:
+            ValueError: the classes cannot serve the spec; says what they have and what it needs.
+        """
+        classes = ClassRows.from_class_ids(self.class_id_R, origin_R=self.origin_R)
+        if self.origin_R is not None:
+            frequent = classes.with_at_least(spec.samples_per_way)
+            if frequent.num_classes < spec.num_ways:
+                raise ValueError(
+                    f"{self.name}: {frequent.num_classes} of {classes.num_classes} words are in {spec.samples_per_way} "
+                    f"sentences or more; {spec.num_ways} ways with {spec.num_shots} shots + {spec.num_queries} queries "
+                    f"need {spec.num_ways} such words; lower one of them or take a larger corpus")
+            classes = frequent
+        classes.check(spec)
+        return classes
+
+
+def load_samples(shards_dir: Path, split: str, parts: Sequence[Part], sample_shape: tuple[int, ...]) -> Samples:
+    """The samples of some parts, in the shape that a model takes them.
+
+    Args:
+        sample_shape: (1, size, size) for images. Of sentences (L,) tokens: `SentenceStore` has odd L with the word blanked,
+            even L with the word itself at the end.
+    Raises:
+        ValueError: an unknown split or part, damaged shards, or samples of the other kind.
+    """
+    load = _load_images if len(sample_shape) == 3 else _load_text
+    return load(Path(shards_dir), split, parts, sample_shape)
+
+
+def _load_images(shards_dir: Path, split: str, parts: Sequence[Part], sample_shape: tuple[int, ...]) -> Samples:
+    images = load_split(shards_dir, split, sample_shape[-1], parts)
+    return Samples(images.name, MemoryStore(images.samples_RCHW), images.classes, images.class_id_R, None,
+                   images.manifest_sha256)
+
+
+def _load_text(shards_dir: Path, split: str, parts: Sequence[Part], sample_shape: tuple[int, ...]) -> Samples:
+    rows, blank = load_words(shards_dir, split, parts), sample_shape[0] % 2 == 1
+    store = SentenceStore(rows.sentences.token_T, rows.sentences.sentence_start_Z,
+                          torch.from_numpy(rows.row_sentence_R), torch.from_numpy(rows.row_word_R),
+                          context=(sample_shape[0] - 1) // 2, blank=blank)
+    return Samples(rows.name, store, rows.words, rows.row_word_R - FIRST_WORD, rows.row_sentence_R,
+                   rows.manifest_sha256)
