@@ -15,22 +15,23 @@ from matchnet.evaluation import embed_all, episode_accuracies, run_episodes
 from matchnet.methods import FineTuned, Method
 from matchnet.statistics import mean_and_interval
 from matchnet.store import MemoryStore
-from pipeline.data.loading import Dataset, load_split
+from pipeline.data.samples import Samples, load_samples
 from pipeline.files import atomic_write
 from pipeline.params import ExperimentParams
-from pipeline.results.episode_grid import EpisodePicture
 from pipeline.results.metrics import ColumnResult, DatasetUsed, Metrics, ModelUsed, SecondsSpent, machine_facts
+from pipeline.results.shown_episode import ShownEpisode
 from pipeline.training.model_file import ModelFile
 
-PICTURED = 100  # episodes of the first column that pictures are chosen from
+SHOWN = 100  # episodes of the first column that those to show are chosen from
 
 
 @dataclass(frozen=True)
 class Measured:
-    """accuracy_E by column: the share of right queries of each episode."""
+    """accuracy_E by column: the share of right queries of each episode. vocabulary: of a model of sentences."""
 
     accuracies: Mapping[str, np.ndarray]
-    pictures: list[EpisodePicture]
+    shown: list[ShownEpisode]
+    vocabulary: list[str] | None
     metrics: Metrics
 
 
@@ -39,17 +40,24 @@ def run_experiment(experiment: ExperimentParams, columns: Mapping[str, EpisodeSp
     """Embed the classes of the part once, then run every column's episodes on the embeddings."""
     started = time.monotonic()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    dataset = load_split(shards, experiment.split, model.sample_shape[-1], (experiment.part,))
-    store = MemoryStore(dataset.samples_RCHW)
-    classes = ClassRows.from_class_ids(dataset.class_id_R, dataset.parts[experiment.part].tolist())
+    samples = load_samples(shards, experiment.split, (experiment.part,), model.sample_shape)
+    specs = {column: columns[column] for column in experiment.columns}
+    classes = {column: samples.classes_for(spec) for column, spec in specs.items()}
     method = (FineTuned(method, experiment.adaptation) if experiment.adaptation else method).to(device)
-    features = embed_all(method, store, classes, device)
-    accuracies = {column: episode_accuracies(method, features, classes, columns[column],
-                                             experiment.episodes, experiment.seed)
-                  for column in experiment.columns}
-    pictures = _pictures(method, store, features, classes, columns[experiment.columns[0]], experiment.seed)
+    most = max(classes.values(), key=lambda of_column: of_column.num_classes)  # has those of every column
+    features = embed_all(method, samples.store, most, device)
+    accuracies = {column: episode_accuracies(method, features, classes[column], spec, experiment.episodes,
+                                             experiment.seed)
+                  for column, spec in specs.items()}
+    first = experiment.columns[0]
+    shown = _shown(method, samples, features, classes[first], specs[first], experiment.seed)
     seconds = SecondsSpent(train=model.seconds, evaluate=round(time.monotonic() - started, 1))
-    return Measured(accuracies, pictures, _metrics(experiment, columns, accuracies, dataset, model, method, seconds))
+    results = {column: ColumnResult.from_fractions(*mean_and_interval(accuracy_E), len(accuracy_E),
+                                                   specs[column].num_queries, experiment.paper.get(column),
+                                                   classes[column].num_classes)
+               for column, accuracy_E in accuracies.items()}
+    metrics = _metrics(experiment, results, samples, model, method, seconds)
+    return Measured(accuracies, shown, samples.vocabulary, metrics)
 
 
 def write_accuracies(path: Path, accuracies: Mapping[str, np.ndarray]) -> None:
@@ -58,23 +66,20 @@ def write_accuracies(path: Path, accuracies: Mapping[str, np.ndarray]) -> None:
         pq.write_table(pa.table(dict(accuracies)), file)
 
 
-def _pictures(method: Method, store: MemoryStore, features: MemoryStore, classes: ClassRows, spec: EpisodeSpec,
-              seed: int) -> list[EpisodePicture]:
-    pictures = []
-    for episodes, log_probs_EQN in run_episodes(method, features, classes, spec, PICTURED, seed):
-        pictures += [EpisodePicture(store.gather(episodes.support_ES[e]), episodes.support_way_ES[e],
-                                    store.gather(episodes.query_EQ[e]), episodes.query_way_EQ[e],
-                                    log_probs_EQN[e].cpu())
-                     for e in range(len(episodes))]
-    return pictures
+def _shown(method: Method, samples: Samples, features: MemoryStore, classes: ClassRows, spec: EpisodeSpec,
+           seed: int) -> list[ShownEpisode]:
+    shown = []
+    for episodes, log_probs_EQN in run_episodes(method, features, classes, spec, SHOWN, seed):
+        shown += [ShownEpisode(samples.store.gather(episodes.support_ES[e]), episodes.support_way_ES[e],
+                               samples.store.gather(episodes.query_EQ[e]), episodes.query_way_EQ[e],
+                               log_probs_EQN[e].cpu(), samples.names_of(classes, episodes.class_EN[e].numpy()))
+                  for e in range(len(episodes))]
+    return shown
 
 
-def _metrics(experiment: ExperimentParams, columns: Mapping[str, EpisodeSpec], accuracies: Mapping[str, np.ndarray],
-             dataset: Dataset, model: ModelFile, method: Method, seconds: SecondsSpent) -> Metrics:
-    results = {column: ColumnResult.from_fractions(*mean_and_interval(accuracy_E), len(accuracy_E),
-                                                   columns[column].num_queries, experiment.paper.get(column))
-               for column, accuracy_E in accuracies.items()}
+def _metrics(experiment: ExperimentParams, results: dict[str, ColumnResult], samples: Samples, model: ModelFile,
+             method: Method, seconds: SecondsSpent) -> Metrics:
     trainable = sum(weight.numel() for weight in method.parameters() if weight.requires_grad)
     return Metrics(columns=results, seconds=seconds, machine=machine_facts(),
-                   dataset=DatasetUsed(dataset.name, experiment.split, experiment.part, dataset.manifest_sha256),
+                   dataset=DatasetUsed(samples.name, experiment.split, experiment.part, samples.manifest_sha256),
                    model=ModelUsed(model.model_name, model.step, trainable, model.seed))

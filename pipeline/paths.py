@@ -23,7 +23,13 @@ def metrics_file(experiment: str) -> Path:
 
 
 def picture_file(experiment: str) -> Path:
+    """Test episodes of images."""
     return RESULTS / experiment / "episodes.png"
+
+
+def sentences_file(experiment: str) -> Path:
+    """Test episodes of sentences."""
+    return RESULTS / experiment / "episodes.html"
 
 
 def accuracies_file(experiment: str) -> Path:

@@ -1,9 +1,10 @@
-"""Stage evaluate: measure one experiment; results/<experiment>/metrics.json and episodes.png."""
+"""Stage evaluate: measure one experiment; results/<experiment>/metrics.json and episodes.png (.html for sentences)."""
 
 from pipeline import paths
 from pipeline.experiment import run_experiment, write_accuracies
 from pipeline.params import Params, named
 from pipeline.results.episode_grid import draw_episodes
+from pipeline.results.episode_text import write_episodes
 from pipeline.results.metrics import write_metrics
 from pipeline.training.model_file import read_model
 from stages.command import run_stage
@@ -15,7 +16,10 @@ def evaluate(name: str, params: Params) -> None:
     model = read_model(path)
     measured = run_experiment(experiment, params.columns, model, model.build(path), paths.SHARDS / experiment.dataset)
     write_accuracies(paths.accuracies_file(name), measured.accuracies)
-    draw_episodes(paths.picture_file(name), measured.pictures)
+    if measured.vocabulary is None:
+        draw_episodes(paths.picture_file(name), measured.shown)
+    else:
+        write_episodes(paths.sentences_file(name), measured.shown, measured.vocabulary)
     write_metrics(paths.metrics_file(name), measured.metrics)
 
 

@@ -65,7 +65,7 @@ def test_the_file_as_it_is_committed_is_accepted(values):
     ("compute.num_workers", 50, "each of the 50 workers (compute.num_workers) needs an episode a step; raise it"),
     ("compute.num_workers", 0, "compute: num_workers is 0; it must be at least 1"),
     ("compute.device", "tpu", "compute.device: found 'tpu'; write one of auto, cpu, gpu"),
-    ("columns.5w1s.num_ways", 6, "columns.5w1s: this is a 6-way 1-shot task; name it 6w1s"),
+    ("columns.5w1s.num_ways", 6, "columns.5w1s: this is a 6-way 1-shot task with 5 queries a way; name it 6w1s or 6w1s5q"),
     ("columns.5w1s.num_ways", 1, "columns.5w1s: num_ways is 1; it must be at least 2"),
     ("experiments.glyphs.model", "glyph", "experiments.glyphs.model: there is no 'glyph'; did you mean 'glyphs'?"),
     ("experiments.glyphs.dataset", "letters", "experiments.glyphs.dataset: there is no 'letters'"),

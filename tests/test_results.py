@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipeline.results.curve_svg import averaged, curve_svg, step_ticks
 from pipeline.results.curves import CurvePoint, curve_from_records, read_curve, write_curve
-from pipeline.results.episode_grid import EpisodePicture, draw_episodes, way_name
+from pipeline.results.episode_grid import draw_episodes
 from pipeline.results.metrics import (
     ColumnResult,
     DatasetUsed,
@@ -26,6 +26,7 @@ from pipeline.results.metrics import (
     read_metrics,
     write_metrics,
 )
+from pipeline.results.shown_episode import ShownEpisode, way_name
 
 METRICS = Metrics(
     columns={"5w1s": ColumnResult(99.31, 0.03, 10000, 5, 98.1), "20w1s": ColumnResult(97.7, 0.1, 10000, 5)},
@@ -46,7 +47,7 @@ def test_metrics_file_has_the_agreed_fields(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "metrics.json").read_text())
     assert list(content) == ["columns", "seconds", "machine", "dataset", "model"]
     assert content["columns"]["5w1s"] == {"accuracy": 99.31, "ci95": 0.03, "episodes": 10000,
-                                          "queries_per_way": 5, "paper": 98.1}
+                                          "queries_per_way": 5, "paper": 98.1, "num_classes": None}
     assert content["seconds"] == {"train": 1012.3, "evaluate": 14.2}
 
 
@@ -180,7 +181,7 @@ def test_step_ticks_are_few_and_inside(last_step: int) -> None:
 
 
 def episode(seed: int, num_ways: int = 5, num_shots: int = 1, channels: int = 1, side: int = 28,
-            wrong: tuple[int, ...] = ()) -> EpisodePicture:
+            wrong: tuple[int, ...] = ()) -> ShownEpisode:
     """Two queries a way; the queries in `wrong` get the next way."""
     generator = torch.Generator().manual_seed(seed)
     def images(count: int) -> torch.Tensor:
@@ -188,8 +189,8 @@ def episode(seed: int, num_ways: int = 5, num_shots: int = 1, channels: int = 1,
     way_Q = torch.arange(num_ways).repeat_interleave(2)
     said_Q = torch.tensor([(way + (query in wrong)) % num_ways for query, way in enumerate(way_Q.tolist())])
     log_probs_QN = torch.log_softmax(5.0 * torch.nn.functional.one_hot(said_Q, num_ways).float(), -1)
-    return EpisodePicture(images(num_ways * num_shots), torch.arange(num_ways).repeat(num_shots),
-                          images(2 * num_ways), way_Q, log_probs_QN)
+    return ShownEpisode(images(num_ways * num_shots), torch.arange(num_ways).repeat(num_shots),
+                        images(2 * num_ways), way_Q, log_probs_QN, [f"class{way}" for way in range(num_ways)])
 
 
 @pytest.mark.parametrize(("num_ways", "num_shots", "channels", "side"),

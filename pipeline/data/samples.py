@@ -34,6 +34,15 @@ class Samples:
     origin_R: np.ndarray | None
     manifest_sha256: str
 
+    @property
+    def vocabulary(self) -> list[str] | None:
+        """token - FIRST_WORD -> word; None for images."""
+        return None if self.origin_R is None else self.class_names
+
+    def names_of(self, classes: ClassRows, position_N: np.ndarray) -> list[str]:
+        """The names of classes at some positions of a ClassRows of these samples."""
+        return [self.class_names[class_id] for class_id in self.class_id_R[classes.rows[classes.starts[position_N]]]]
+
     def classes_for(self, spec: EpisodeSpec) -> ClassRows:
         """The classes that episodes of this spec are drawn from.
 
@@ -60,8 +69,8 @@ def load_samples(shards_dir: Path, split: str, parts: Sequence[Part], sample_sha
     """The samples of some parts, in the shape that a model takes them.
 
     Args:
-        sample_shape: (1, size, size) for images. Of sentences (L,) tokens: `SentenceStore` has odd L with the word blanked,
-            even L with the word itself at the end.
+        sample_shape: (1, size, size) for images. (L,) tokens for sentences: `SentenceStore` has odd L with the word
+            blanked, even L with the word itself at the end.
     Raises:
         ValueError: an unknown split or part, damaged shards, or samples of the other kind.
     """

@@ -57,8 +57,9 @@ def _sentence(line: bytes, path: Path, number: int) -> str:
     try:
         words = line.decode("utf-8").split()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}, line {number}: byte {error.start + 1} ({line[error.start:error.start + 1]!r}) is not "
-                         f"UTF-8; take the file from its source again, or convert it") from error
+        byte = line[error.start:error.start + 1]
+        raise ValueError(f"{path}, line {number}: byte {error.start + 1} of it, {byte!r}, is not UTF-8; take the file "
+                         "from its source again, or convert it") from error
     if not words:
         raise ValueError(f"{path}, line {number}: no word in it; a sentence has at least one: remove the line, or take "
                          "the file from its source again")

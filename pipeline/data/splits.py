@@ -69,8 +69,9 @@ def _split_words(params: WordSplit, names: list[str]) -> Split:
     listed = set(read_list(params.test))
     strangers = listed - set(names)
     if strangers:
-        raise ValueError(f"test: {params.test} has {min(strangers)!r}, no word of this corpus ({len(strangers)} such of "
-                         f"{len(listed)}): it is of another vocabulary; name a list that was made for it, or num_test")
+        raise ValueError(f"test: {params.test} has {min(strangers)!r}, no word of this corpus ({len(strangers)} such "
+                         f"of {len(listed)}): the corpus is of another vocabulary; name a list that was made for it, "
+                         "or give num_test")
     others = _divide([name for name in names if name not in listed], params.num_valid, 0, params.seed,
                      "words outside the list")
     return _as_split(names, {name: "test" if name in listed else others[name] for name in names})

@@ -1,7 +1,7 @@
 """Which words a sentence holds: one row for each pair of the two, `words.parquet` beside the index.
 
-Classes of a text corpus are words, and a sentence belongs to all of its words. A line that repeats an earlier one of its
-file is the same sentence: it has no rows, so that no text is both support and query.
+Classes of a text corpus are words, and a sentence belongs to all of its words. A line that repeats an earlier one of
+its file is the same sentence: it has no rows, so that no text is both support and query.
 """
 
 from collections import Counter

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 
 from matchnet.episodes import EpisodeSpec
-from pipeline.data.spec import DatasetParams, Part, RandomSplit, WholeSplit
+from pipeline.data.spec import TEXT_SOURCES, DatasetParams, Part, RandomSplit, WholeSplit
 from pipeline.params.parsing import ParamsError, nearest
 from pipeline.params.sections import ExperimentParams, ModelParams, Params
 
@@ -16,9 +16,10 @@ SAMPLES_PER_CLASS = {"omniglot": 20}
 def check_params(params: Params) -> None:
     """Raise ParamsError for the first rule that is broken."""
     for name, column in params.columns.items():
-        if name != column.column:
-            raise ParamsError(f"columns.{name}: this is a {column.num_ways}-way {column.num_shots}-shot task; "
-                              f"name it {column.column}")
+        names = [column.column, f"{column.column}{column.num_queries}q"]
+        if name not in names:
+            raise ParamsError(f"columns.{name}: this is a {column.num_ways}-way {column.num_shots}-shot task with "
+                              f"{column.num_queries} queries a way; name it {' or '.join(names)}")
     for name, model in params.models.items():
         _check_model(model, params, f"models.{name}")
     for name, experiment in params.experiments.items():
@@ -31,6 +32,10 @@ def check_params(params: Params) -> None:
 
 def _check_model(model: ModelParams, params: Params, path: str) -> None:
     dataset = _dataset_with_split(model, params, path)
+    wanted, other = ("context", "image_size") if dataset.source in TEXT_SOURCES else ("image_size", "context")
+    if getattr(model, wanted) is None:
+        raise ParamsError(f"{path}.{other}: found {getattr(model, other)}; the samples of {model.dataset} take "
+                          f"{wanted} instead")
     if model.training is None:
         return
     if model.training.episodes_per_step < params.compute.num_workers:
@@ -44,6 +49,10 @@ def _check_model(model: ModelParams, params: Params, path: str) -> None:
 def _check_experiment(experiment: ExperimentParams, params: Params, path: str) -> None:
     _require_known(experiment.model, params.models, f"{path}.model")
     dataset = _dataset_with_split(experiment, params, path)
+    model = params.models[experiment.model]
+    if (dataset.source in TEXT_SOURCES) != (model.context is not None):
+        raise ParamsError(f"{path}.dataset: found {experiment.dataset!r}, and model {experiment.model!r} learns from "
+                          f"{model.dataset}: one is of images, one of sentences; name another dataset or model")
     for column in experiment.columns:
         _require_known(column, params.columns, f"{path}.columns")
         _check_task(params.columns[column], dataset, experiment.split, (experiment.part,), 1,

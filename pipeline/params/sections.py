@@ -88,22 +88,44 @@ class ComputeParams:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelParams:
-    """What `train` makes: a method, and what it learns from. `training: null` for a method without weights to learn."""
+    """What `train` makes: a method, and what it learns from. `training: null` for a method without weights to learn.
+
+    Args:
+        image_size: pixels of a side, for a dataset of images.
+        context: words on each side of the blank, for a dataset of sentences.
+        rotations: whether images turned by 90, 180 and 270 degrees are classes as well.
+    """
 
     dataset: str
     split: str
     train_parts: tuple[Part, ...] = ("train",)
-    image_size: int = 28
+    image_size: int | None = None
+    context: int | None = None
     rotations: bool = False
     method: MethodSpec
     training: TrainingSpec | None
 
     def __post_init__(self) -> None:
-        if self.image_size < 1:
-            raise ValueError(f"image_size is {self.image_size}; it must be at least 1 pixel")
+        for name, unit in (("image_size", "pixel"), ("context", "word on each side of the blank")):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1 {unit}")
+        if (self.image_size is None) == (self.context is None):
+            raise ValueError(f"image_size is {self.image_size} and context is {self.context}; give image_size for "
+                             "images or context for sentences, and null for the other")
+        if self.rotations and self.image_size is None:
+            raise ValueError("rotations is true, and sentences cannot be turned; write false")
         if "test" in self.train_parts:
             raise ValueError(f"train_parts is {list(self.train_parts)}; test classes are for evaluation alone: "
                              "use train, and valid")
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Of one sample as the method takes it, (C, H, W) or (L,); see pipeline.data.samples."""
+        if self.image_size is not None:
+            return (1, self.image_size, self.image_size)
+        assert self.context is not None
+        return (2 * self.context + 1,)
 
 
 @dataclass(frozen=True, kw_only=True)

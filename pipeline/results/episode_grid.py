@@ -1,78 +1,33 @@
-"""A picture of test episodes: each support set, some of its queries, and what the model said of them.
-
-Which episodes are shown does not depend on how the model did: the first ones. Episodes with errors follow,
-under a heading that says so.
-"""
+"""A picture of test episodes of images: each support set, some of its queries, and what the model said of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import matplotlib
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from pipeline.files import atomic_write
+from pipeline.results.shown_episode import MOST_QUERIES, ShownEpisode, choose, way_name
 
-WAYS_A_LINE, MOST_QUERIES = 10, 6
+WAYS_A_LINE = 10
 GAP, MARGIN, LABEL = 6, 20, 18  # pixels: between tiles, around the picture, a line of text
 INK, MUTED, RIGHT, WRONG, PAPER = "#1f2630", "#6a7482", "#1a7f37", "#c9222e", "#ffffff"
 
 
-@dataclass(frozen=True)
-class EpisodePicture:
-    """One episode, on the CPU: uint8 images (C of 1 or 3), ways int64 in [0, N), natural logarithms."""
-
-    support_SCHW: Tensor
-    support_way_S: Tensor
-    query_QCHW: Tensor
-    query_way_Q: Tensor
-    log_probs_QN: Tensor
-
-    @property
-    def wrong_Q(self) -> np.ndarray:
-        """Which queries got another way than their own."""
-        return (self.log_probs_QN.argmax(-1) != self.query_way_Q).numpy()
-
-
-def draw_episodes(path: Path, episodes: Sequence[EpisodePicture], num_first: int = 4,
-                  num_with_errors: int = 3) -> None:
-    """Write a PNG of the first episodes and, apart from them, of the first others that hold an error.
-
-    Args:
-        episodes: the first test episodes in their order, all of one shape; a hundred, say.
-    """
-    first, others = episodes[:num_first], episodes[num_first:]
-    failed = [episode for episode in others if episode.wrong_Q.any()]
-    strips = [_heading(f"The first {len(first)} test episodes: a query of each way, {MOST_QUERIES} at most")]
-    strips += [_episode(episode, _one_query_a_way(episode)) for episode in first]
-    if failed:
-        shown = failed[:num_with_errors]
-        strips.append(_heading(f"Chosen for their errors, wrong queries first: {len(shown)} of the "
-                               f"{len(failed)} episodes with an error among the next {len(others)}"))
-        strips += [_episode(episode, _wrong_first(episode)) for episode in shown]
+def draw_episodes(path: Path, episodes: Sequence[ShownEpisode], num_first: int = 4) -> None:
+    """Write a PNG of the first episodes, and some with errors, of a model of images."""
+    strips = []
+    for choice in choose(episodes, num_first):
+        strips.append(_heading(choice.heading))
+        strips += [_episode(episode, queries) for episode, queries in choice.episodes]
     with atomic_write(path, "wb") as file:
         page = _stack(strips).quantize(256, dither=Image.Dither.NONE)  # half the bytes
         page.save(file, format="PNG", optimize=True)
 
 
-def _one_query_a_way(episode: EpisodePicture) -> list[int]:
-    ways = episode.query_way_Q.tolist()
-    return [ways.index(way) for way in sorted(set(ways))][:MOST_QUERIES]
-
-
-def _wrong_first(episode: EpisodePicture) -> list[int]:
-    return np.argsort(~episode.wrong_Q, kind="stable")[:MOST_QUERIES].tolist()
-
-
-def way_name(way: int) -> str:
-    """A, B, ..., Z, then numbers."""
-    return chr(ord("A") + way) if way < 26 else str(way)
-
-
-def _episode(episode: EpisodePicture, queries: Sequence[int]) -> Image.Image:
+def _episode(episode: ShownEpisode, queries: Sequence[int]) -> Image.Image:
     """Support set on the left, class by class, shots downwards; queries on the right."""
     support, answers = _support(episode), _queries(episode, queries)
     strip = _blank(support.width + 4 * GAP + answers.width, max(support.height, answers.height) + 2 * GAP)
@@ -83,7 +38,7 @@ def _episode(episode: EpisodePicture, queries: Sequence[int]) -> Image.Image:
     return strip
 
 
-def _support(episode: EpisodePicture) -> Image.Image:
+def _support(episode: ShownEpisode) -> Image.Image:
     size, num_ways = _tile_size(episode), episode.log_probs_QN.shape[-1]
     num_shots = max(int((episode.support_way_S == way).sum()) for way in range(num_ways))
     columns, lines = min(num_ways, WAYS_A_LINE), -(-num_ways // WAYS_A_LINE)
@@ -93,11 +48,11 @@ def _support(episode: EpisodePicture) -> Image.Image:
         x, y = way % WAYS_A_LINE * (size + GAP), way // WAYS_A_LINE * height
         _text(picture, (x + size // 2, y), way_name(way), MUTED, bold=True)
         for shot, item in enumerate((episode.support_way_S == way).nonzero().flatten().tolist()):
-            picture.paste(_tile(episode.support_SCHW[item], size), (x, y + LABEL + shot * (size + GAP)))
+            picture.paste(_tile(episode.support_S[item], size), (x, y + LABEL + shot * (size + GAP)))
     return picture
 
 
-def _queries(episode: EpisodePicture, queries: Sequence[int]) -> Image.Image:
+def _queries(episode: ShownEpisode, queries: Sequence[int]) -> Image.Image:
     size = _tile_size(episode)
     pitch = max(size + 8, 60) + GAP
     picture = _blank(MOST_QUERIES * pitch + 80, size + 8 + 2 * LABEL)
@@ -109,13 +64,13 @@ def _queries(episode: EpisodePicture, queries: Sequence[int]) -> Image.Image:
     return picture
 
 
-def _query(picture: Image.Image, x: int, size: int, episode: EpisodePicture, query: int) -> None:
+def _query(picture: Image.Image, x: int, size: int, episode: ShownEpisode, query: int) -> None:
     """A query in a frame; under it the predicted way and its probability; where wrong, the true way too."""
     log_probs_N, true_way = episode.log_probs_QN[query], int(episode.query_way_Q[query])
     predicted = int(log_probs_N.argmax())
     colour, mark = (RIGHT, "✓") if predicted == true_way else (WRONG, "✗")
     ImageDraw.Draw(picture).rectangle([x, 0, x + size + 7, size + 7], fill=colour)
-    picture.paste(_tile(episode.query_QCHW[query], size), (x + 4, 4))
+    picture.paste(_tile(episode.query_Q[query], size), (x + 4, 4))
     middle, below = x + size // 2 + 4, size + 10
     probability = float(log_probs_N[predicted].exp())
     _text(picture, (middle, below), f"{mark} {way_name(predicted)} {probability:.0%}", colour, bold=True)
@@ -124,8 +79,8 @@ def _query(picture: Image.Image, x: int, size: int, episode: EpisodePicture, que
         _text(picture, (middle, below + LABEL - 3), f"is {way_name(true_way)} {truth:.0%}", MUTED)
 
 
-def _tile_size(episode: EpisodePicture) -> int:
-    return 56 if episode.query_QCHW.shape[-1] <= 56 else 84
+def _tile_size(episode: ShownEpisode) -> int:
+    return 56 if episode.query_Q.shape[-1] <= 56 else 84
 
 
 def _tile(image_CHW: Tensor, size: int) -> Image.Image:

@@ -28,7 +28,10 @@ class MetricsError(ValueError):
 
 @dataclass(frozen=True)
 class ColumnResult:
-    """One column of a row: accuracy and the half width of its 95% interval over episodes, in percent."""
+    """One column of a row: accuracy and the half width of its 95% interval over episodes, in percent.
+
+    num_classes: how many the episodes are drawn from: words with too few sentences for the column are left out.
+    """
 
     __pydantic_config__ = STRICT
     accuracy: Percent
@@ -36,12 +39,13 @@ class ColumnResult:
     episodes: Positive
     queries_per_way: Positive
     paper: Percent | None = None
+    num_classes: Positive | None = None
 
     @staticmethod
-    def from_fractions(mean: float, ci95: float, episodes: int, queries_per_way: int,
-                       paper: float | None) -> "ColumnResult":
+    def from_fractions(mean: float, ci95: float, episodes: int, queries_per_way: int, paper: float | None,
+                       num_classes: int | None = None) -> "ColumnResult":
         """From the fractions that evaluation yields; `paper` is in percent, as printed there."""
-        return ColumnResult(round(100 * mean, 4), round(100 * ci95, 4), episodes, queries_per_way, paper)
+        return ColumnResult(round(100 * mean, 4), round(100 * ci95, 4), episodes, queries_per_way, paper, num_classes)
 
 
 @dataclass(frozen=True)

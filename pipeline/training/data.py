@@ -1,13 +1,12 @@
 """The data of a training run: its classes (and their rotations) in memory, and the classes it is validated on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from matchnet.episodes import ClassRows
 from matchnet.store import MemoryStore, with_rotations
 from matchnet.training import TrainingData
-from pipeline.data.loading import load_split
 from pipeline.data.manifest import read_manifest
+from pipeline.data.samples import Samples, load_samples
 from pipeline.params.sections import ModelParams
 
 TURNS = (0, 90, 180, 270)  # degrees, as matchnet.store.with_rotations orders them
@@ -23,31 +22,31 @@ class TrainingClasses:
 
 def training_classes(model: ModelParams, shards: Path) -> TrainingClasses:
     """Read from the manifest alone. A class that is turned is named `Greek/character01@90`."""
-    manifest = read_manifest(shards)
-    split = manifest.split(model.split)
-    chosen = {name for part in model.train_parts for name in split[part]}
-    names = [entry.name for entry in manifest.classes if entry.name in chosen]
+    split = read_manifest(shards).split(model.split)
+    names = sorted(name for part in model.train_parts for name in split[part])
     if model.rotations:
         names = [f"{name}@{degrees}" if degrees else name for degrees in TURNS for name in names]
-    return TrainingClasses((1, model.image_size, model.image_size), names)
+    return TrainingClasses(model.sample_shape, names)
 
 
 def load_training_data(model: ModelParams, shards: Path) -> TrainingData:
-    """Decode the training classes, and those of the valid part unless they are trained on.
+    """The training classes, and those of the valid part unless they are trained on.
 
     Raises:
         ValueError: damaged shards, or classes that cannot serve the episodes of training or of validation.
     """
     assert model.training is not None
-    dataset = load_split(shards, model.split, model.image_size, model.train_parts)
-    store, class_id_R = MemoryStore(dataset.samples_RCHW), dataset.class_id_R
-    if model.rotations:
-        store, class_id_R = with_rotations(store, class_id_R)
-    classes = ClassRows.from_class_ids(class_id_R)
-    classes.check(model.training.episode)
+    samples = load_samples(shards, model.split, model.train_parts, model.sample_shape)
+    samples = _turned(samples) if model.rotations else samples
+    classes = samples.classes_for(model.training.episode)
     if "valid" in model.train_parts or not read_manifest(shards).split(model.split)["valid"]:
-        return TrainingData(store, classes)
-    valid = load_split(shards, model.split, model.image_size, ("valid",))
-    valid_classes = ClassRows.from_class_ids(valid.class_id_R)
-    valid_classes.check(model.training.valid_episode)  # now, rather than at the first validation
-    return TrainingData(store, classes, MemoryStore(valid.samples_RCHW), valid_classes)
+        return TrainingData(samples.store, classes)
+    valid = load_samples(shards, model.split, ("valid",), model.sample_shape)
+    valid_classes = valid.classes_for(model.training.valid_episode)  # now, rather than at the first validation
+    return TrainingData(samples.store, classes, valid.store, valid_classes)
+
+
+def _turned(samples: Samples) -> Samples:
+    assert isinstance(samples.store, MemoryStore)
+    store, class_id_R = with_rotations(samples.store, samples.class_id_R)
+    return replace(samples, store=store, class_id_R=class_id_R)

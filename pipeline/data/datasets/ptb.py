@@ -1,20 +1,21 @@
 """The Penn Treebank as Mikolov prepared it [Mikolov et al. 2010]: three text files of Wall Street Journal sentences.
 
-Lower case, without punctuation, numbers as `N`, the 10,000 most frequent words (with the end of a sentence) and `<unk>` for
-all others. Sections 0-20 of the Treebank are for training, 21-22 for validation, 23-24 for test.
+Lower case, without punctuation, numbers as `N`, the 10,000 most frequent words (with the end of a sentence) and `<unk>`
+for all others. Sections 0-20 of the Treebank are for training, 21-22 for validation, 23-24 for test.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.data.raw import RawSample, ReadSample
 from pipeline.data.sentence_files import EXTENSION, FileNames, list_samples, open_sentences, read_sentences, table_of
-from pipeline.data.spec import DatasetParams
+from pipeline.data.spec import DatasetParams, Part
 from pipeline.data.words import WordTable
 
 __all__ = ["EXTENSION", "open_raw", "prepare_raw", "read_raw", "read_words"]
 
 FILES: FileNames = {"train": "ptb.train.txt", "valid": "ptb.valid.txt", "test": "ptb.test.txt"}
-SENTENCES = {"train": 42_068, "valid": 3_370, "test": 3_761}
+SENTENCES: Mapping[Part, int] = {"train": 42_068, "valid": 3_370, "test": 3_761}
 
 
 def prepare_raw(raw_dir: Path, params: DatasetParams) -> None:

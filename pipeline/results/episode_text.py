@@ -1,0 +1,70 @@
+"""Test episodes of sentences: supports, queries and what the model said of them, as a fragment of HTML.
+
+Only tags that Markdown lets through, so that both reports show the fragment as it is.
+"""
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from torch import Tensor
+
+from matchnet.tokens import BEGIN, BLANK, END, FIRST_WORD, PADDING
+from pipeline.files import atomic_write
+from pipeline.results.shown_episode import ShownEpisode, choose, way_name
+
+GAP = "<kbd>&nbsp;?&nbsp;</kbd>"  # the blank
+CUT = "…"  # the sentence goes on where the sample ends
+
+
+def write_episodes(path: Path, episodes: Sequence[ShownEpisode], words: Sequence[str],
+                   num_first: int = 4) -> None:
+    """Write the first episodes, and some with errors, of a model of sentences.
+
+    Args:
+        words: token - FIRST_WORD -> word.
+    """
+    lines = []
+    for choice in choose(episodes, num_first):
+        lines.append(f"<p><b>{escape(choice.heading)}</b></p>")
+        lines += [_episode(episode, queries, words) for episode, queries in choice.episodes]
+    with atomic_write(path) as file:
+        file.write("\n".join(lines) + "\n")
+
+
+def sentence(sample_L: Tensor, words: Sequence[str]) -> str:
+    """A sample as HTML, each blank a gap; a last entry beyond the window is the word itself, which is blanked."""
+    tokens = sample_L.tolist()
+    if len(tokens) % 2 == 0:
+        tokens = [BLANK if token == tokens[-1] else token for token in tokens[:-1]]
+    seen = [GAP if token == BLANK else escape(words[token - FIRST_WORD]) for token in tokens
+            if token not in (PADDING, BEGIN, END)]
+    return " ".join([CUT] * (BEGIN not in tokens) + seen + [CUT] * (END not in tokens))
+
+
+def _episode(episode: ShownEpisode, queries: Sequence[int], words: Sequence[str]) -> str:
+    order = episode.support_way_S.argsort(stable=True).tolist()
+    support = [_row(_way(episode, int(episode.support_way_S[item])), sentence(episode.support_S[item], words))
+               for item in order]
+    answers = [_row(_answer(episode, query), sentence(episode.query_Q[query], words)) for query in queries]
+    right = f"{int((~episode.wrong_Q).sum())} of {len(episode.wrong_Q)} right"
+    return "\n".join(['<table class="episode">', _row("<i>support</i>", ""), *support,
+                      _row("<i>queries</i>", f"<i>{right}</i>"), *answers, "</table>"])
+
+
+def _answer(episode: ShownEpisode, query: int) -> str:
+    """The predicted way, its word and probability; where it is wrong, the true ones too."""
+    log_probs_N, true_way = episode.log_probs_QN[query], int(episode.query_way_Q[query])
+    predicted = int(log_probs_N.argmax())
+    said = f"{_way(episode, predicted)} {float(log_probs_N[predicted].exp()):.0%}"
+    if predicted == true_way:
+        return f"✓ {said}"
+    return f"✗ {said}<br>is {_way(episode, true_way)} {float(log_probs_N[true_way].exp()):.0%}"
+
+
+def _way(episode: ShownEpisode, way: int) -> str:
+    return f"<b>{way_name(way)}</b> {escape(episode.way_names[way])}"
+
+
+def _row(left: str, right: str) -> str:
+    return f"<tr><td>{left}</td><td>{right}</td></tr>"
