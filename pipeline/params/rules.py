@@ -113,9 +113,14 @@ def run_section(names: Iterable[str], params: Params) -> dict:
     return {
         "datasets": sorted(datasets),
         "models": {name: {"dataset": model.dataset, "method": methods[name]} for name, model in models.items()},
-        "experiments": {name: {"model": row.model, "method": methods[row.model], "dataset": row.dataset}
+        "experiments": {name: {"model": row.model, "method": methods[row.model], "dataset": row.dataset,
+                               "episodes": _episodes_file(params.datasets[row.dataset])}
                         for name, row in experiments.items()},
     }
+
+
+def _episodes_file(dataset: DatasetParams) -> str:
+    return "episodes.html" if dataset.source in TEXT_SOURCES else "episodes.png"
 
 
 def _require_known(name: str, known: Mapping | Iterable[str], path: str) -> None:

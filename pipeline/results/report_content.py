@@ -45,7 +45,7 @@ class Report:
 
     tables: Sequence[Table]
     models: Sequence[ModelSection]
-    pictures: Mapping[str, Path]  # experiment -> episodes.png
+    episodes: Mapping[str, Path]  # experiment -> episodes.png of images, episodes.html of sentences
 
     @property
     def rows(self) -> list[Row]:
@@ -88,8 +88,9 @@ def collect_report(results_dir: Path, rows: Sequence[RowInfo],
     names += [name for name in dict.fromkeys([*used, *curves]) if name not in model_parameters]
     models = [ModelSection(name, flattened(model_parameters.get(name, {})), used.get(name),
                            _curve(name, curves)) for name in names]
-    pictures = {row.info.experiment: results_dir / row.info.experiment / "episodes.png" for row in members}
-    return Report(tables, models, {name: path for name, path in pictures.items() if path.exists()})
+    episodes = {row.info.experiment: results_dir / row.info.experiment / name for row in members
+                for name in ("episodes.html", "episodes.png")}
+    return Report(tables, models, {name: path for name, path in episodes.items() if path.exists()})
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

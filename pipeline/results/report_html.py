@@ -36,8 +36,8 @@ def html_report(report: Report) -> str:
         parts.append(_section("Stand-in data", warning + inner, kind="stand-in"))
     if report.models:
         parts.append(_section("Models", "".join(map(_model, report.models))))
-    if report.pictures:
-        parts.append(_section("Test episodes", _pictures(report)))
+    if report.episodes:
+        parts.append(_section("Test episodes", _episodes(report)))
     return "\n".join([*parts, "</main>", "</body>", "</html>", ""])
 
 
@@ -105,11 +105,15 @@ def _parameters(parameters: Mapping[str, str]) -> str:
     return f"<details><summary>Parameters</summary><dl>{pairs}</dl></details>" if pairs else ""
 
 
-def _pictures(report: Report) -> str:
-    return "".join(
-        f"<details{' open' * (number == 0)}><summary>{escape(report.heading(experiment))}</summary>"
-        f'<img alt="Test episodes with predictions" src="{_data_uri(path)}"></details>\n'
-        for number, (experiment, path) in enumerate(report.pictures.items()))
+def _episodes(report: Report) -> str:
+    return "".join(f"<details{' open' * (number == 0)}><summary>{escape(report.heading(experiment))}</summary>"
+                   f"{_shown(path)}</details>\n" for number, (experiment, path) in enumerate(report.episodes.items()))
+
+
+def _shown(path: Path) -> str:
+    if path.suffix == ".html":  # a fragment of our own making, its words escaped
+        return path.read_text(encoding="utf-8")
+    return f'<img alt="Test episodes with predictions" src="{_data_uri(path)}">'
 
 
 def _data_uri(path: Path) -> str:

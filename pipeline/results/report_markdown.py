@@ -18,7 +18,7 @@ def markdown_report(report: Report, out_dir: Path) -> str:
         parts += ["## Stand-in data", STAND_IN]
         parts += [part for table in stand_ins for part in _table(report, table, "###")]
     parts += ["## Models", *(_model(model) for model in report.models)] if report.models else []
-    parts += ["## Test episodes", *_pictures(report, out_dir)] if report.pictures else []
+    parts += ["## Test episodes", *_episodes(report, out_dir)] if report.episodes else []
     return "\n\n".join(parts) + "\n"
 
 
@@ -69,7 +69,12 @@ def _model(model: ModelSection) -> str:
     return "\n\n".join(parts)
 
 
-def _pictures(report: Report, out_dir: Path) -> list[str]:
-    return [f"### {text(report.heading(experiment))}\n\n![Test episodes with predictions]"
-            f"({Path(os.path.relpath(path, out_dir)).as_posix()})"
-            for experiment, path in report.pictures.items()]
+def _episodes(report: Report, out_dir: Path) -> list[str]:
+    return [f"### {text(report.heading(experiment))}\n\n{_shown(path, out_dir)}"
+            for experiment, path in report.episodes.items()]
+
+
+def _shown(path: Path, out_dir: Path) -> str:
+    if path.suffix == ".html":
+        return path.read_text(encoding="utf-8").strip()
+    return f"![Test episodes with predictions]({Path(os.path.relpath(path, out_dir)).as_posix()})"

@@ -60,7 +60,18 @@ class Row:
         return difference if abs(difference) > POINTS_OFF + 1e-9 else None
 
     def remark(self) -> str:
-        """The row's note; where a column is off, which one and by how much stands before it."""
+        """The row's note; before it which columns are off and by how much, after it of how many words they are."""
+        return " ".join(filter(None, [self._off(), self._classes()]))
+
+    def _classes(self) -> str:
+        """Of how many classes each column is, where columns differ in it: words with too few sentences are left out."""
+        results = self.metrics.columns if self.metrics else {}
+        counts = {column: results[column].num_classes for column in sorted(results, key=column_order)}
+        if len(set(counts.values())) < 2:
+            return ""
+        return f"Words that have enough sentences: {', '.join(f'{count} in {name}' for name, count in counts.items())}."
+
+    def _off(self) -> str:
         off = {column: self.points_off(column) for column in sorted(self.columns, key=column_order)}
         listed = ", ".join(f"{column_title(name)} {signed(points)}" for name, points in off.items() if points)
         if not listed:
@@ -143,14 +154,19 @@ def _aligned(table: Table) -> str:
 
 
 def column_order(column: str) -> tuple[bool, list[int], str]:
-    """Sorts 5w1s, 5w5s, 20w1s; names of another form after those."""
-    shape = re.fullmatch(r"(\d+)w(\d+)s", column)
-    return shape is None, [int(number) for number in shape.groups()] if shape else [], column
+    """Sorts 5w1s, 5w5s, 20w1s; those that name their queries, most first, after those; other names last."""
+    shape = re.fullmatch(r"(\d+)w(\d+)s(?:(\d+)q)?", column)
+    if shape is None:
+        return True, [], column
+    ways, shots, queries = (int(number or 0) for number in shape.groups())
+    return False, [queries > 0, -queries, ways, shots], column
 
 
 def column_title(column: str) -> str:
-    """"5w1s" as the paper writes it: "5-way 1-shot"."""
-    return re.sub(r"^(\d+)w(\d+)s$", r"\1-way \2-shot", column)
+    """"5w1s" as the paper writes it: "5-way 1-shot"; "5w1s4q" is "5-way 1-shot, 4 queries a way"."""
+    queries = re.sub(r"(?<=s)(\d+)q$", lambda found: f", {found[1]} {'query' if found[1] == '1' else 'queries'} a way",
+                     column)
+    return re.sub(r"^(\d+)w(\d+)s(?=,|$)", r"\1-way \2-shot", queries)
 
 
 def signed(points: float) -> str:
