@@ -20,10 +20,11 @@ from benchmarks.table import calls_per_second, print_table
 from matchnet.augmentation import AffineSpec
 from matchnet.encoders.conv4 import Conv4, Conv4Spec
 from matchnet.episodes import ClassRows, EpisodeSpec
+from matchnet.episodic_training import EpisodicData, EpisodicSpec, EpisodicTask
 from matchnet.methods import MatchingNetwork
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.store import MemoryStore
-from matchnet.training import TrainingData, TrainingSpec, autocast, train
+from matchnet.training import autocast, train
 from pipeline.memory import keep_freed_memory
 
 STEPS_PER_CALL = 10
@@ -38,14 +39,16 @@ def cpu_precision() -> str:
 def shipped_steps(spec: EpisodeSpec, affine: AffineSpec | None):
     """A call that trains STEPS_PER_CALL steps with matchnet.training.train."""
     store = MemoryStore(torch.randint(256, (4800 * 20, 1, 28, 28), dtype=torch.uint8))
-    data = TrainingData(store, ClassRows.from_class_ids(np.repeat(np.arange(4800), 20)))
-    training = TrainingSpec(spec, STEPS_PER_CALL, schedule="constant", affine=affine, checkpoint_every=STEPS_PER_CALL)
+    data = EpisodicData(store, ClassRows.from_class_ids(np.repeat(np.arange(4800), 20)))
+    training = EpisodicSpec(episode=spec, steps=STEPS_PER_CALL, schedule="constant", affine=affine,
+                            checkpoint_every=STEPS_PER_CALL)
     model = MatchingNetwork(MatchingNetworkSpec(), (1, 28, 28))
 
     def ignore(values: dict) -> None:
         pass
 
-    return lambda: train(model, data, training, precision=cpu_precision(), report=ignore, save=ignore, log=ignore)
+    return lambda: train(model, EpisodicTask(data, training), precision=cpu_precision(), report=ignore, save=ignore,
+                         log=ignore)
 
 
 def bare_steps(spec: EpisodeSpec):

@@ -17,10 +17,11 @@ import torch
 
 from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.episodes import EpisodeSpec
+from matchnet.episodic_training import EpisodicSpec, EpisodicTask
 from matchnet.methods import build_method
 from matchnet.methods.mann import MannSpec
 from matchnet.methods.matching_network import MatchingNetworkSpec
-from matchnet.training import TrainingSpec, train
+from matchnet.training import train
 from pipeline.params import ComputeParams, ModelParams
 from pipeline.params.sections import ClusterParams
 from pipeline.training.cluster import ResourcesError, place
@@ -30,7 +31,7 @@ from pipeline.training.run_log import read_log
 from pipeline.training.runs import run_folder
 from pipeline.training.worker import choose_precision
 
-TRAINING = TrainingSpec(episode=EpisodeSpec(5, 1, 2), steps=160, valid_episode=EpisodeSpec(2, 1, 2), valid_episodes=10,
+TRAINING = EpisodicSpec(episode=EpisodeSpec(5, 1, 2), steps=160, valid_episode=EpisodeSpec(2, 1, 2), valid_episodes=10,
                         valid_every=80, checkpoint_every=20, log_every=5)
 MODEL = ModelParams(dataset="small", split="random", image_size=16, training=TRAINING,
                     method=MatchingNetworkSpec(encoder=Conv4Spec(num_filters=4)))
@@ -136,8 +137,8 @@ def train_here(model: ModelParams, shards: Path, seed: int) -> dict[str, torch.T
     torch.manual_seed(model.training.seed)
     classes = training_classes(model, shards)
     method = build_method(model.method, classes.sample_shape, len(classes.names))
-    train(method, load_training_data(model, shards), replace(model.training, seed=seed),
-          report=ignore, save=ignore, log=ignore)
+    task = EpisodicTask(load_training_data(model, shards), replace(model.training, seed=seed))
+    train(method, task, report=ignore, save=ignore, log=ignore)
     return method.state_dict()
 
 

@@ -15,23 +15,24 @@ from matchnet.augmentation import AffineSpec
 from matchnet.context import FullContextSpec
 from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.episodes import ClassRows, EpisodeSpec, sample_episodes
+from matchnet.episodic_training import VALID_SEED_OFFSET, EpisodicData, EpisodicSpec, EpisodicTask, make_batch
 from matchnet.evaluation import evaluate
 from matchnet.methods import Batch, Method, build_method
 from matchnet.methods.base import episode_loss
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.statistics import mean_and_interval
 from matchnet.store import MemoryStore
-from matchnet.training import VALID_SEED_OFFSET, TrainingData, TrainingSpec, learning_rate, make_batch, train
+from matchnet.training import learning_rate, train
 
 SHAPE = (1, 8, 8)
 NETWORK = MatchingNetworkSpec(encoder=Conv4Spec(num_filters=4, num_blocks=2), fce=FullContextSpec(1))
-SPEC = TrainingSpec(
+SPEC = EpisodicSpec(
     episode=EpisodeSpec(3, 1, 2), steps=12, episodes_per_step=2, learning_rate=0.01, warmup_steps=3,
     weight_decay=0.01, gradient_clip=1.0, affine=AffineSpec(), valid_episode=EpisodeSpec(3, 1, 2),
     valid_episodes=4, valid_every=5, checkpoint_every=4, log_every=3)
 
 
-def prototypes_with_noise(num_classes: int = 8, count: int = 6) -> TrainingData:
+def prototypes_with_noise(num_classes: int = 8, count: int = 6) -> EpisodicData:
     """Easy classes: a random image each, with a little noise. The last three validate."""
     generator = torch.Generator().manual_seed(0)
     prototype = torch.rand(num_classes, 1, *SHAPE, generator=generator)
@@ -39,7 +40,7 @@ def prototypes_with_noise(num_classes: int = 8, count: int = 6) -> TrainingData:
     store = MemoryStore(((0.6 * prototype + 0.4 * noise) * 255).to(torch.uint8).flatten(0, 1))
     class_id_R = np.repeat(np.arange(num_classes), count)
     training, validation = range(num_classes - 3), range(num_classes - 3, num_classes)
-    return TrainingData(store, ClassRows.from_class_ids(class_id_R, training),
+    return EpisodicData(store, ClassRows.from_class_ids(class_id_R, training),
                         valid_classes=ClassRows.from_class_ids(class_id_R, validation))
 
 
@@ -50,10 +51,10 @@ def ignore(_: dict[str, Any]) -> None:
     pass
 
 
-def run(method: Method, spec: TrainingSpec, data: TrainingData = DATA, *,
+def run(method: Method, spec: EpisodicSpec, data: EpisodicData = DATA, *,
         report: Callable[..., None] = ignore, save: Callable[..., None] = ignore,
         log: Callable[..., None] = ignore, **keywords: Any) -> None:
-    train(method, data, spec, report=report, save=save, log=log, **keywords)
+    train(method, EpisodicTask(data, spec), report=report, save=save, log=log, **keywords)
 
 
 def fresh_network(seed: int = 0) -> Method:
@@ -106,7 +107,7 @@ def test_loss_falls_and_accuracy_rises_on_an_easy_problem() -> None:
 
 # ---- it resumes ----
 
-def states_of(method: Method, spec: TrainingSpec, **keywords: Any) -> dict[int, bytes]:
+def states_of(method: Method, spec: EpisodicSpec, **keywords: Any) -> dict[int, bytes]:
     """What a run saves, by step, as it would be on disk."""
     files: dict[int, bytes] = {}
 

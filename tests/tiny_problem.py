@@ -6,11 +6,12 @@ from torch import Tensor
 
 from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.episodes import ClassRows, EpisodeSpec
+from matchnet.episodic_training import EpisodicData, EpisodicSpec, EpisodicTask
 from matchnet.evaluation import evaluate
 from matchnet.methods import Method
 from matchnet.statistics import mean_and_interval
 from matchnet.store import MemoryStore
-from matchnet.training import TrainingData, TrainingSpec, train
+from matchnet.training import train
 
 SHAPE = (1, 8, 8)
 SMALL = Conv4Spec(num_filters=16, num_blocks=2)
@@ -32,9 +33,10 @@ EASY, CHANCE = patterns(0.5), patterns(1.0)  # in CHANCE, samples know nothing o
 
 def train_on(store: MemoryStore, method: Method, episode: EpisodeSpec, steps: int, episodes_per_step: int = 1,
              learning_rate: float = 3e-3) -> Method:
-    data = TrainingData(store, ClassRows.from_class_ids(CLASS_R, TRAIN_CLASSES))
-    spec = TrainingSpec(episode, steps, episodes_per_step, learning_rate, gradient_clip=10.0)
-    train(method, data, spec, report=lambda _: None, save=lambda _: None, log=lambda _: None)
+    data = EpisodicData(store, ClassRows.from_class_ids(CLASS_R, TRAIN_CLASSES))
+    spec = EpisodicSpec(episode=episode, steps=steps, episodes_per_step=episodes_per_step, learning_rate=learning_rate,
+                        gradient_clip=10.0)
+    train(method, EpisodicTask(data, spec), report=lambda _: None, save=lambda _: None, log=lambda _: None)
     return method.eval()
 
 

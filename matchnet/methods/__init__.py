@@ -3,16 +3,17 @@
 from matchnet.methods.base import Batch, Method
 from matchnet.methods.classifier import Classifier, ClassifierSpec
 from matchnet.methods.fine_tuning import FineTuned, FineTuningSpec
+from matchnet.methods.language_model import LanguageModel, LanguageModelSpec
 from matchnet.methods.mann import Mann, MannSpec
 from matchnet.methods.matching_network import MatchingNetwork, MatchingNetworkSpec
 from matchnet.methods.pixels import Pixels, PixelsSpec
 from matchnet.methods.siamese import Siamese, SiameseSpec
 
-__all__ = ["Batch", "Classifier", "FineTuned", "FineTuningSpec", "Mann", "MatchingNetwork", "Method",
+__all__ = ["Batch", "Classifier", "FineTuned", "FineTuningSpec", "LanguageModel", "Mann", "MatchingNetwork", "Method",
            "MethodSpec", "Pixels", "Siamese", "build_method"]
 
 # Told apart by their `name`.
-MethodSpec = MatchingNetworkSpec | PixelsSpec | ClassifierSpec | SiameseSpec | MannSpec
+MethodSpec = MatchingNetworkSpec | PixelsSpec | ClassifierSpec | SiameseSpec | MannSpec | LanguageModelSpec
 
 
 def build_method(spec: MethodSpec, sample_shape: tuple[int, ...], num_classes: int) -> Method:
@@ -20,7 +21,7 @@ def build_method(spec: MethodSpec, sample_shape: tuple[int, ...], num_classes: i
 
     Args:
         sample_shape: of one sample, (C, H, W) for images.
-        num_classes: how many training classes there are; only a classifier needs it.
+        num_classes: how many training classes there are; only a classifier and a language model need it.
     """
     match spec:
         case MatchingNetworkSpec():
@@ -33,3 +34,5 @@ def build_method(spec: MethodSpec, sample_shape: tuple[int, ...], num_classes: i
             return Siamese(spec, sample_shape)
         case MannSpec():
             return Mann(spec, sample_shape)
+        case LanguageModelSpec():
+            return LanguageModel(spec, num_classes)

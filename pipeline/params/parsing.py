@@ -80,9 +80,15 @@ def _parse_union(options: tuple[Any, ...], value: Any, path: str) -> Any:
 
 
 def _parse_variant(options: tuple[Any, ...], value: Any, path: str) -> Any:
-    """One of several dataclasses; the first field that is a Literal (`name`, `kind`) tells which."""
+    """One of several dataclasses: a `name` or `kind` tells which; without such a field, what it is made of.
+
+    That is the one that knows most of the keys, and the first of equals: a misspelt key is then still told as such.
+    """
     _require_section(value, path)
     tag, choices = _variants(options)
+    if tag is None:
+        known = [sum(field.name in value for field in fields(option)) for option in options]
+        return _parse_dataclass(options[known.index(max(known))], value, path)
     if tag not in value:
         raise ParamsError(f"{_join(path, tag)}: this parameter is missing; write one of {', '.join(choices)}")
     if value[tag] not in choices:
@@ -90,8 +96,12 @@ def _parse_variant(options: tuple[Any, ...], value: Any, path: str) -> Any:
     return _parse_dataclass(choices[value[tag]], value, path)
 
 
-def _variants(options: tuple[Any, ...]) -> tuple[str, dict[str, Any]]:
-    tag = next(name for name, hint in typing.get_type_hints(options[0]).items() if get_origin(hint) is Literal)
+def _variants(options: tuple[Any, ...]) -> tuple[str | None, dict[str, Any]]:
+    """The field that tells the options apart, and which value of it means which."""
+    hints = typing.get_type_hints(options[0])
+    tag = next((name for name, hint in hints.items() if get_origin(hint) is Literal and len(get_args(hint)) == 1), None)
+    if tag is None:
+        return None, {}
     return tag, {get_args(typing.get_type_hints(option)[tag])[0]: option for option in options}
 
 

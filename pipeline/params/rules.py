@@ -4,6 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 
 from matchnet.episodes import EpisodeSpec
+from matchnet.episodic_training import EpisodicSpec
+from matchnet.methods.language_model import LanguageModelSpec
+from matchnet.text_training import TextSpec
 from pipeline.data.spec import TEXT_SOURCES, DatasetParams, Part, RandomSplit, WholeSplit
 from pipeline.params.parsing import ParamsError, nearest
 from pipeline.params.sections import ExperimentParams, ModelParams, Params
@@ -36,7 +39,11 @@ def _check_model(model: ModelParams, params: Params, path: str) -> None:
     if getattr(model, wanted) is None:
         raise ParamsError(f"{path}.{other}: found {getattr(model, other)}; the samples of {model.dataset} take "
                           f"{wanted} instead")
-    if model.training is None:
+    _check_training(model, path)
+    if isinstance(model.training, TextSpec) and params.compute.num_workers > 1:
+        raise ParamsError(f"{path}.training: a language model carries its state from step to step and trains in one "
+                          f"worker; compute.num_workers is {params.compute.num_workers}, set it to 1")
+    if not isinstance(model.training, EpisodicSpec):
         return
     if model.training.episodes_per_step < params.compute.num_workers:
         raise ParamsError(
@@ -44,6 +51,15 @@ def _check_model(model: ModelParams, params: Params, path: str) -> None:
             f"{params.compute.num_workers} workers (compute.num_workers) needs an episode a step; raise it")
     _check_task(model.training.episode, dataset, model.split, model.train_parts, 4 if model.rotations else 1,
                 f"{path}.training.episode")
+
+
+def _check_training(model: ModelParams, path: str) -> None:
+    """Running text is what language models train on, and nothing else does."""
+    reads_text = isinstance(model.method, LanguageModelSpec)
+    if model.training is not None and reads_text != isinstance(model.training, TextSpec):
+        raise ParamsError(f"{path}.training: method {model.method.name} trains on "
+                          f"{'running text: num_streams, window' if reads_text else 'episodes: episode'}, ...; found "
+                          f"the parameters of the other kind")
 
 
 def _check_experiment(experiment: ExperimentParams, params: Params, path: str) -> None:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from matchnet.episodes import EpisodeSpec
+from matchnet.episodic_training import EpisodicSpec
 from matchnet.methods import FineTuningSpec, MethodSpec
-from matchnet.training import TrainingSpec
+from matchnet.text_training import TextSpec
 from pipeline.data.spec import DatasetParams, Part
 
 
@@ -107,7 +108,7 @@ class ModelParams:
     context: int | None = None
     rotations: bool = False
     method: MethodSpec
-    training: TrainingSpec | None
+    training: EpisodicSpec | TextSpec | None
 
     def __post_init__(self) -> None:
         for name, unit in (("image_size", "pixel"), ("context", "word on each side of the blank")):

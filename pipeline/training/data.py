@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from matchnet.episodic_training import EpisodicData, EpisodicSpec
 from matchnet.store import MemoryStore, with_rotations
-from matchnet.training import TrainingData
 from pipeline.data.manifest import read_manifest
 from pipeline.data.samples import Samples, load_samples
 from pipeline.params.sections import ModelParams
@@ -29,21 +29,21 @@ def training_classes(model: ModelParams, shards: Path) -> TrainingClasses:
     return TrainingClasses(model.sample_shape, names)
 
 
-def load_training_data(model: ModelParams, shards: Path) -> TrainingData:
+def load_training_data(model: ModelParams, shards: Path) -> EpisodicData:
     """The training classes, and those of the valid part unless they are trained on.
 
     Raises:
         ValueError: damaged shards, or classes that cannot serve the episodes of training or of validation.
     """
-    assert model.training is not None
+    assert isinstance(model.training, EpisodicSpec)
     samples = load_samples(shards, model.split, model.train_parts, model.sample_shape)
     samples = _turned(samples) if model.rotations else samples
     classes = samples.classes_for(model.training.episode)
     if "valid" in model.train_parts or not read_manifest(shards).split(model.split)["valid"]:
-        return TrainingData(samples.store, classes)
+        return EpisodicData(samples.store, classes)
     valid = load_samples(shards, model.split, ("valid",), model.sample_shape)
     valid_classes = valid.classes_for(model.training.valid_episode)  # now, rather than at the first validation
-    return TrainingData(samples.store, classes, valid.store, valid_classes)
+    return EpisodicData(samples.store, classes, valid.store, valid_classes)
 
 
 def _turned(samples: Samples) -> Samples:

@@ -16,8 +16,9 @@ from matchnet.training import train
 from pipeline.memory import keep_freed_memory
 from pipeline.params.sections import ModelParams
 from pipeline.training.checkpoint import STATE_FILE, load_weights, newest_state, save_tensors
-from pipeline.training.data import load_training_data, training_classes
+from pipeline.training.data import training_classes
 from pipeline.training.run_log import RunLog
+from pipeline.training.tasks import load_task
 
 Precision = Literal["fp32", "bf16"]
 
@@ -56,12 +57,12 @@ def train_on_worker(config: dict[str, WorkerTask]) -> None:
 def _train(task: WorkerTask, state: dict[str, Any] | None, rank: int, world_size: int, log: RunLog | None) -> None:
     spec, device = task.model.training, get_device()
     assert spec is not None
-    data, classes = load_training_data(task.model, task.shards), training_classes(task.model, task.shards)
+    training, classes = load_task(task.model, task.shards), training_classes(task.model, task.shards)
     torch.manual_seed(spec.seed)
     method = build_method(task.model.method, classes.sample_shape, len(classes.names)).to(device)
     if state is not None:
         load_weights(method, state["model"], task.run_folder)
-    train(_distributed(method, device, world_size), data, spec, device=device,
+    train(_distributed(method, device, world_size), training, device=device,
           precision=choose_precision(task.precision, device), rank=rank, world_size=world_size, state=state,
           **_callbacks(log))
 

@@ -1,0 +1,99 @@
+"""The states of LSTM language models around the blank: what they expect to stand there, before they know.
+
+The paper's future work: "combining parametric models such as an LSTM-LM with non-parametric components such as the
+Matching Networks explored here"  [Vinyals et al. 2016, section 4.1.3]. The LSTM is that of Zaremba, Sutskever, Vinyals
+2014, Recurrent neural network regularization (arXiv 1409.2329); one reads forward, another backward, over one table of
+word embeddings, as in Peters et al. 2018 (ELMo, arXiv 1802.05365).
+
+Shapes: B samples, L tokens of one, T positions in time, V tokens there are, H cells, Y layers, D directions.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+
+from matchnet.text import PADDING
+
+INITIAL = 0.05  # weights start uniform in +- this: Zaremba et al.'s medium model; their small one has 0.1
+
+
+@dataclass(frozen=True)
+class ReaderSpec:
+    """The LSTMs of a language model.
+
+    num_words: tokens there are, the special ones included.
+    direction: `both` is a forward and a backward LSTM.
+    num_cells: of a layer, and the size of the word embeddings.
+    dropout: share of what goes into each layer, and out of the last; the recurrent connections have none.
+    mask: `plain` draws anew at each position (Zaremba et al.), `variational` once for all positions of a window (Gal
+        and Ghahramani 2016, arXiv 1512.05287, of whose masks the one on recurrent connections is left out).
+    """
+
+    num_words: int
+    direction: Literal["forward", "both"] = "forward"
+    num_layers: int = 2
+    num_cells: int = 200
+    dropout: float = 0.0
+    mask: Literal["plain", "variational"] = "plain"
+
+    def __post_init__(self) -> None:
+        for field in ("num_words", "num_layers", "num_cells"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} is {getattr(self, field)}; it must be at least 1")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}; it must be at least 0 and below 1")
+
+    @property
+    def num_directions(self) -> int:
+        return 2 if self.direction == "both" else 1
+
+
+class Reader(nn.Module):
+    """Word embeddings and an LSTM for each direction. A backward one is given its tokens in the order it reads them."""
+
+    def __init__(self, spec: ReaderSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.embedding = nn.Embedding(spec.num_words, spec.num_cells)
+        self.directions = nn.ModuleList(
+            nn.ModuleList(nn.LSTM(spec.num_cells, spec.num_cells) for _ in range(spec.num_layers))
+            for _ in range(spec.num_directions))
+        for weight in self.parameters():
+            nn.init.uniform_(weight, -INITIAL, INITIAL)
+
+    def forward(self, token_TB: Tensor, direction: int, state_2YBH: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(output_TBH of the last layer, the state after the last token): hidden and cell of each layer; None is 0."""
+        value_TBH, states = self.drop(self.embedding(token_TB)), []
+        for y, layer in enumerate(self.layers(direction)):
+            before = None if state_2YBH is None else tuple(state_2YBH[:, y:y + 1].contiguous())
+            value_TBH, after = layer(value_TBH, before)
+            value_TBH = self.drop(value_TBH)
+            states.append(torch.cat(after))
+        return value_TBH, torch.stack(states, dim=1)
+
+    def last_outputs(self, token_BL: Tensor, direction: int) -> Tensor:
+        """(B, H): the last layer's output after the last token; each row is read from its first that is not PADDING."""
+        length_B = (token_BL != PADDING).sum(1)
+        shift_BL = (torch.arange(token_BL.shape[1], device=token_BL.device) - length_B.unsqueeze(1))
+        left_BL = token_BL.gather(1, shift_BL % token_BL.shape[1])  # the padding now last
+        packed = pack_padded_sequence(self.drop(self.embedding(left_BL)), length_B.cpu(), batch_first=True,
+                                      enforce_sorted=False)
+        last_BH = packed.data
+        for layer in self.layers(direction):
+            packed, (last_1BH, _) = layer(packed)
+            packed, last_BH = PackedSequence(self.drop(packed.data), *packed[1:]), last_1BH[0]
+        return self.drop(last_BH)
+
+    def layers(self, direction: int) -> nn.ModuleList:
+        layers = self.directions[direction]
+        assert isinstance(layers, nn.ModuleList)
+        return layers
+
+    def drop(self, value: Tensor) -> Tensor:
+        """Dropout; a variational mask is drawn for (B, H), and holds at every position in time."""
+        if self.spec.mask == "plain" or value.ndim == 2:
+            return nn.functional.dropout(value, self.spec.dropout, self.training)
+        return value * nn.functional.dropout(torch.ones_like(value[0]), self.spec.dropout, self.training)

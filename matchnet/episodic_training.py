@@ -1,0 +1,87 @@
+"""Training on episodes  [Vinyals et al. 2016, section 2.2]: step t has episodes t*B .. t*B + B-1, whoever runs them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from matchnet.augmentation import AffineSpec, distort
+from matchnet.episodes import ClassRows, EpisodeSpec, sample_episodes
+from matchnet.evaluation import evaluate, to_input
+from matchnet.methods.base import Batch, Method
+from matchnet.statistics import mean_and_interval
+from matchnet.store import Store
+from matchnet.training import Task, TrainingSpec, Values
+
+VALID_SEED_OFFSET = 1_000_003  # validation episodes come from another stream than training's
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodicSpec(TrainingSpec):
+    """A step is `episodes_per_step` episodes over all workers together."""
+
+    episode: EpisodeSpec
+    episodes_per_step: int = 1
+    affine: AffineSpec | None = None
+    valid_episode: EpisodeSpec = field(default_factory=lambda: EpisodeSpec(5, 1, 5))
+    valid_episodes: int = 1000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_positive("episodes_per_step")
+        if self.valid_episodes < 2:
+            raise ValueError(f"valid_episodes is {self.valid_episodes}; an interval takes at least 2")
+
+
+@dataclass(frozen=True)
+class EpisodicData:
+    """Training and validation classes may be of one store or of two (rotated classes train, upright ones validate)."""
+
+    store: Store
+    classes: ClassRows
+    valid_store: Store | None = None
+    valid_classes: ClassRows | None = None
+
+
+class EpisodicTask(Task):
+    """Raises ValueError where classes cannot serve the episodes."""
+
+    def __init__(self, data: EpisodicData, spec: EpisodicSpec) -> None:
+        self.data = data
+        self.spec: EpisodicSpec = spec
+        images = spec.episodes_per_step * spec.episode.num_ways * spec.episode.samples_per_way
+        self.units = {"episodes": spec.episodes_per_step, "images": images}
+
+    def check(self, world_size: int) -> None:
+        if world_size > self.spec.episodes_per_step:
+            raise ValueError(f"{world_size} workers share episodes_per_step = {self.spec.episodes_per_step}: some "
+                             f"would have nothing to do; at least one episode a worker, or fewer workers")
+
+    def batch(self, step: int, rank: int, world_size: int, device: torch.device | str) -> tuple[Batch, float]:
+        """Every world_size-th of the step's episodes."""
+        per_step = self.spec.episodes_per_step
+        numbers = range(step * per_step + rank, (step + 1) * per_step, world_size)
+        return make_batch(self.data.store, self.data.classes, self.spec, numbers, device), \
+            len(numbers) * world_size / per_step
+
+    def validate(self, method: Method, device: torch.device | str) -> Values | None:
+        """Accuracy on episodes of the validation classes."""
+        data, spec = self.data, self.spec
+        if data.valid_classes is None:
+            return None
+        accuracy_E = evaluate(method, data.valid_store or data.store, data.valid_classes, spec.valid_episode,
+                              spec.valid_episodes, seed=spec.seed + VALID_SEED_OFFSET, device=device)
+        mean, ci95 = mean_and_interval(accuracy_E)
+        return {"valid_accuracy": mean, "valid_ci95": ci95, "valid_episodes": spec.valid_episodes}
+
+
+def make_batch(store: Store, classes: ClassRows, spec: EpisodicSpec, numbers: Sequence[int],
+               device: torch.device | str) -> Batch:
+    """Episodes `numbers` of the training stream with their samples, distorted if the spec says so."""
+    episodes = sample_episodes(spec.seed, numbers, spec.episode, classes)
+    num_support = episodes.support_ES.shape[1]
+    sample_ET = to_input(store.gather(torch.cat([episodes.support_ES, episodes.query_EQ], dim=1)).to(device))
+    if spec.affine is not None:
+        sample_ET = distort(sample_ET, spec.affine, spec.seed, numbers)
+    return Batch(sample_ET[:, :num_support], episodes.support_way_ES.to(device), sample_ET[:, num_support:],
+                 episodes.query_way_EQ.to(device), episodes.class_EN.to(device))

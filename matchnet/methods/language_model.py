@@ -1,0 +1,218 @@
+"""An LSTM language model, and the oracle of the one-shot language task that it is.
+
+Zaremba, Sutskever, Vinyals 2014, Recurrent neural network regularization (arXiv 1409.2329). As the oracle of Vinyals et
+al. 2016, section 4.1.3: "a sentence was presented to the model with a single word filled in with 5 different possible
+words (including the correct answer). For each of these 5 sentences the model gave a log-likelihood and the max of these
+was taken to be the choice of the model."
+
+Shapes: E episodes, S support items, Q queries, N ways, L tokens of a sample, U different sentences, P pairs of a
+sentence and a candidate word, T positions in time, B streams or sentences at once, V tokens there are, R rows of the
+softmax, H cells, Y layers, D directions.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from matchnet.encoders.language_model import Reader, ReaderSpec
+from matchnet.methods.base import Method
+from matchnet.text import BEGIN, END, PADDING
+
+NO_TARGET = -1  # the row of a token that is never predicted
+AT_ONCE = 512  # sentences scored together: their states and gates fit a core's cache
+
+
+@dataclass(frozen=True)
+class LanguageModelSpec:
+    """cutoffs: where the softmax over words in order of frequency is cut into head and tails (see LanguageModel)."""
+
+    name: Literal["language_model"] = "language_model"
+    reader: ReaderSpec = field(default_factory=lambda: ReaderSpec(num_words=10_003))
+    cutoffs: tuple[int, ...] = (1000, 4000)
+
+    def __post_init__(self) -> None:
+        if not self.cutoffs or any(b <= a for a, b in zip((0, *self.cutoffs), self.cutoffs, strict=False)):
+            raise ValueError(f"cutoffs is {list(self.cutoffs)}; it must be at least one number of words, ascending")
+
+
+@dataclass(frozen=True)
+class TextBatch:
+    """A window of parallel streams of text.
+
+    token_DTB: T + 1 tokens, each but the first a target; those for the backward direction, D = 1, of the text read
+        backwards.
+    state_D2YBH: what the LSTMs carry over from the window before, None at the beginning of the text.
+    """
+
+    token_DTB: Tensor
+    state_D2YBH: Tensor | None
+
+
+class LanguageModel(Method):
+    """P(text) = prod_t P(w_t | w_1 .. w_t-1): END separates sentences, and is a target like the words.
+
+    A softmax with as many rows as there are targets; a token that is no target has no row, and positions where it
+    stands are left out of the loss and the perplexity: nothing is learnt of it but as context of other words.
+
+    The softmax is cut by frequency (Grave et al. 2017, Efficient softmax approximation for GPUs, arXiv 1609.04309, all
+    parts with all cells): P(w) = P(part of w) P(w | part), a distribution over all rows like the plain one.
+    A training step of the small model on one core: MEASURED.
+    """
+
+    row_V: Tensor
+
+    def __init__(self, spec: LanguageModelSpec, num_targets: int) -> None:
+        super().__init__()
+        if num_targets <= spec.cutoffs[-1]:
+            raise ValueError(f"cutoffs is {list(spec.cutoffs)} for {num_targets} words that are predicted; all must be "
+                             "below that")
+        self.reader = Reader(spec.reader)
+        self.softmax = nn.AdaptiveLogSoftmaxWithLoss(spec.reader.num_cells, num_targets, list(spec.cutoffs),
+                                                     div_value=1)
+        self.register_buffer("row_V", torch.full((spec.reader.num_words,), NO_TARGET))
+
+    def set_targets(self, token_R: Tensor) -> None:
+        """Say which tokens are predicted, the most frequent first; all others never are.
+
+        Raises:
+            ValueError: not as many as the softmax has rows.
+        """
+        if len(token_R) != self.softmax.n_classes:
+            raise ValueError(f"{len(token_R)} words to predict for a softmax of {self.softmax.n_classes}")
+        self.row_V.fill_(NO_TARGET)[token_R] = torch.arange(len(token_R), device=self.row_V.device)
+
+    # ---- training ----
+
+    def forward(self, batch: TextBatch) -> dict[str, Tensor]:  # type: ignore[override]
+        """{"loss": nats a target, the mean over directions; "state": to go on with, detached}."""
+        losses, states = [], []
+        for direction in range(len(self.reader.directions)):
+            token_TB = batch.token_DTB[direction]
+            before = None if batch.state_D2YBH is None else batch.state_D2YBH[direction]
+            output_TBH, state = self.reader(token_TB[:-1], direction, before)
+            losses.append(self.mean_loss(output_TBH.flatten(0, 1), token_TB[1:].flatten()))
+            states.append(state.detach())
+        return {"loss": torch.stack(losses).mean(), "state": torch.stack(states)}
+
+    def mean_loss(self, output_BH: Tensor, token_B: Tensor) -> Tensor:
+        """- mean of log P over those tokens that are targets, nats."""
+        return -self.log_prob(output_BH, token_B).sum() / (self.row_V[token_B] != NO_TARGET).sum().clamp(min=1)
+
+    def log_prob(self, output_BH: Tensor, token_B: Tensor) -> Tensor:
+        """log P(token | what was read), nats: (B,); 0 for a token that is no target."""
+        row_B = self.row_V[token_B]
+        target_B = (row_B != NO_TARGET).nonzero().squeeze(1)
+        found = self.softmax(output_BH[target_B].float(), row_B[target_B]).output
+        return found.new_zeros(len(token_B)).index_copy(0, target_B, found)
+
+    # ---- the oracle ----
+
+    def embed(self, sample_B: Tensor) -> Tensor:
+        """The sentence itself, its word in place and appended to it; what depends on the candidates is classify's."""
+        return sample_B
+
+    def classify(self, support_ES: Tensor, way_ES: Tensor, query_EQ: Tensor, num_ways: int) -> Tensor:
+        """By the log-likelihood of the query's sentence with each way's word filled in: all that the support tells.
+
+        Args:
+            support_ES, query_EQ: sentences (E, S, L) as a SentenceStore with `blank=False` gives them, maybe as floats.
+        Raises:
+            ValueError: a candidate that this model does not predict.
+        """
+        E, Q = query_EQ.shape[:2]
+        word_EN = torch.empty(E, num_ways, dtype=torch.int64, device=way_ES.device)
+        word_EN.scatter_(1, way_ES, support_ES[..., -1].long())
+        unknown = word_EN[self.row_V[word_EN] == NO_TARGET]
+        if len(unknown):
+            raise ValueError(f"token {int(unknown[0])} is a candidate, and this language model does not predict it: an "
+                             "oracle is trained with `targets: all`")
+        sentence_UL, sentence_EQ = query_EQ.long().flatten(0, 1).unique(dim=0, return_inverse=True)
+        pair_EQN = sentence_EQ.view(E, Q, 1) * len(self.row_V) + word_EN.unsqueeze(1)
+        pair_P, pair_EQN = pair_EQN.unique(return_inverse=True)
+        score_P = self.score(sentence_UL, pair_P // len(self.row_V), pair_P % len(self.row_V))
+        return score_P[pair_EQN].log_softmax(-1)
+
+    def score(self, sentence_UL: Tensor, sentence_P: Tensor, word_P: Tensor) -> Tensor:
+        """Log-likelihood of sentences with words filled in at all places of their own, over all directions: (P,).
+
+        Less what all words of a sentence share: the part before the first such place is read once, and not counted.
+        """
+        token_UL = sentence_UL[:, :-1].masked_fill(sentence_UL[:, :-1] == BEGIN, END)
+        score_P = torch.zeros(len(word_P), device=word_P.device)
+        for direction in range(len(self.reader.directions)):
+            text_UL = token_UL if direction == 0 else token_UL.flip(1)
+            score_P += self._score_one_way(text_UL, sentence_UL[:, -1:], sentence_P, word_P, direction)
+        return score_P
+
+    def _score_one_way(self, text_UL: Tensor, own_U1: Tensor, sentence_P: Tensor, word_P: Tensor,
+                       direction: int) -> Tensor:
+        blank_UL = text_UL == own_U1
+        first_U, start_U = blank_UL.int().argmax(1), (text_UL != PADDING).int().argmax(1)
+        length_U = start_U + (text_UL != PADDING).sum(1)
+        output_UH, state_U2YH = self._read_to(text_UL, start_U, first_U, direction)
+        score_P = self.log_prob(output_UH[sentence_P], word_P)
+        for rest, chunk_B in _of_equal(length_U[sentence_P] - first_U[sentence_P]):
+            if rest == 1:
+                continue  # the word is the last of the text
+            sentence_B = sentence_P[chunk_B]
+            places_BT = first_U[sentence_B].unsqueeze(1) + torch.arange(rest, device=text_UL.device)
+            text_BT, is_blank_BT = (of_UL[sentence_B].gather(1, places_BT) for of_UL in (text_UL, blank_UL))
+            text_TB = torch.where(is_blank_BT, word_P[chunk_B].unsqueeze(1), text_BT).T
+            output_TBH, _ = self.reader(text_TB[:-1], direction, state_U2YH[sentence_B].permute(1, 2, 0, 3))
+            log_prob_TB = self.log_prob(output_TBH.flatten(0, 1), text_TB[1:].flatten())
+            score_P[chunk_B] += log_prob_TB.view(rest - 1, -1).sum(0)
+        return score_P
+
+    def _read_to(self, text_UL: Tensor, start_U: Tensor, first_U: Tensor, direction: int) -> tuple[Tensor, Tensor]:
+        """Last output and state (U, 2, Y, H) after the tokens before `first`; zeros where the word is the first."""
+        spec = self.reader.spec
+        output_UH = torch.zeros(len(text_UL), spec.num_cells, device=text_UL.device)
+        state_U2YH = torch.zeros(len(text_UL), 2, spec.num_layers, spec.num_cells, device=text_UL.device)
+        for count, chunk_B in _of_equal(first_U - start_U):
+            if count == 0:
+                continue
+            places_BT = start_U[chunk_B].unsqueeze(1) + torch.arange(count, device=text_UL.device)
+            output_TBH, state = self.reader(text_UL[chunk_B].gather(1, places_BT).T, direction, None)
+            output_UH[chunk_B], state_U2YH[chunk_B] = output_TBH[-1], state.permute(2, 0, 1, 3)
+        return output_UH, state_U2YH
+
+
+def _of_equal(number_B: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Positions of equal numbers together, at most AT_ONCE: so that nothing is padded."""
+    order_B = number_B.argsort(stable=True)
+    numbers, counts = number_B[order_B].unique_consecutive(return_counts=True)
+    for number, group in zip(numbers.tolist(), order_B.split(counts.tolist()), strict=True):
+        for chunk in group.split(AT_ONCE):
+            yield number, chunk
+
+
+@torch.inference_mode()
+def perplexity(method: LanguageModel, token_T: Tensor) -> float:
+    """exp of the mean of - log P over all words and ENDs of a text, read in one stream from its beginning.
+
+    So are published figures measured (Zaremba et al. 2014 and after). The mean is over both directions, if there are
+    two, and over those tokens alone that are targets.
+
+    Args:
+        token_T: int64, the sentences one after another, END after each.
+    """
+    method.eval()
+    total, count = 0.0, 0
+    for direction in range(len(method.reader.directions)):
+        stream_T1, state = one_stream(token_T, direction), None
+        for start in range(0, len(token_T), AT_ONCE):
+            token_T1 = stream_T1[start:start + AT_ONCE + 1]
+            output_T1H, state = method.reader(token_T1[:-1], direction, state)
+            total -= float(method.log_prob(output_T1H.squeeze(1), token_T1[1:, 0]).double().sum())
+        count += int((method.row_V[token_T] != NO_TARGET).sum())
+    return math.exp(total / count)
+
+
+def one_stream(token_T: Tensor, direction: int) -> Tensor:
+    """(T + 1, 1): a text in the order in which a direction reads it, from END to END."""
+    stream_T = torch.cat([token_T.new_tensor([END]), token_T])
+    return (stream_T.flip(0) if direction == 1 else stream_T).unsqueeze(1)

@@ -1,0 +1,96 @@
+"""Training on running text: truncated back-propagation through time, over parallel streams of it.
+
+The text, its sentences one after another, is cut into `num_streams` streams of equal length that are read side by side;
+step t is a window of `window` tokens of each, and the LSTM goes on from where the window before left it. At the end of
+the text it begins again from nothing.
+
+Shapes: T positions in time, B streams, V tokens there are, D directions.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from matchnet.methods.base import Method
+from matchnet.methods.language_model import LanguageModel, TextBatch, one_stream, perplexity
+from matchnet.training import Task, TrainingSpec, Values
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSpec(TrainingSpec):
+    """targets: the words that are predicted, `all` of the vocabulary or those of the training classes alone (with what
+    is no class of any part, as `<unk>`); others are read as context, but never predicted."""
+
+    targets: Literal["all", "train"] = "all"
+    num_streams: int = 20
+    window: int = 35
+
+    fused_on_cpu: ClassVar[bool] = True  # its 5 million weights cost 24 ms a step otherwise, and 8 so
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_positive("num_streams", "window")
+
+
+@dataclass(frozen=True)
+class TextData:
+    """Texts are int64 tokens, END after each sentence; target_R the tokens that are predicted, frequent ones first."""
+
+    token_T: Tensor
+    target_R: Tensor
+    valid_token_T: Tensor | None = None
+
+
+class TextTask(Task):
+    """Raises ValueError for a text too short for one window."""
+
+    def __init__(self, data: TextData, spec: TextSpec) -> None:
+        self.data = data
+        self.spec: TextSpec = spec
+        self.units = {"tokens": spec.num_streams * spec.window}
+        self.stream_DTB = torch.stack([_streams(data.token_T, direction, spec.num_streams) for direction in (0, 1)])
+        self.windows = (self.stream_DTB.shape[1] - 1) // spec.window  # to an epoch
+        if not self.windows:
+            raise ValueError(f"a text of {len(data.token_T)} tokens for num_streams = {spec.num_streams} with a window "
+                             f"of {spec.window}: no stream is so long; lower one of them")
+        self.state: Tensor | None = None
+
+    def check(self, world_size: int) -> None:
+        if world_size > 1:
+            raise ValueError(f"compute.num_workers is {world_size}: a language model carries its state from step to "
+                             "step and trains in one worker; set it to 1")
+
+    def prepare(self, method: Method) -> None:
+        assert isinstance(method, LanguageModel)
+        method.set_targets(self.data.target_R)
+
+    def batch(self, step: int, rank: int, world_size: int, device: torch.device | str) -> tuple[TextBatch, float]:
+        first = step % self.windows * self.spec.window
+        token_DTB = self.stream_DTB[:, first:first + self.spec.window + 1].to(device)
+        return TextBatch(token_DTB, None if first == 0 else self.state), 1.0
+
+    def validate(self, method: Method, device: torch.device | str) -> Values | None:
+        """The perplexity of the validation text."""
+        if self.data.valid_token_T is None:
+            return None
+        assert isinstance(method, LanguageModel)
+        return {"valid_perplexity": perplexity(method, self.data.valid_token_T.to(device))}
+
+    def after_step(self, result: Values) -> None:
+        self.state = result["state"]
+
+    def state_dict(self) -> Values:
+        return {"state": self.state}
+
+    def load_state_dict(self, state: Values, device: torch.device | str) -> None:
+        self.state = state["state"].to(device)
+
+
+def _streams(token_T: Tensor, direction: int, num_streams: int) -> Tensor:
+    """(T + 1, B): equal streams of a text as a direction reads it; each begins with the last token of another."""
+    text_T = one_stream(token_T, direction).squeeze(1)
+    length = (len(text_T) - 1) // num_streams
+    starts_B = torch.arange(num_streams) * length
+    return text_T[starts_B + torch.arange(length + 1).unsqueeze(1)]
