@@ -49,6 +49,9 @@ def _block(section: dict[str, Any], indent: str) -> list[str]:
         if isinstance(value, str):
             lines.append(f"{indent}{name}: {value}")
             continue
+        if not value:
+            lines.append(f"{indent}{name}: {'{}' if isinstance(value, dict) else '[]'}")
+            continue
         items = _block(value, indent + "  ") if isinstance(value, dict) else [f"{indent}  - {item}" for item in value]
         lines += [f"{indent}{name}:", *items]
     return lines

@@ -10,8 +10,9 @@ from stages.command import run_stage
 
 
 def train(name: str, params: Params) -> None:
-    dataset = named(params.models, "models", name).dataset
-    model, log = make_model(name, params, paths.SHARDS / dataset, paths.RUNS)
+    wanted = named(params.models, "models", name)
+    init = paths.model_file(wanted.init) if wanted.init else None
+    model, log = make_model(name, params, paths.SHARDS / wanted.dataset, paths.RUNS, init)
     write_curve(paths.curve_file(name), curve_from_records(log))
     write_model(paths.model_file(name), model)
     forget_runs(name, paths.RUNS)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
-from matchnet.text import PADDING
+from matchnet.text import BEGIN, END, PADDING
 
 INITIAL = 0.05  # weights start uniform in +- this: Zaremba et al.'s medium model; their small one has 0.1
 
@@ -97,3 +97,58 @@ class Reader(nn.Module):
         if self.spec.mask == "plain" or value.ndim == 2:
             return nn.functional.dropout(value, self.spec.dropout, self.training)
         return value * nn.functional.dropout(torch.ones_like(value[0]), self.spec.dropout, self.training)
+
+
+@dataclass(frozen=True)
+class LanguageModelStatesSpec:
+    """The states of a forward and a backward language model, whose weights are those of the model that `init` names.
+
+    reader: of the same sizes as that model's; dropout is this encoder's own, and unused while frozen.
+    frozen: episodes leave the language model as it is, and train what follows it.
+    embedding_size: of a linear map of the states, without which the attention compares them as they are: null.
+    """
+
+    reader: ReaderSpec
+    name: Literal["language_model"] = "language_model"
+    frozen: bool = False
+    embedding_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.reader.direction != "both":
+            raise ValueError(f"reader.direction is {self.reader.direction!r}; around a blank both are read: write both")
+        if self.embedding_size is not None and self.embedding_size < 1:
+            raise ValueError(f"embedding_size is {self.embedding_size}; it must be at least 1, or null for no map")
+
+
+class LanguageModelStates(nn.Module):
+    """sample_BL int64 -> embedding_BD: what each language model has read when it comes to the blank, side by side.
+
+    The forward one stops before the blank and the backward one after it, so of the word there nothing is read. BEGIN
+    and END are both the END that parts sentences in a text.
+
+    Raises:
+        ValueError: samples that are no windows around a blank.
+    """
+
+    def __init__(self, spec: LanguageModelStatesSpec, sample_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        if len(sample_shape) != 1 or sample_shape[0] % 2 == 0:
+            raise ValueError(f"samples of shape {sample_shape}; a window has one axis, and the blank at its centre")
+        self.centre, self.frozen = sample_shape[0] // 2, spec.frozen
+        self.reader = Reader(spec.reader)
+        self.reader.requires_grad_(not spec.frozen)
+        num_states = 2 * spec.reader.num_cells
+        self.embedding_size = spec.embedding_size or num_states
+        self.linear = nn.Linear(num_states, self.embedding_size) if spec.embedding_size else nn.Identity()
+
+    def forward(self, sample_BL: Tensor) -> Tensor:
+        token_BL = sample_BL.masked_fill(sample_BL == BEGIN, END)
+        before_BC, after_BC = token_BL[:, :self.centre], token_BL[:, self.centre + 1:].flip(1)
+        states = [self.reader.last_outputs(before_BC, 0), self.reader.last_outputs(after_BC, 1)]
+        return self.linear(torch.cat(states, dim=1))
+
+    def train(self, mode: bool = True) -> "LanguageModelStates":
+        """A frozen language model has no dropout either."""
+        super().train(mode)
+        self.reader.train(mode and not self.frozen)
+        return self

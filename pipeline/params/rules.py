@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 
+from matchnet.encoders.language_model import LanguageModelStatesSpec
 from matchnet.episodes import EpisodeSpec
 from matchnet.episodic_training import EpisodicSpec
 from matchnet.methods.language_model import LanguageModelSpec
@@ -39,6 +40,7 @@ def _check_model(model: ModelParams, params: Params, path: str) -> None:
     if getattr(model, wanted) is None:
         raise ParamsError(f"{path}.{other}: found {getattr(model, other)}; the samples of {model.dataset} take "
                           f"{wanted} instead")
+    _check_init(model, params, f"{path}.init")
     _check_training(model, path)
     if isinstance(model.training, TextSpec) and params.compute.num_workers > 1:
         raise ParamsError(f"{path}.training: a language model carries its state from step to step and trains in one "
@@ -51,6 +53,23 @@ def _check_model(model: ModelParams, params: Params, path: str) -> None:
             f"{params.compute.num_workers} workers (compute.num_workers) needs an episode a step; raise it")
     _check_task(model.training.episode, dataset, model.split, model.train_parts, 4 if model.rotations else 1,
                 f"{path}.training.episode")
+
+
+def _check_init(model: ModelParams, params: Params, path: str) -> None:
+    """An encoder of language model states begins with a language model of the same data; nothing else has an init."""
+    encoder = getattr(model.method, "encoder", None)
+    if isinstance(encoder, LanguageModelStatesSpec) != (model.init is not None):
+        raise ParamsError(f"{path}: found {model.init!r}; an encoder language_model takes its weights from the "
+                          "language model that init names, and any other encoder from none")
+    if model.init is None:
+        return
+    _require_known(model.init, params.models, path)
+    source = params.models[model.init]
+    if not isinstance(source.method, LanguageModelSpec) or source.dataset != model.dataset:
+        raise ParamsError(f"{path}: {model.init!r} is no language model of {model.dataset}; name one")
+    if isinstance(source.training, TextSpec) and source.training.targets == "all":
+        raise ParamsError(f"{path}: {model.init!r} learns to predict all words (training.targets), those of the test "
+                          "too: nothing would be one-shot; name one with targets: train")
 
 
 def _check_training(model: ModelParams, path: str) -> None:
@@ -121,14 +140,18 @@ def _check_run(params: Params) -> None:
 
 
 def run_section(names: Iterable[str], params: Params) -> dict:
-    """What the run section must say to run these experiments: they, their models, the datasets of both."""
+    """What the run section must say to run these experiments: they, their models and what these begin with, all data."""
     experiments = {name: params.experiments[name] for name in names}
     models = {row.model: params.models[row.model] for row in experiments.values()}
+    models |= {model.init: params.models[model.init] for model in models.values() if model.init}
     methods = {name: model.method.name for name, model in models.items()}
     datasets = {row.dataset for row in experiments.values()} | {model.dataset for model in models.values()}
     return {
         "datasets": sorted(datasets),
-        "models": {name: {"dataset": model.dataset, "method": methods[name]} for name, model in models.items()},
+        "models": {name: {"dataset": model.dataset, "method": methods[name]} for name, model in models.items()
+                   if not model.init},
+        "initialised": {name: {"dataset": model.dataset, "method": methods[name], "init": model.init}
+                        for name, model in models.items() if model.init},
         "experiments": {name: {"model": row.model, "method": methods[row.model], "dataset": row.dataset,
                                "episodes": _episodes_file(params.datasets[row.dataset])}
                         for name, row in experiments.items()},

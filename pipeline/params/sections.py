@@ -11,6 +11,7 @@ from typing import Literal
 from matchnet.episodes import EpisodeSpec
 from matchnet.episodic_training import EpisodicSpec
 from matchnet.methods import FineTuningSpec, MethodSpec
+from matchnet.methods.language_model import LanguageModelSpec
 from matchnet.text_training import TextSpec
 from pipeline.data.spec import DatasetParams, Part
 
@@ -21,6 +22,13 @@ class RunModel:
 
     dataset: str
     method: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunInitialised(RunModel):
+    """The same of a model that begins with the weights of another, `init`."""
+
+    init: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +50,7 @@ class RunParams:
 
     datasets: tuple[str, ...]
     models: Mapping[str, RunModel]
+    initialised: Mapping[str, RunInitialised] = field(default_factory=dict)
     experiments: Mapping[str, RunExperiment]
 
 
@@ -99,6 +108,7 @@ class ModelParams:
         image_size: pixels of a side, for a dataset of images.
         context: words on each side of the blank, for a dataset of sentences.
         rotations: whether images turned by 90, 180 and 270 degrees are classes as well.
+        init: a language model, whose weights an encoder of its kind begins with.
     """
 
     dataset: str
@@ -107,6 +117,7 @@ class ModelParams:
     image_size: int | None = None
     context: int | None = None
     rotations: bool = False
+    init: str | None = None
     method: MethodSpec
     training: EpisodicSpec | TextSpec | None
 
@@ -130,7 +141,8 @@ class ModelParams:
         if self.image_size is not None:
             return (1, self.image_size, self.image_size)
         assert self.context is not None
-        return (2 * self.context + 1,)
+        shows_word = isinstance(self.method, LanguageModelSpec)  # an oracle's samples have the word itself at the end
+        return (2 * self.context + 1 + shows_word,)
 
 
 @dataclass(frozen=True, kw_only=True)

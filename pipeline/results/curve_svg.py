@@ -50,14 +50,16 @@ class Panel:
 
 
 def curve_svg(points: Sequence[CurvePoint], title: str) -> str:
-    """A picture of the training loss (left) and of training and validation accuracy (right).
+    """A picture of the training loss (left) and of training and validation accuracy, or perplexity (right).
 
     Args:
         points: in the order of their steps, at least one.
     """
     last_step = max(point.step for point in points)
     loss = [(p.step, p.loss) for p in points if p.loss is not None and p.loss > 0]
-    body = _loss_panel(averaged(loss), last_step) + _accuracy_panel(points, last_step)
+    of_text = any(point.valid_perplexity is not None for point in points)
+    body = _loss_panel(averaged(loss), last_step)
+    body += (_perplexity_panel if of_text else _accuracy_panel)(points, last_step)
     return "\n".join([
         f'<svg class="curve" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
         f'aria-label="{escape(title)}">', STYLE, *body, "</svg>", ""])
@@ -94,6 +96,21 @@ def _accuracy_panel(points: Sequence[CurvePoint], last_step: int) -> list[str]:
             _line(panel, train, "train"), *_validation(panel, valid)]
 
 
+def _perplexity_panel(points: Sequence[CurvePoint], last_step: int) -> list[str]:
+    """That of training is exp of its loss: of one step's words, dropout on."""
+    valid = [(p.step, p.valid_perplexity) for p in points if p.valid_perplexity is not None]
+    train = [(x, math.exp(y)) for x, y in averaged([(p.step, p.loss) for p in points if p.loss is not None])]
+    least = min(y for _, y in [*valid, *train])
+    panel = Panel(394, 300, last_step, least / 1.1, 1.1 * max(y for _, y in valid), log=True)
+    train = [(x, y) for x, y in train if y <= panel.high]  # its first steps may lie above the picture
+    ticks = [digit * 10.0 ** power for power in range(7) for digit in (1, 1.2, 1.5, 2, 3, 5, 7)]
+    dots = [f'<circle class="dot" cx="{panel.x(x):.1f}" cy="{panel.y(y):.1f}" r="2.4">'
+            f"<title>step {x:,}: {y:.1f}</title></circle>" for x, y in valid]
+    return [*_axes(panel, "Perplexity (log scale)", [tick for tick in ticks if panel.low < tick < panel.high]),
+            *_legend(panel, bool(train), True, "● validation"),
+            _line(panel, train, "train"), _line(panel, valid, "valid"), *dots]
+
+
 def _floor(values: Sequence[float]) -> float:
     return max(0.0, math.floor((min(values) - 1e-9) / 10) * 10.0)
 
@@ -118,9 +135,9 @@ def step_ticks(last_step: float) -> list[int]:
     return list(range(0, int(last_step) + 1, spacing))
 
 
-def _legend(panel: Panel, train: bool, valid: bool) -> list[str]:
+def _legend(panel: Panel, train: bool, valid: bool, valid_name: str = "● validation, 95%") -> list[str]:
     right = panel.left + panel.width
-    names = [("valid-name", "● validation, 95%", right)] if valid else []
+    names = [("valid-name", valid_name, right)] if valid else []
     names += [("train-name", "― training", right - 112 * valid)] if train else []
     return [f'<text class="{kind}" x="{x}" y="16" text-anchor="end">{name}</text>' for kind, name, x in names]
 

@@ -12,7 +12,10 @@ FRACTIONS = ("accuracy", "valid_accuracy", "valid_ci95")
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """What was known at one step; None where nothing was logged. Accuracies in percent, the loss in nats."""
+    """What was known at one step; None where nothing was logged. Accuracies in percent, the loss in nats.
+
+    valid_perplexity: of a language model; curves of others have no such column.
+    """
 
     step: int
     loss: float | None = None
@@ -21,9 +24,11 @@ class CurvePoint:
     valid_accuracy: float | None = None
     valid_ci95: float | None = None
     episodes_per_second: float | None = None
+    valid_perplexity: float | None = None
 
 
 FIELDS = tuple(field.name for field in fields(CurvePoint))
+OF_EPISODES = tuple(name for name in FIELDS if name != "valid_perplexity")
 
 
 def curve_from_records(records: Iterable[Mapping[str, float]]) -> list[CurvePoint]:
@@ -47,9 +52,10 @@ def write_curve(path: Path, points: Sequence[CurvePoint]) -> None:
     """Write the CSV, whole or not at all; six significant digits."""
     with atomic_write(path) as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(FIELDS)
+        names = FIELDS if any(point.valid_perplexity is not None for point in points) else OF_EPISODES
+        writer.writerow(names)
         for point in points:
-            rest = (getattr(point, name) for name in FIELDS[1:])
+            rest = (getattr(point, name) for name in names[1:])
             writer.writerow([point.step, *("" if value is None else f"{value:.6g}" for value in rest)])
 
 
@@ -61,14 +67,14 @@ def read_curve(path: Path) -> list[CurvePoint]:
     """
     with open(path, encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != FIELDS:
-            raise ValueError(f"{path}: columns are {reader.fieldnames}, expected {list(FIELDS)}; "
+        if tuple(reader.fieldnames or ()) not in (FIELDS, OF_EPISODES):
+            raise ValueError(f"{path}: columns are {reader.fieldnames}, expected {list(OF_EPISODES)}; "
                              f"make it again with `dvc repro train@{Path(path).stem}`")
         return [_point(row, f"{path}, line {reader.line_num}") for row in reader]
 
 
 def _point(row: Mapping[str, str], where: str) -> CurvePoint:
-    values = {name: _number(row[name], f"{where}, column {name}") for name in FIELDS}
+    values = {name: _number(cell, f"{where}, column {name}") for name, cell in row.items()}
     step = values.pop("step")
     if step is None:
         raise ValueError(f"{where}: the step is missing; train the model again")

@@ -1,14 +1,20 @@
-"""The data of a training run: its classes (and their rotations) in memory, and the classes it is validated on."""
+"""The data of a training run: its classes (and their rotations) in memory, and the classes it is validated on.
+
+A language model's classes are the words that it predicts, the most frequent first.
+"""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from matchnet.episodic_training import EpisodicData, EpisodicSpec
 from matchnet.store import MemoryStore, with_rotations
+from matchnet.text_training import TextSpec
 from pipeline.data.manifest import read_manifest
 from pipeline.data.samples import Samples, load_samples
+from pipeline.data.words import WORDS, read_words
 from pipeline.params.sections import ModelParams
 
+END_NAME = "<eos>"  # the end of a sentence, among the words that a language model predicts
 TURNS = (0, 90, 180, 270)  # degrees, as matchnet.store.with_rotations orders them
 
 
@@ -21,8 +27,12 @@ class TrainingClasses:
 
 
 def training_classes(model: ModelParams, shards: Path) -> TrainingClasses:
-    """Read from the manifest alone. A class that is turned is named `Greek/character01@90`."""
+    """Read from the manifest (and the table of words) alone. A class that is turned is named `Greek/character01@90`."""
     split = read_manifest(shards).split(model.split)
+    if isinstance(model.training, TextSpec):
+        held_out = set() if model.training.targets == "all" else {*split["valid"], *split["test"]}
+        words = [word for word in read_words(shards / WORDS).vocabulary if word not in held_out]
+        return TrainingClasses(model.sample_shape, [END_NAME, *words])
     names = sorted(name for part in model.train_parts for name in split[part])
     if model.rotations:
         names = [f"{name}@{degrees}" if degrees else name for degrees in TURNS for name in names]

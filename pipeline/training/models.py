@@ -9,25 +9,33 @@ from matchnet.methods import build_method
 from pipeline.data.manifest import manifest_sha256
 from pipeline.params import ModelParams, Params
 from pipeline.training.data import training_classes
+from pipeline.training.initial import take_weights
 from pipeline.training.model_file import ModelFile
 from pipeline.training.run_log import seconds_spent
 
 
-def make_model(name: str, params: Params, shards: Path, runs: Path) -> tuple[ModelFile, list[dict[str, Any]]]:
-    """The trained model and the lines of its training log (none for a method without training)."""
+def make_model(name: str, params: Params, shards: Path, runs: Path,
+               init: Path | None = None) -> tuple[ModelFile, list[dict[str, Any]]]:
+    """The trained model and the lines of its training log (none for a method without training).
+
+    Args:
+        init: the file of the model that `models.<name>.init` names.
+    """
     model = params.models[name]
     if model.training is None:
-        return _model_file(name, model, shards, _untrained(model, shards), 0, 0.0), []
+        return _model_file(name, model, shards, _untrained(model, init, shards), 0, 0.0), []
     from pipeline.training.ray_training import run_training  # Ray takes seconds to import
 
-    state, log = run_training(name, model, params.compute, params.cluster, shards, runs)
+    state, log = run_training(name, model, params.compute, params.cluster, shards, runs, init)
     return _model_file(name, model, shards, state["model"], state["step"], seconds_spent(log)), log
 
 
-def _untrained(model: ModelParams, shards: Path) -> dict[str, torch.Tensor]:
+def _untrained(model: ModelParams, init: Path | None, shards: Path) -> dict[str, torch.Tensor]:
     classes = training_classes(model, shards)
     torch.manual_seed(0)
-    return build_method(model.method, classes.sample_shape, len(classes.names)).state_dict()
+    method = build_method(model.method, classes.sample_shape, len(classes.names))
+    take_weights(method, model, init, shards)
+    return method.state_dict()
 
 
 def _model_file(name: str, model: ModelParams, shards: Path, weights: dict[str, torch.Tensor], step: int,

@@ -24,12 +24,13 @@ class TrainingError(ValueError):
 
 
 def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster: ClusterParams,
-                 shards: Path, runs: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+                 shards: Path, runs: Path, init: Path | None = None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Train `model` to its last step, or go on from the last checkpoint of an earlier try.
 
     Args:
         name: the model's name in params.yaml.
         shards: the dataset's folder of shards; every node sees it under this path.
+        init: the file of the model that `model.init` names.
         runs: where folders of unfinished runs lie, one a set of parameters; `forget_runs` removes them.
     Returns:
         (state, log): the last checkpoint's state, and the lines of the run's log.
@@ -39,7 +40,7 @@ def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster:
             `cluster.max_failures` times.
     """
     assert model.training is not None
-    folder = run_folder(name, model, compute, shards, runs)
+    folder = run_folder(name, model, compute, shards, runs, init)
     folder.mkdir(parents=True, exist_ok=True)
     state = newest_state(folder)
     if state is not None:
@@ -47,7 +48,8 @@ def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster:
     if state is None or state["step"] < model.training.steps:
         with ray_cluster(cluster.ray_address), progress_of(folder, f"training {name}", model.training.steps):
             placement = place(compute)
-            task = WorkerTask(model, shards.absolute(), folder, placement.threads, compute.precision)
+            task = WorkerTask(model, init and init.absolute(), shards.absolute(), folder, placement.threads,
+                              compute.precision)
             _fit(task, compute.num_workers, placement.use_gpu, cluster.max_failures)
         state = newest_state(folder)
     log = read_log(folder)

@@ -76,10 +76,13 @@ def _follow(folder: Path, what: str, steps: int, seen: int, stop: threading.Even
 def _note(line: dict[str, Any]) -> str:
     if "valid_accuracy" in line:
         return f"validation {line['valid_accuracy']:.2%} ± {line['valid_ci95']:.2%}"
+    if "valid_perplexity" in line:
+        return f"validation perplexity {line['valid_perplexity']:.1f}"
     if "error" in line:
         return f"stopped: {line['error']}"
     if "loss" in line:
-        return f"loss {line['loss']:.4f}, accuracy {line['accuracy']:.2%}, {line['steps_per_second']:.1f} steps/s"
+        accuracy = f", accuracy {line['accuracy']:.2%}" if "accuracy" in line else ""
+        return f"loss {line['loss']:.4f}{accuracy}, {line['steps_per_second']:.1f} steps/s"
     return f"attempt {line['attempt']} begins at step {line['step']}"
 
 

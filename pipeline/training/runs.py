@@ -6,14 +6,19 @@ import re
 import shutil
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from pipeline.data.manifest import manifest_sha256
 from pipeline.params import ComputeParams, ModelParams
 
 
-def run_folder(name: str, model: ModelParams, compute: ComputeParams, shards: Path, runs: Path) -> Path:
+def run_folder(name: str, model: ModelParams, compute: ComputeParams, shards: Path, runs: Path,
+               init: Path | None = None) -> Path:
     """Where this run keeps its state; its name has a hash of all that decides the weights."""
-    decisive = json.dumps([asdict(model), asdict(compute), manifest_sha256(shards)], sort_keys=True, default=str)
+    decided: list[Any] = [asdict(model), asdict(compute), manifest_sha256(shards)]
+    if init is not None:
+        decided.append(hashlib.sha256(init.read_bytes()).hexdigest())
+    decisive = json.dumps(decided, sort_keys=True, default=str)
     return runs.absolute() / f"{name}-{hashlib.sha256(decisive.encode()).hexdigest()[:12]}"
 
 

@@ -17,6 +17,7 @@ from pipeline.memory import keep_freed_memory
 from pipeline.params.sections import ModelParams
 from pipeline.training.checkpoint import STATE_FILE, load_weights, newest_state, save_tensors
 from pipeline.training.data import training_classes
+from pipeline.training.initial import take_weights
 from pipeline.training.run_log import RunLog
 from pipeline.training.tasks import load_task
 
@@ -28,6 +29,7 @@ class WorkerTask:
     """Sent to every worker. Paths are absolute: a worker's working directory is Ray's."""
 
     model: ModelParams
+    init: Path | None  # file of the model that its first weights are taken from
     shards: Path
     run_folder: Path
     threads: int
@@ -60,7 +62,9 @@ def _train(task: WorkerTask, state: dict[str, Any] | None, rank: int, world_size
     training, classes = load_task(task.model, task.shards), training_classes(task.model, task.shards)
     torch.manual_seed(spec.seed)
     method = build_method(task.model.method, classes.sample_shape, len(classes.names)).to(device)
-    if state is not None:
+    if state is None:
+        take_weights(method, task.model, task.init, task.shards)
+    else:
         load_weights(method, state["model"], task.run_folder)
     train(_distributed(method, device, world_size), training, device=device,
           precision=choose_precision(task.precision, device), rank=rank, world_size=world_size, state=state,
