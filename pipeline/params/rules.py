@@ -140,7 +140,7 @@ def _check_run(params: Params) -> None:
 
 
 def run_section(names: Iterable[str], params: Params) -> dict:
-    """What the run section must say to run these experiments: they, their models and what these begin with, all data."""
+    """What the run section must say to run these experiments: they, their models and what these begin with."""
     experiments = {name: params.experiments[name] for name in names}
     models = {row.model: params.models[row.model] for row in experiments.values()}
     models |= {model.init: params.models[model.init] for model in models.values() if model.init}
