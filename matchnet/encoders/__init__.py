@@ -1,17 +1,26 @@
 """What a sample is embedded with before it sees the episode: f' and g' of the paper."""
 
+from matchnet.encoders.bag_of_words import BagOfWords, BagOfWordsSpec
+from matchnet.encoders.bilstm import BiLstm, BiLstmSpec
 from matchnet.encoders.conv4 import Conv4, Conv4Spec
 from matchnet.encoders.language_model import LanguageModelStates, LanguageModelStatesSpec
+from matchnet.encoders.window import Window, WindowSpec
 
 # Told apart by their `name`.
-EncoderSpec = Conv4Spec | LanguageModelStatesSpec
-Encoder = Conv4 | LanguageModelStates
+EncoderSpec = Conv4Spec | BagOfWordsSpec | WindowSpec | BiLstmSpec | LanguageModelStatesSpec
+Encoder = Conv4 | BagOfWords | Window | BiLstm | LanguageModelStates
 
 
 def build_encoder(spec: EncoderSpec, sample_shape: tuple[int, ...]) -> Encoder:
-    """The encoder that a spec describes, for samples of this shape; its `embedding_size` is D."""
+    """The encoder that a spec describes, with fresh weights."""
     match spec:
         case Conv4Spec():
             return Conv4(spec, sample_shape)
+        case BagOfWordsSpec():
+            return BagOfWords(spec, sample_shape)
+        case WindowSpec():
+            return Window(spec, sample_shape)
+        case BiLstmSpec():
+            return BiLstm(spec, sample_shape)
         case LanguageModelStatesSpec():
             return LanguageModelStates(spec, sample_shape)

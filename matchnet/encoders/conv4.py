@@ -29,11 +29,14 @@ class Conv4(nn.Module):
     """image_BCHW float -> embedding_BD, D = num_filters * (H // 2^blocks) * (W // 2^blocks).
 
     Raises:
-        ValueError: an image too small for the blocks: nothing would be left of it.
+        ValueError: samples that are no images; an image too small for the blocks: nothing would be left of it.
     """
 
     def __init__(self, spec: Conv4Spec, sample_shape: tuple[int, ...]) -> None:
         super().__init__()
+        if len(sample_shape) != 3:
+            raise ValueError(f"samples of shape {sample_shape}; conv4 takes images (channels, height, width): "
+                             f"text takes bag_of_words, window or bilstm")
         channels, height, width = sample_shape
         shrunk = 2**spec.num_blocks
         if min(height, width) < shrunk:

@@ -157,12 +157,14 @@ class FineTuned(Method):
 
 def tied_encoder(method: Method) -> Conv4:
     """The one Conv-4 that embeds support and queries alike; ValueError for a method that has none."""
-    if isinstance(method, Classifier | Siamese):
-        return method.encoder
+    encoder = method.encoder if isinstance(method, Classifier | Siamese) else None
     if isinstance(method, MatchingNetwork) and method.encoder_g is None:
-        return method.encoder_f
-    raise ValueError(f"fine-tuning of {type(method).__name__}: it takes a classifier, a siamese net or a "
-                     f"matching network with tied: true; set adaptation: null")
+        encoder = method.encoder_f
+    if isinstance(encoder, Conv4):
+        return encoder
+    wrong = f"fine-tuning of {type(method).__name__}" + (f" with {type(encoder).__name__}" if encoder else "")
+    raise ValueError(f"{wrong}: it takes a classifier, a siamese net or a matching network with tied: true, and "
+                     f"encoder conv4; set adaptation: null")
 
 
 def distort_alike(image_BCHW: Tensor, spec: FineTuningSpec, number: int) -> Tensor:

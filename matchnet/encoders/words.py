@@ -1,0 +1,47 @@
+"""What the encoders of text have in common: word embeddings, and the window of tokens that they are given."""
+
+from torch import Tensor, nn
+
+from matchnet.text import FIRST_WORD
+
+INITIAL_STD = 0.1  # torch's own 1 is slow to unlearn: see results of the encoders
+
+
+class Words(nn.Embedding):
+    """token int64 of any shape (...) -> (..., W). Only PADDING's own vector says nothing: encoders leave it out.
+
+    Raises:
+        ValueError: a token outside [0, num_words); on a GPU torch's own assertion stands in for this.
+    """
+
+    def __init__(self, num_words: int, size: int) -> None:
+        super().__init__(num_words, size)
+        nn.init.normal_(self.weight, std=INITIAL_STD)
+
+    def forward(self, token: Tensor) -> Tensor:
+        if token.device.type == "cpu" and token.numel():
+            largest = int(token.max())
+            if largest >= self.num_embeddings:
+                raise ValueError(f"token {largest} with num_words = {self.num_embeddings}; num_words counts the "
+                                 f"vocabulary and the {FIRST_WORD} tokens that are no words: set it to the dataset's")
+        return super().forward(token)
+
+
+def check_text_spec(spec: object) -> None:
+    """num_words, sizes and dropouts of a spec: ValueError with the field, its value and the rule."""
+    for field, value in vars(spec).items():
+        if field == "num_words" and value <= FIRST_WORD:
+            raise ValueError(f"num_words is {value}; the first {FIRST_WORD} tokens are no words, so it must be "
+                             f"above that")
+        if field.endswith("_size") and value < 1:
+            raise ValueError(f"{field} is {value}; it must be at least 1")
+        if field.endswith("dropout") and not 0 <= value < 1:
+            raise ValueError(f"{field} is {value}; it must be at least 0 and below 1")
+
+
+def window_length(sample_shape: tuple[int, ...]) -> int:
+    """L of samples (L,), windows with the blank at the centre; ValueError for any others, images for one."""
+    if len(sample_shape) != 1 or sample_shape[0] % 2 == 0:
+        raise ValueError(f"samples of shape {sample_shape}; an encoder of text takes windows of 2 * context + 1 "
+                         f"tokens, the blank at the centre: images take encoder conv4")
+    return sample_shape[0]
