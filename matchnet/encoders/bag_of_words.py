@@ -10,7 +10,6 @@ Shapes: B samples, L tokens of a window with the blank at its centre, D embeddin
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from matchnet.encoders.words import Words, check_text_spec, window_length
@@ -19,7 +18,7 @@ from matchnet.text import FIRST_WORD
 
 @dataclass(frozen=True)
 class BagOfWordsSpec:
-    """num_words: how many tokens there are, those that are no words included; dropout: of the words' embeddings."""
+    """num_words: how many tokens there are, those that are no words included; dropout: of the mean's entries."""
 
     num_words: int
     name: Literal["bag_of_words"] = "bag_of_words"
@@ -47,7 +46,6 @@ class BagOfWords(nn.Module):
         self.dropout = nn.Dropout(spec.dropout)
 
     def forward(self, sample_BL: Tensor) -> Tensor:
-        word_BLD = self.dropout(self.words(sample_BL))
-        is_word_BL = (sample_BL >= FIRST_WORD).to(word_BLD.dtype)
+        is_word_BL = (sample_BL >= FIRST_WORD).to(self.words.weight.dtype)
         count_B1 = is_word_BL.sum(1, keepdim=True).clamp(min=1)
-        return torch.bmm((is_word_BL / count_B1).unsqueeze(1), word_BLD).squeeze(1)
+        return self.dropout(self.words.weighted_sum(sample_BL, is_word_BL / count_B1))

@@ -1,5 +1,6 @@
 """What the encoders of text have in common: word embeddings, and the window of tokens that they are given."""
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from matchnet.text import FIRST_WORD
@@ -8,7 +9,7 @@ INITIAL_STD = 0.1  # torch's own 1 is slow to unlearn: see results of the encode
 
 
 class Words(nn.Embedding):
-    """token int64 of any shape (...) -> (..., W). Only PADDING's own vector says nothing: encoders leave it out.
+    """token int64 of any shape (...) -> (..., W). PADDING has a vector like any other: encoders must leave it out.
 
     Raises:
         ValueError: a token outside [0, num_words); on a GPU torch's own assertion stands in for this.
@@ -19,12 +20,20 @@ class Words(nn.Embedding):
         nn.init.normal_(self.weight, std=INITIAL_STD)
 
     def forward(self, token: Tensor) -> Tensor:
+        self.check(token)
+        return super().forward(token)
+
+    def weighted_sum(self, token_BL: Tensor, weight_BL: Tensor) -> Tensor:
+        """(B, W), sum over L of weight * word, without the (B, L, W) words in memory."""
+        self.check(token_BL)
+        return F.embedding_bag(token_BL, self.weight, per_sample_weights=weight_BL, mode="sum")
+
+    def check(self, token: Tensor) -> None:
         if token.device.type == "cpu" and token.numel():
             largest = int(token.max())
             if largest >= self.num_embeddings:
                 raise ValueError(f"token {largest} with num_words = {self.num_embeddings}; num_words counts the "
                                  f"vocabulary and the {FIRST_WORD} tokens that are no words: set it to the dataset's")
-        return super().forward(token)
 
 
 def check_text_spec(spec: object) -> None:
