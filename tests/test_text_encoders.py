@@ -13,6 +13,7 @@ from matchnet.encoders.bilstm import BiLstm, BiLstmSpec, padding_last
 from matchnet.encoders.conv4 import Conv4, Conv4Spec
 from matchnet.encoders.window import Window, WindowSpec
 from matchnet.episodes import ClassRows, EpisodeSpec
+from matchnet.episodic_training import EpisodicData, EpisodicSpec, EpisodicTask
 from matchnet.evaluation import evaluate
 from matchnet.methods import MatchingNetwork, Method
 from matchnet.methods.fine_tuning import FineTuned, FineTuningSpec
@@ -20,7 +21,7 @@ from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.statistics import mean_and_interval
 from matchnet.store import MemoryStore
 from matchnet.text import BEGIN, BLANK, END, FIRST_WORD, PADDING
-from matchnet.training import TrainingData, TrainingSpec, train
+from matchnet.training import train
 
 CONTEXT = 5
 SHAPE = (2 * CONTEXT + 1,)
@@ -225,9 +226,9 @@ def language(name: Literal["cue", "sides", "noise"]) -> MemoryStore:
 def trained(spec: EncoderSpec, store: MemoryStore, ways: int) -> Method:
     torch.manual_seed(0)
     method = MatchingNetwork(MatchingNetworkSpec(encoder=spec), SHAPE)
-    data = TrainingData(store, ClassRows.from_class_ids(CLASS_R, TRAIN_CLASSES))
-    training = TrainingSpec(EpisodeSpec(ways, 1, 2), steps=150, episodes_per_step=8, learning_rate=1e-2)
-    train(method, data, training, report=lambda _: None, save=lambda _: None, log=lambda _: None)
+    data = EpisodicData(store, ClassRows.from_class_ids(CLASS_R, TRAIN_CLASSES))
+    spec = EpisodicSpec(episode=EpisodeSpec(ways, 1, 2), steps=150, episodes_per_step=8, learning_rate=1e-2)
+    train(method, EpisodicTask(data, spec), report=lambda _: None, save=lambda _: None, log=lambda _: None)
     return method
 
 

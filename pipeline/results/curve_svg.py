@@ -10,7 +10,7 @@ from pipeline.results.curves import CurvePoint
 
 WIDTH, HEIGHT = 720, 230
 MOST_POINTS = 160  # more would not be seen at this width: neighbours are averaged
-Series = list[tuple[float, float]]
+Series = Sequence[tuple[float, float]]
 
 STYLE = """<style>
 .curve { --ink: #3d4653; --faint: #dfe3e8; --train: #9aa5b4; --valid: #1f6feb;
