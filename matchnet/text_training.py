@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from matchnet.methods.base import Method
-from matchnet.methods.language_model import LanguageModel, TextBatch, one_stream, perplexity
+from matchnet.running_text import TextBatch, TextModel, one_stream
 from matchnet.training import Task, TrainingSpec, Values
 
 
@@ -63,7 +63,7 @@ class TextTask(Task):
                              "step and trains in one worker; set it to 1")
 
     def prepare(self, method: Method) -> None:
-        assert isinstance(method, LanguageModel)
+        assert isinstance(method, TextModel)
         method.set_targets(self.data.target_R)
 
     def batch(self, step: int, rank: int, world_size: int, device: torch.device | str) -> tuple[TextBatch, float]:
@@ -75,8 +75,8 @@ class TextTask(Task):
         """The perplexity of the validation text."""
         if self.data.valid_token_T is None:
             return None
-        assert isinstance(method, LanguageModel)
-        return {"valid_perplexity": perplexity(method, self.data.valid_token_T.to(device))}
+        assert isinstance(method, TextModel)
+        return {"valid_perplexity": method.perplexity(self.data.valid_token_T.to(device))}
 
     def after_step(self, result: Values) -> None:
         self.state = result["state"]

@@ -13,9 +13,11 @@ import torch
 from matchnet.episodes import ClassRows, EpisodeSpec
 from matchnet.evaluation import embed_all, episode_accuracies, run_episodes
 from matchnet.methods import FineTuned, Method
+from matchnet.running_text import TextModel
 from matchnet.statistics import mean_and_interval
 from matchnet.store import MemoryStore
 from pipeline.data.samples import Samples, load_samples
+from pipeline.data.sentences import load_sentences
 from pipeline.files import atomic_write
 from pipeline.params import ExperimentParams
 from pipeline.results.metrics import ColumnResult, DatasetUsed, Metrics, ModelUsed, SecondsSpent, machine_facts
@@ -56,7 +58,11 @@ def run_experiment(experiment: ExperimentParams, columns: Mapping[str, EpisodeSp
                                                    specs[column].num_queries, experiment.paper.get(column),
                                                    classes[column].num_classes)
                for column, accuracy_E in accuracies.items()}
-    metrics = _metrics(experiment, results, samples, model, method, seconds)
+    perplexity = None
+    if isinstance(method, TextModel):
+        text_T = load_sentences(shards, experiment.part).running_text()
+        perplexity = round(method.perplexity(text_T.to(device)), 3)
+    metrics = _metrics(experiment, results, samples, model, method, seconds, perplexity)
     return Measured(accuracies, shown, samples.vocabulary, metrics)
 
 
@@ -78,8 +84,8 @@ def _shown(method: Method, samples: Samples, features: MemoryStore, classes: Cla
 
 
 def _metrics(experiment: ExperimentParams, results: dict[str, ColumnResult], samples: Samples, model: ModelFile,
-             method: Method, seconds: SecondsSpent) -> Metrics:
+             method: Method, seconds: SecondsSpent, perplexity: float | None) -> Metrics:
     trainable = sum(weight.numel() for weight in method.parameters() if weight.requires_grad)
     return Metrics(columns=results, seconds=seconds, machine=machine_facts(),
                    dataset=DatasetUsed(samples.name, experiment.split, experiment.part, samples.manifest_sha256),
-                   model=ModelUsed(model.model_name, model.step, trainable, model.seed))
+                   model=ModelUsed(model.model_name, model.step, trainable, model.seed), perplexity=perplexity)

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from matchnet.encoders.language_model import ReaderSpec
-from matchnet.methods.language_model import LanguageModel, LanguageModelSpec, TextBatch, one_stream, perplexity
-from matchnet.text import BEGIN, END, FIRST_WORD, PADDING
+from matchnet.methods.language_model import LanguageModel, LanguageModelSpec
+from matchnet.running_text import TextBatch, one_stream
 from matchnet.text_training import TextData, TextSpec, TextTask
+from matchnet.tokens import BEGIN, END, FIRST_WORD, PADDING
 from matchnet.training import train
 
 NUM_WORDS = 40  # tokens, the special ones included
@@ -102,7 +103,7 @@ def test_perplexity_is_that_of_every_word_in_one_stream():
     model.set_targets(TARGETS)
     text = DATA.token_T[:700]  # more than is read at once
     loss = model(TextBatch(torch.stack([one_stream(text, direction) for direction in (0, 1)]), None))["loss"]
-    assert perplexity(model, text) == pytest.approx(float(loss.detach().exp()), rel=1e-5)
+    assert model.perplexity(text) == pytest.approx(float(loss.detach().exp()), rel=1e-5)
 
 
 @pytest.mark.parametrize(("spec", "data", "world_size", "message"), [
@@ -154,7 +155,7 @@ def test_training_and_perplexity_do_not_depend_on_which_held_out_word_is_to_be_p
         text = torch.cat([DATA.token_T[:40], torch.tensor([last])])
         model = model_of(len(SEEN))
         trained(model, replace(TRAINING, num_streams=1, window=41), replace(DATA, token_T=text, target_R=SEEN))
-        return model.state_dict(), perplexity(model, text)
+        return model.state_dict(), model.perplexity(text)
 
     one, other = weights_and_perplexity(7), weights_and_perplexity(33)
     assert one[1] == other[1]

@@ -137,6 +137,15 @@ def test_curve_is_read_back_as_written(tmp_path: Path) -> None:
     assert header == "step,loss,accuracy,learning_rate,valid_accuracy,valid_ci95,episodes_per_second"
 
 
+def test_a_curve_of_perplexity_has_a_column_more(tmp_path: Path) -> None:
+    points = [CurvePoint(10, 5.5, learning_rate=0.001), CurvePoint(20, valid_perplexity=140.25)]
+    write_curve(tmp_path / "model.csv", points)
+    assert read_curve(tmp_path / "model.csv") == points
+    assert (tmp_path / "model.csv").read_text().splitlines()[0].endswith(",episodes_per_second,valid_perplexity")
+    drawn = curve_svg(points, "model")
+    assert "Perplexity" in drawn and "Accuracy" not in drawn and drawn.count("<circle") == 1
+
+
 def test_malformed_curve_is_named(tmp_path: Path) -> None:
     file = tmp_path / "model.csv"
     write_curve(file, [CurvePoint(10, 2.5)])
@@ -155,7 +164,7 @@ def curve(num_steps: int) -> list[CurvePoint]:
 
 @pytest.mark.parametrize("points", [
     curve(1), curve(1000), [CurvePoint(0, accuracy=0.0)], [CurvePoint(5, valid_accuracy=100.0)],
-    [CurvePoint(3, loss=0.7)], [CurvePoint(0)]])
+    [CurvePoint(3, loss=0.7)], [CurvePoint(0)], [CurvePoint(4, loss=6.0), CurvePoint(5, valid_perplexity=300.0)]])
 def test_curve_svg_is_well_formed_and_the_same_twice(points: list[CurvePoint]) -> None:
     drawn = curve_svg(points, 'a "model" <b>')
     assert drawn == curve_svg(points, 'a "model" <b>')

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("matchnet", "pipeline", "stages")
 STAGES = ("download", "shard", "train", "evaluate", "report")
-METHODS = ("matching_network", "pixels", "classifier", "siamese", "mann")
+METHODS = ("matching_network", "pixels", "classifier", "siamese", "mann", "language_model")
 CHOICE = "matchnet/methods/__init__.py"  # builds the method that the parameters name
 # What cannot change a result. Parameters are dependencies by their values.
 HARMLESS = ("pipeline/params", "pipeline/data/spec.py", "pipeline/progress.py", "stages/command.py")
@@ -93,6 +93,10 @@ def test_every_imported_file_is_a_dependency(stage, method):
 def test_every_dependency_on_code_is_there(stage, method):
     for dep in declared(stage, method):
         assert (ROOT / dep).exists(), f"dvc.yaml: stage {stage} depends on {dep}, which is not there"
+
+
+def test_a_model_that_begins_with_another_depends_on_the_same_code():
+    assert declared("train_on") == declared("train")
 
 
 @pytest.mark.parametrize("stage", ["download", "shard", "train", "evaluate"])

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
-from matchnet.text import BEGIN, END, PADDING
+from matchnet.tokens import BEGIN, END, PADDING
 
 INITIAL = 0.05  # weights start uniform in +- this: Zaremba et al.'s medium model; their small one has 0.1
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from matchnet.tokens import END
 from pipeline.data.index import ShardReader, verify_shards
 from pipeline.data.manifest import manifest_sha256
 from pipeline.data.sentence_files import row_of
@@ -20,6 +21,11 @@ class Sentences:
 
     token_T: torch.Tensor
     sentence_start_Z: torch.Tensor
+
+    def running_text(self) -> torch.Tensor:
+        """The sentences one after another, END after each: int64."""
+        parts, end = self.token_T.split(self.sentence_start_Z.diff().tolist()), torch.tensor([END])
+        return torch.cat([token for part in parts for token in (part, end)])
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,10 @@ class ModelUsed:
 
 @dataclass(frozen=True)
 class Metrics:
-    """The content of a metrics.json; `columns` is keyed by episode shape ("5w1s")."""
+    """The content of a metrics.json; `columns` is keyed by episode shape ("5w1s").
+
+    perplexity: of a language model, on all sentences of the file that the part's are of.
+    """
 
     __pydantic_config__ = STRICT
     columns: Annotated[dict[str, ColumnResult], Field(min_length=1)]
@@ -100,6 +103,7 @@ class Metrics:
     machine: Machine
     dataset: DatasetUsed
     model: ModelUsed
+    perplexity: Annotated[float, Field(ge=1)] | None = None
 
 
 METRICS = TypeAdapter(Metrics)
@@ -111,7 +115,8 @@ def write_metrics(path: Path, metrics: Metrics) -> None:
     Raises:
         MetricsError: a value that the file may not hold (a NaN, an accuracy above 100, ...).
     """
-    text = json.dumps(asdict(metrics), indent=2) + "\n"
+    content = {name: value for name, value in asdict(metrics).items() if value is not None}
+    text = json.dumps(content, indent=2) + "\n"
     _parse(text, path)
     with atomic_write(path) as file:
         file.write(text)

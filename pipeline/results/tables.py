@@ -61,7 +61,7 @@ class Row:
 
     def remark(self) -> str:
         """The row's note; before it which columns are off and by how much, after it of how many words they are."""
-        return " ".join(filter(None, [self._off(), self._classes()]))
+        return " ".join(filter(None, [self._off(), self._classes(), self._perplexity()]))
 
     def _classes(self) -> str:
         """Of how many classes each column is, where columns differ in it: words with too few sentences are left out."""
@@ -70,6 +70,10 @@ class Row:
         if len(set(counts.values())) < 2:
             return ""
         return f"Words that have enough sentences: {', '.join(f'{count} in {name}' for name, count in counts.items())}."
+
+    def _perplexity(self) -> str:
+        perplexity = self.metrics.perplexity if self.metrics else None
+        return f"Perplexity {perplexity:.1f}." if perplexity else ""
 
     def _off(self) -> str:
         off = {column: self.points_off(column) for column in sorted(self.columns, key=column_order)}

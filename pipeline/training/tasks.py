@@ -3,13 +3,12 @@
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from matchnet.episodic_training import EpisodicTask
 from matchnet.text_training import TextData, TextSpec, TextTask
 from matchnet.tokens import END, FIRST_WORD
 from matchnet.training import Task
-from pipeline.data.sentences import Sentences, load_sentences
+from pipeline.data.sentences import load_sentences
 from pipeline.data.words import WORDS, read_words
 from pipeline.params.sections import ModelParams
 from pipeline.training.data import END_NAME, load_training_data, training_classes
@@ -30,12 +29,5 @@ def _load_text(model: ModelParams, shards: Path) -> TextData:
     words = {word: FIRST_WORD + w for w, word in enumerate(read_words(shards / WORDS).vocabulary)}
     tokens = {END_NAME: END, **words}
     target_R = torch.tensor([tokens[name] for name in training_classes(model, shards).names])
-    train, valid = (with_ends(load_sentences(shards, part)) for part in ("train", "valid"))
+    train, valid = (load_sentences(shards, part).running_text() for part in ("train", "valid"))
     return TextData(train, target_R, valid)
-
-
-def with_ends(sentences: Sentences) -> Tensor:
-    """The sentences one after another, END after each: int64."""
-    parts = sentences.token_T.split(sentences.sentence_start_Z.diff().tolist())
-    end = torch.tensor([END])
-    return torch.cat([token for part in parts for token in (part, end)])
