@@ -5,7 +5,8 @@ from torch import Tensor, nn
 
 from matchnet.text import FIRST_WORD
 
-INITIAL_STD = 0.1  # torch's own 1 is slow to unlearn: see results of the encoders
+# torch's own is 1: 5-way 1-shot on validation words 41.4% with it and 42.6% with 0.3 (biLSTM, 400 steps of 256 ways).
+INITIAL_STD = 0.1
 
 
 class Words(nn.Embedding):
