@@ -9,7 +9,7 @@ import torch
 
 from pipeline.data.decoding import Decoder
 from pipeline.data.index import verify_shards
-from pipeline.data.manifest import manifest_sha256
+from pipeline.data.manifest import manifest_sha256, read_manifest
 from pipeline.data.selection import select
 from pipeline.data.spec import PARTS, Part
 from pipeline.progress import Progress
@@ -48,6 +48,9 @@ def load_split(shards_dir: Path, split: str, image_size: int, parts: Sequence[Pa
     """
     shards_dir = Path(shards_dir)
     verify_shards(shards_dir)
+    if read_manifest(shards_dir).words is not None:
+        raise ValueError(f"{shards_dir}: {read_manifest(shards_dir).name} holds sentences; give the model a context "
+                         "instead of an image_size")
     with Decoder(shards_dir, image_size) as decoder:
         manifest = decoder.reader.manifest
         chosen = select(manifest, decoder.reader.index, split, parts)

@@ -57,5 +57,12 @@ SOURCES: dict[str, tuple[SourceFile, ...]] = {
                    "sha256:dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0", _LDC,
                    "3,761 sentences of it"),
     ),
+    "ptb_sample": (
+        SourceFile("nltk/treebank.zip",
+                   ("https://raw.githubusercontent.com/nltk/nltk_data/gh-pages/packages/corpora/treebank.zip",),
+                   1_740_034, "sha256:9da92d76c3666cfb6cddeaed0f7e86b344cce0f0928a286d439e555f19c37399",
+                   "non-commercial use only", "trees of WSJ files 1 to 199 of the Penn Treebank"),
+    ),
+    "treebank3": (),  # licensed: a folder that the user names
     "glyphs": (),  # drawn, not downloaded
 }

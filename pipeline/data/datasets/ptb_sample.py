@@ -1,0 +1,55 @@
+"""The free sample of the Penn Treebank that nltk offers: WSJ files 1 to 199, 3,914 sentences, in Mikolov's form.
+
+A tenth of the corpus, for those who have no more, and for trying things in minutes. The standard sections of the whole
+Treebank do not divide it; ours are by file: 1 to 139 to train, 140 to 159 to validate, 160 to 199 to test.
+"""
+
+from pathlib import Path
+
+from pipeline.data.archives import AGAIN, list_zip
+from pipeline.data.datasets.treebank_form import FILES, read_trees, write_files
+from pipeline.data.raw import RawSample, ReadSample
+from pipeline.data.sentence_files import EXTENSION, list_samples, open_sentences, table_of
+from pipeline.data.spec import DatasetParams, Part
+from pipeline.data.words import WordTable
+
+__all__ = ["EXTENSION", "open_raw", "prepare_raw", "read_raw", "read_words"]
+
+ARCHIVE, FOLDER = "treebank.zip", "treebank/combined/"
+NUM_SENTENCES = 3_914
+WSJ_FILES: dict[Part, range] = {"train": range(1, 140), "valid": range(140, 160), "test": range(160, 200)}
+
+
+def prepare_raw(raw_dir: Path, params: DatasetParams) -> None:
+    """Read the trees of the archive and write the three text files.
+
+    Raises:
+        ValueError: the archive is cut short, or lacks a file of trees.
+    """
+    archive = raw_dir / ARCHIVE
+    parts_of = {part: [f"wsj_{number:04d}.mrg" for number in numbers] for part, numbers in WSJ_FILES.items()}
+    members = {member.filename for member in list_zip(archive)}
+    missing = [name for names in parts_of.values() for name in names if FOLDER + name not in members]
+    if missing:
+        raise ValueError(f"{archive}: no {FOLDER}{missing[0]} in it ({len(missing)} such of 199); {AGAIN}")
+
+    sentences = read_trees(archive, FOLDER, parts_of)
+    found = sum(map(len, sentences.values()))
+    if found != NUM_SENTENCES:
+        raise ValueError(f"{archive}: {found:,} sentences, expected {NUM_SENTENCES:,}; {AGAIN}")
+    write_files(raw_dir, sentences)
+
+
+def read_raw(raw_dir: Path, params: DatasetParams) -> list[RawSample]:
+    """All sentences. Raises ValueError for a text file that is missing or damaged; names file and line."""
+    return list_samples(raw_dir, FILES)
+
+
+def open_raw(raw_dir: Path, params: DatasetParams) -> ReadSample:
+    """The words of a sentence."""
+    return open_sentences(raw_dir, FILES)
+
+
+def read_words(raw_dir: Path, params: DatasetParams) -> WordTable:
+    """Which words each sentence holds."""
+    return table_of(raw_dir, FILES)
