@@ -1,0 +1,122 @@
+"""An experiment on sentences, from shards to metrics, the episodes shown and the report."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from small_corpus import PARAMS, small_corpus
+
+from matchnet.episodes import EpisodeSpec
+from matchnet.methods import build_method
+from matchnet.methods.pixels import PixelsSpec
+from matchnet.text import BEGIN, BLANK, END, FIRST_WORD, PADDING, SentenceStore
+from matchnet.training import TrainingSpec
+from pipeline.data.manifest import manifest_sha256, read_manifest
+from pipeline.data.shards import shard_dataset
+from pipeline.experiment import Measured, run_experiment
+from pipeline.params.sections import ExperimentParams, ModelParams
+from pipeline.results.episode_text import sentence, write_episodes
+from pipeline.results.metrics import read_metrics, write_metrics
+from pipeline.results.report import write_report
+from pipeline.results.shown_episode import ShownEpisode
+from pipeline.results.tables import RowInfo, column_order, column_title
+from pipeline.training.data import load_training_data, training_classes
+from pipeline.training.model_file import ModelFile
+
+COLUMNS = {"2w1s": EpisodeSpec(2, 1, 1), "2w1s3q": EpisodeSpec(2, 1, 3)}
+MODEL = ModelParams(dataset="small", split="words", context=8, method=PixelsSpec(), training=None)
+EXPERIMENT = ExperimentParams(model="m", title="t", table="T", dataset="small", split="words", part="test",
+                              columns=tuple(COLUMNS), episodes=50, seed=0, adaptation=None, paper={})
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        shard_dataset("small", PARAMS, small_corpus(folder / "raw", monkeypatch), folder / "shards")
+    return folder / "shards"
+
+
+@pytest.fixture(scope="module")
+def measured(shards: Path) -> Measured:
+    """Matching on the numbers of tokens: no method for sentences, but one that learns nothing."""
+    classes = training_classes(MODEL, shards)
+    method = build_method(MODEL.method, classes.sample_shape, len(classes.names))
+    model = ModelFile(model_name="m", method=MODEL.method, sample_shape=classes.sample_shape,
+                      num_classes=len(classes.names), state_dict=method.state_dict(), step=0, seed=0,
+                      dataset_sha256=manifest_sha256(shards), split="words", train_classes=classes.names, seconds=0.0)
+    return run_experiment(EXPERIMENT, COLUMNS, model, method, shards)
+
+
+def test_no_test_or_valid_word_is_a_training_class(shards: Path) -> None:
+    classes, split = training_classes(MODEL, shards), read_manifest(shards).splits["words"]
+    assert classes.sample_shape == (17,) and set(classes.names) == set(split["train"])
+    assert not set(classes.names) & {*split["valid"], *split["test"], "<unk>", "N"}
+
+
+def test_training_and_validation_have_their_own_words_and_sentences(shards: Path) -> None:
+    spec = TrainingSpec(episode=EpisodeSpec(4, 1, 2), steps=1, valid_episode=EpisodeSpec(2, 1, 1))
+    model = ModelParams(dataset="small", split="words", context=8, method=PixelsSpec(), training=spec)
+    data = load_training_data(model, shards)
+    assert isinstance(data.store, SentenceStore) and isinstance(data.valid_store, SentenceStore)
+    assert not set(data.store.word_R.tolist()) & set(data.valid_store.word_R.tolist())
+    assert data.classes.counts.min() >= 3 and data.classes.origin_R is not None
+    assert data.valid_classes is not None and data.valid_classes.counts.min() >= 2
+
+
+def test_metrics_say_how_many_words_took_part(measured: Measured, tmp_path: Path) -> None:
+    write_metrics(tmp_path / "metrics.json", measured.metrics)
+    columns = read_metrics(tmp_path / "metrics.json").columns
+    assert 2 <= (columns["2w1s3q"].num_classes or 0) < (columns["2w1s"].num_classes or 0) <= 8
+    assert columns["2w1s"].episodes == len(measured.accuracies["2w1s"]) == 50
+
+
+def test_what_is_shown_has_its_words_blanked_and_named(measured: Measured, tmp_path: Path) -> None:
+    assert measured.vocabulary is not None
+    write_episodes(tmp_path / "episodes.html", measured.shown, measured.vocabulary)
+    page = (tmp_path / "episodes.html").read_text()
+    rows = re.findall(r"<tr><td>(?:✓ |✗ )?<b>([A-Z])</b> (\S+?)(?: \d+%(<br>is .*?)?)?</td><td>(.*?)</td></tr>", page)
+    assert len(rows) > 10
+    for _, word, wrong, text in rows:
+        assert "<kbd>" in text and (wrong or word not in text.split())
+    assert "&lt;unk&gt;" in page and "<unk>" not in page
+
+
+def test_the_report_shows_it(measured: Measured, tmp_path: Path) -> None:
+    assert measured.vocabulary is not None
+    write_metrics(tmp_path / "row" / "metrics.json", measured.metrics)
+    write_episodes(tmp_path / "row" / "episodes.html", measured.shown, measured.vocabulary)
+    write_report(tmp_path, [RowInfo("row", "Pixels", "T")], {}, tmp_path)
+    shown = (tmp_path / "row" / "episodes.html").read_text().strip()
+    for name in ("report.md", "report.html"):
+        text = (tmp_path / name).read_text()
+        assert shown in text and re.search(r"Words that have enough sentences: \d in 2w1s, \d in 2w1s3q\.", text)
+        assert "2-way 1-shot, 3 queries a way" in text
+
+
+def test_a_sentence_as_it_is_shown() -> None:
+    words, gap = ["a", "b&", "c"], "<kbd>&nbsp;?&nbsp;</kbd>"
+    a, b, c = (FIRST_WORD + number for number in range(3))
+    assert sentence(torch.tensor([PADDING, BEGIN, a, BLANK, b, END, PADDING]), words) == f"a {gap} b&amp;"
+    assert sentence(torch.tensor([BLANK, c, BLANK, b, a]), words) == f"… {gap} c {gap} b&amp; a …"
+    assert sentence(torch.tensor([BEGIN, c, a, c, END, c]), words) == f"{gap} a {gap}", "an oracle's sample"
+
+
+def test_a_wrong_answer_names_both_words() -> None:
+    samples = torch.tensor([[BEGIN, BLANK, END], [BEGIN, BLANK, END]])
+    episode = ShownEpisode(samples, torch.tensor([1, 0]), samples, torch.tensor([0, 1]),
+                           torch.tensor([[0.25, 0.75], [0.4, 0.6]]).log(), ["cat", "<dog>"])
+    from pipeline.results.episode_text import _episode
+
+    page = _episode(episode, [0, 1], ["x"])
+    assert page.index("<b>A</b> cat") < page.index("<b>B</b> &lt;dog&gt;"), "supports way by way"
+    assert "✗ <b>B</b> &lt;dog&gt; 75%<br>is <b>A</b> cat 25%" in page and "✓ <b>B</b> &lt;dog&gt; 60%" in page
+    assert "1 of 2 right" in page
+
+
+def test_columns_that_name_their_queries() -> None:
+    names = ["5w3s1q", "20w1s", "5w1s4q", "other", "5w5s", "5w1s1q", "5w2s4q", "5w1s"]
+    assert sorted(names, key=column_order) == ["5w1s", "5w5s", "20w1s", "5w1s4q", "5w2s4q", "5w1s1q", "5w3s1q", "other"]
+    assert column_title("5w1s4q") == "5-way 1-shot, 4 queries a way" and column_title("5w1s") == "5-way 1-shot"
+    assert column_title("5w3s1q") == "5-way 3-shot, 1 query a way"
