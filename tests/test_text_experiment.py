@@ -8,10 +8,10 @@ import torch
 from small_corpus import PARAMS, small_corpus
 
 from matchnet.episodes import EpisodeSpec
+from matchnet.episodic_training import EpisodicSpec
 from matchnet.methods import build_method
 from matchnet.methods.pixels import PixelsSpec
 from matchnet.text import BEGIN, BLANK, END, FIRST_WORD, PADDING, SentenceStore
-from matchnet.training import TrainingSpec
 from pipeline.data.manifest import manifest_sha256, read_manifest
 from pipeline.data.shards import shard_dataset
 from pipeline.experiment import Measured, run_experiment
@@ -56,7 +56,7 @@ def test_no_test_or_valid_word_is_a_training_class(shards: Path) -> None:
 
 
 def test_training_and_validation_have_their_own_words_and_sentences(shards: Path) -> None:
-    spec = TrainingSpec(episode=EpisodeSpec(4, 1, 2), steps=1, valid_episode=EpisodeSpec(2, 1, 1))
+    spec = EpisodicSpec(episode=EpisodeSpec(4, 1, 2), steps=1, valid_episode=EpisodeSpec(2, 1, 1))
     model = ModelParams(dataset="small", split="words", context=8, method=PixelsSpec(), training=spec)
     data = load_training_data(model, shards)
     assert isinstance(data.store, SentenceStore) and isinstance(data.valid_store, SentenceStore)

@@ -88,9 +88,9 @@ def collect_report(results_dir: Path, rows: Sequence[RowInfo],
     names += [name for name in dict.fromkeys([*used, *curves]) if name not in model_parameters]
     models = [ModelSection(name, flattened(model_parameters.get(name, {})), used.get(name),
                            _curve(name, curves)) for name in names]
-    episodes = {row.info.experiment: results_dir / row.info.experiment / name for row in members
-                for name in ("episodes.html", "episodes.png")}
-    return Report(tables, models, {name: path for name, path in episodes.items() if path.exists()})
+    episodes = {row.info.experiment: path for row in members for name in ("episodes.png", "episodes.html")
+                if (path := results_dir / row.info.experiment / name).exists()}
+    return Report(tables, models, episodes)
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
