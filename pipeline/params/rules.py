@@ -153,12 +153,12 @@ def run_section(names: Iterable[str], params: Params) -> dict:
         "initialised": {name: {"dataset": model.dataset, "method": methods[name], "init": model.init}
                         for name, model in models.items() if model.init},
         "experiments": {name: {"model": row.model, "method": methods[row.model], "dataset": row.dataset,
-                               "episodes": _episodes_file(params.datasets[row.dataset])}
+                               "shown": _shown_file(params.datasets[row.dataset])}
                         for name, row in experiments.items()},
     }
 
 
-def _episodes_file(dataset: DatasetParams) -> str:
+def _shown_file(dataset: DatasetParams) -> str:
     return "episodes.html" if dataset.source in TEXT_SOURCES else "episodes.png"
 
 

@@ -35,13 +35,13 @@ class RunInitialised(RunModel):
 class RunExperiment:
     """What the stage of an experiment depends on: its model, the file of its method, the dataset it is tested on.
 
-    episodes: the file that shows test episodes, a picture of images or a text of sentences.
+    shown: the file that shows test episodes, a picture of images or a text of sentences.
     """
 
     model: str
     method: str
     dataset: str
-    episodes: Literal["episodes.png", "episodes.html"]
+    shown: Literal["episodes.png", "episodes.html"]
 
 
 @dataclass(frozen=True, kw_only=True)
