@@ -1,0 +1,120 @@
+"""A language model from shards to a model file, and a matching network that begins with it."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_corpus import PARAMS, small_corpus
+
+from matchnet.encoders.language_model import LanguageModelStatesSpec, ReaderSpec
+from matchnet.episodes import EpisodeSpec
+from matchnet.episodic_training import EpisodicSpec
+from matchnet.methods import LanguageModel, build_method
+from matchnet.methods.language_model import NO_TARGET, LanguageModelSpec
+from matchnet.methods.matching_network import MatchingNetworkSpec
+from matchnet.text_training import TextSpec, TextTask
+from matchnet.tokens import END, FIRST_WORD
+from matchnet.training import train
+from pipeline.data.manifest import manifest_sha256, read_manifest
+from pipeline.data.sentences import load_sentences
+from pipeline.data.shards import shard_dataset
+from pipeline.data.words import WORDS, read_words
+from pipeline.experiment import run_experiment
+from pipeline.params import ComputeParams, ModelParams
+from pipeline.params.sections import ClusterParams, ExperimentParams
+from pipeline.training.data import training_classes
+from pipeline.training.initial import take_weights
+from pipeline.training.model_file import ModelFile, write_model
+from pipeline.training.ray_training import run_training
+from pipeline.training.tasks import load_task
+
+NUM_WORDS = FIRST_WORD + 33  # thirty words, "the", "<unk>" and "N"
+READER = ReaderSpec(NUM_WORDS, direction="both", num_cells=8, dropout=0.2)
+TRAINING = TextSpec(steps=20, targets="train", num_streams=4, window=10, learning_rate=0.01, valid_every=10,
+                    checkpoint_every=10, log_every=5)
+MODEL = ModelParams(dataset="small", split="words", context=9, training=TRAINING,
+                    method=LanguageModelSpec(reader=READER, cutoffs=(5,)))
+ORACLE = replace(MODEL, training=replace(TRAINING, targets="all"))
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        shard_dataset("small", PARAMS, small_corpus(folder / "raw", monkeypatch), folder / "shards")
+    return folder / "shards"
+
+
+def ignore(values: dict[str, Any]) -> None:
+    pass
+
+
+def trained(model: ModelParams, shards: Path) -> LanguageModel:
+    assert model.training is not None
+    classes = training_classes(model, shards)
+    torch.manual_seed(model.training.seed)
+    method = build_method(model.method, classes.sample_shape, len(classes.names))
+    train(method, load_task(model, shards), report=ignore, save=ignore, log=ignore)
+    assert isinstance(method, LanguageModel)
+    return method
+
+
+def file_of(model: ModelParams, method: LanguageModel, shards: Path) -> ModelFile:
+    classes = training_classes(model, shards)
+    return ModelFile(model_name="lm", method=model.method, sample_shape=classes.sample_shape,
+                     num_classes=len(classes.names), state_dict=method.state_dict(), step=20, seed=0,
+                     dataset_sha256=manifest_sha256(shards), split="words", train_classes=classes.names, seconds=1.0)
+
+
+def test_words_held_out_are_never_targets(shards):
+    """Neither valid nor test words have a row of the softmax; all others have, and so has the end of a sentence."""
+    split, vocabulary = read_manifest(shards).split("words"), read_words(shards / WORDS).vocabulary
+    held_out = {*split["valid"], *split["test"]}
+    names, row_V = training_classes(MODEL, shards).names, trained(MODEL, shards).row_V
+    assert len(held_out) == 14 and not held_out & set(names) and {"<eos>", "<unk>", "N"} <= set(names)
+    for word, name in enumerate(vocabulary):
+        assert (row_V[FIRST_WORD + word] == NO_TARGET) == (name in held_out), name
+    assert row_V[END] == 0 and len(names) == len(vocabulary) + 1 - 14
+
+
+def test_a_language_model_reads_the_training_file_alone(shards):
+    task = load_task(MODEL, shards)
+    assert isinstance(task, TextTask)
+    train_text, valid_text = (load_sentences(shards, part).running_text() for part in ("train", "valid"))
+    assert torch.equal(task.data.token_T, train_text) and torch.equal(task.data.valid_token_T, valid_text)
+    assert (train_text == END).sum() == 120 and train_text[-1] == END
+
+
+def test_training_under_ray_gives_the_weights_of_the_loop(ray_session, shards, tmp_path):
+    state, log = run_training("small", MODEL, ComputeParams(num_workers=1, threads_per_worker=1, device="cpu",
+                                                            precision="fp32"),
+                              ClusterParams(), shards, tmp_path / "runs")
+    assert [line["step"] for line in log if "valid_perplexity" in line] == [10, 20]
+    for name, weight in trained(MODEL, shards).state_dict().items():
+        assert torch.equal(weight, state["model"][name]), name
+
+
+def test_the_oracles_perplexity_stands_in_the_metrics(shards):
+    method = trained(ORACLE, shards)
+    experiment = ExperimentParams(model="lm", title="t", table="T", dataset="small", split="words", part="test",
+                                  columns=("2w1s",), episodes=5, seed=0, adaptation=None, paper={})
+    measured = run_experiment(experiment, {"2w1s": EpisodeSpec(2, 1, 1)}, file_of(ORACLE, method, shards), method,
+                              shards)
+    expected = method.perplexity(load_sentences(shards, "test").running_text())
+    assert measured.metrics.perplexity == pytest.approx(expected, abs=1e-3)
+
+
+def test_an_encoder_begins_with_a_language_model_of_train_words_and_refuses_the_oracle(shards, tmp_path):
+    network = ModelParams(dataset="small", split="words", context=9, init="lm",
+                          method=MatchingNetworkSpec(encoder=LanguageModelStatesSpec(READER)),
+                          training=EpisodicSpec(episode=EpisodeSpec(2, 1, 1), steps=1))
+    method = build_method(network.method, network.sample_shape, 0)
+    source = trained(MODEL, shards)
+    write_model(tmp_path / "model.pt", file_of(MODEL, source, shards))
+    take_weights(method, network, tmp_path / "model.pt", shards)
+    assert torch.equal(method.encoder_f.reader.embedding.weight, source.reader.embedding.weight)
+    write_model(tmp_path / "oracle.pt", file_of(ORACLE, trained(ORACLE, shards), shards))
+    with pytest.raises(ValueError, match=r"has learnt to predict .* \(14 such words\), a valid or test class"):
+        take_weights(method, network, tmp_path / "oracle.pt", shards)
