@@ -49,7 +49,7 @@ class LanguageModel(Method):
     The softmax is cut by frequency (Grave et al. 2017, Efficient softmax approximation for GPUs, arXiv 1609.04309, all
     parts with all cells): P(w) = P(part of w) P(w | part), a distribution over all rows like the plain one. 79% of the
     words of the Penn Treebank are among the first 1,000, so few positions need more: 700 tokens of the small model take
-    80 ms a training step on one core, and about 150 ms with a plain softmax, whose forward and backward alone are 93.
+    84 to 100 ms a training step on one core. A plain softmax's forward and backward alone take 93 of them.
     """
 
     row_V: Tensor
