@@ -9,7 +9,6 @@ from pipeline.params import Params, read_params
 from pipeline.results.report import write_report
 from pipeline.results.tables import RowInfo, terminal_table
 
-
 STAND_INS = ("glyphs", "ptb_sample")
 
 
