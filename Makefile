@@ -1,23 +1,16 @@
 # make demo: install, run everything on the embedded dataset, print the accuracies. make test: check everything.
+# make table1, omniglot, ptb: the same on the suites of those names.
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo table1 omniglot test lint install clean
+.PHONY: demo table1 omniglot ptb test lint install clean
 
-demo: $(INSTALLED)
-	python -m stages.select glyphs
-	dvc repro
-	@python -m stages.report --table
-
-table1: $(INSTALLED)
-	python -m stages.select table1
-	dvc repro
-	@python -m stages.report --table
-
-omniglot: $(INSTALLED)
-	python -m stages.select omniglot
+demo: SUITE = glyphs
+table1 omniglot ptb: SUITE = $@
+demo table1 omniglot ptb: $(INSTALLED)
+	python -m stages.select $(SUITE)
 	dvc repro
 	@python -m stages.report --table
 
