@@ -19,7 +19,8 @@ from torch import Tensor
 
 from matchnet.random_words import random_words
 
-# An episode takes a handful of draws; where a thousand do not find one, hardly any exists.
+# Episodes of the Penn Treebank's 41,044 training sentences take 40 draws on average at 64 ways of 8 rows (of 4,000
+# episodes the longest took 365) and 49 at 256 ways of 2 (of 1,500: 569): at 49, one in 10^9 takes more than a thousand.
 MOST_DRAWS = 1000
 
 
@@ -145,8 +146,8 @@ def sample_episodes(seed: int, numbers: Sequence[int], spec: EpisodeSpec, classe
         redrawn = redrawn[_origins_meet(row_ENm[redrawn], classes)]
     if len(redrawn):
         raise ValueError(f"episode {number_E[redrawn[0]]}: each of {MOST_DRAWS} draws of {spec.num_ways} ways with "
-                         f"{spec.num_shots} shots + {spec.num_queries} queries uses an origin (a sentence) twice; "
-                         "lower one of them")
+                         f"{spec.num_shots} shots + {spec.num_queries} queries uses an origin (a sentence) twice: "
+                         "the episode may be too large for so few sentences; lower one of them")
     return _as_episodes(class_EN, row_ENm, order_ES, spec)
 
 

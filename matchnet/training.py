@@ -1,8 +1,9 @@
 """The training loop. It knows nothing of Ray: it is given a model, a task, and what to call with its results.
 
-What is learnt is the task's: episodes (matchnet.episodic_training), running text (matchnet.language_training). Step t's
-data is a function of t, and everything random in it one of the seed and the step or the episode. So a run that was
-killed and resumed from a checkpoint ends with the same weights.
+What is learnt is the task's: episodes (matchnet.episodic_training), running text (matchnet.text_training). Step t's
+data is a function of t, and everything random in it one of the seed and the step or the episode; what dropout draws, of
+the rank and the number of workers too. So a run that was killed and resumed from a checkpoint, with as many workers,
+ends with the same weights.
 """
 
 import math
@@ -184,7 +185,10 @@ def learning_rate(spec: TrainingSpec, step: int) -> float:
 
 
 def noise_seed(seed: int, number: int) -> int:
-    """For torch's own stream at one step of one worker: what dropout draws is a function of (seed, step, rank)."""
+    """For torch's own stream at one step of one worker, whose number is step * world_size + rank.
+
+    So what dropout draws is a function of seed, step, rank and the number of workers.
+    """
     return int(random_words(seed, NOISE_STREAM, [number], 1)[0, 0])
 
 

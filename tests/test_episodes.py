@@ -302,8 +302,8 @@ def test_all_episodes_without_a_meeting_are_equally_likely() -> None:
 
 def test_classes_that_only_share_origins_end_with_an_error() -> None:
     classes = ClassRows.from_class_ids(np.array([0, 0, 1, 1]), origin_R=np.array([5, 6, 5, 6]))
-    message = ("episode 4: each of 1000 draws of 2 ways with 1 shots + 1 queries uses an origin (a sentence) twice; "
-               "lower one of them")
+    message = ("episode 4: each of 1000 draws of 2 ways with 1 shots + 1 queries uses an origin (a sentence) twice: "
+               "the episode may be too large for so few sentences; lower one of them")
     with pytest.raises(ValueError) as error:
         sample_episodes(0, [4, 5], EpisodeSpec(2, 1, 1), classes)
     assert str(error.value) == message

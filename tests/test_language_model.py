@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from matchnet.encoders.language_model import ReaderSpec
+from matchnet.methods import language_model
 from matchnet.methods.language_model import LanguageModel, LanguageModelSpec
 from matchnet.running_text import TextBatch, one_stream
 from matchnet.text_training import TextData, TextSpec, TextTask
@@ -118,6 +119,37 @@ def test_what_cannot_be_trained_is_refused(spec, data, world_size, message):
     assert str(refusal.value) == message
 
 
+def test_under_bf16_it_learns_from_a_softmax_in_float32():
+    """Forward and backward; the loss is near that of float32."""
+    model = model_of(direction="both")
+    model.set_targets(TARGETS)
+    batch = TextBatch(torch.stack([one_stream(DATA.token_T, direction)[:41] for direction in (0, 1)]), None)
+    with torch.autocast("cpu", torch.bfloat16):
+        result = model(batch)
+        again = model(TextBatch(batch.token_DTB, result["state"]))
+    again["loss"].backward()
+    assert again["loss"].dtype == torch.float32
+    for name, weight in model.named_parameters():
+        assert weight.grad is not None and weight.grad.isfinite().all() and weight.grad.any(), name
+    torch.testing.assert_close(result["loss"], model(batch)["loss"], atol=0.01, rtol=0)
+
+
+def test_a_token_above_num_words_is_refused_wherever_it_comes_in():
+    """As a target, as a word that is read, and as the last one, which is predicted and not read."""
+    model = model_of()
+    message = ("token 40 with num_words = 40; num_words counts the vocabulary and the 4 tokens that are no words: set "
+               "it to the dataset's")
+    with pytest.raises(ValueError, match=message):
+        model.set_targets(torch.tensor([*TARGETS[:-1], 40]))
+    model.set_targets(TARGETS)
+    for words in ([40, 7], [7, 40]):
+        with pytest.raises(ValueError, match=message):
+            model.perplexity(torch.tensor(words))
+    sample_RL = torch.tensor([sample_of([5, 40], 5), sample_of([5, 40], 40)]).unsqueeze(0)
+    with pytest.raises(ValueError, match=message):
+        model.classify(sample_RL, torch.tensor([[0, 1]]), sample_RL, 2)
+
+
 @pytest.mark.parametrize("cutoffs", [(), (8, 8), (20, 8), (0, 8)])
 def test_cutoffs_ascend(cutoffs):
     with pytest.raises(ValueError, match=r"cutoffs is .*; it must be at least one number of words, ascending"):
@@ -212,6 +244,16 @@ def test_the_oracle_gives_what_a_slow_and_obvious_one_gives(direction):
             slow_QN = torch.tensor([[slow_score(model, query, word) for word in words]
                                     for query in query_EQ[e].tolist()])
             torch.testing.assert_close(found_EQN[e], slow_QN.log_softmax(-1), atol=1e-4, rtol=0)
+
+
+def test_scores_do_not_depend_on_how_many_pairs_are_scored_together(monkeypatch):
+    model = model_of(direction="both").eval()
+    model.set_targets(TARGETS)
+    sentence_UL, pair_P = samples(), torch.arange(30 * 8)
+    pairs = (sentence_UL, pair_P // 8, FIRST_WORD + pair_P % 8)
+    together = model.score(*pairs)
+    monkeypatch.setattr(language_model, "PAIRS_AT_ONCE", 50)
+    torch.testing.assert_close(model.score(*pairs), together)
 
 
 def test_the_oracle_knows_every_candidate():

@@ -1,5 +1,6 @@
 """The states of a language model as an encoder: the blank is not read, and its weights come from a model that may."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -77,11 +78,20 @@ def test_a_frozen_language_model_neither_learns_nor_drops_anything():
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"reader": ReaderSpec(30)}, "reader.direction is 'forward'; around a blank both are read: write both"),
+    ({"reader": replace(READER, mask="variational")}, "reader.mask is 'variational'; samples around a blank are read "
+     "packed, which has plain masks alone: write plain, whatever the language model was trained with"),
     ({"embedding_size": 0}, "embedding_size is 0; it must be at least 1, or null for no map"),
 ])
 def test_spec_is_checked(change, message):
     with pytest.raises(ValueError, match=message):
         LanguageModelStatesSpec(**{"reader": READER, **change})
+
+
+def test_a_token_above_num_words_is_refused():
+    encoder = network().encoder_f
+    with pytest.raises(ValueError, match="token 30 with num_words = 30; num_words counts the vocabulary and the 4 "
+                                         "tokens that are no words: set it to the dataset's"):
+        encoder(torch.full((1, *SHAPE), 30))
 
 
 # ---- its first weights ----

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
+from matchnet.encoders.words import check_tokens
 from matchnet.tokens import BEGIN, END, PADDING
 
 INITIAL = 0.05  # weights start uniform in +- this: Zaremba et al.'s medium model; their small one has 0.1
@@ -52,7 +53,11 @@ class ReaderSpec:
 
 
 class Reader(nn.Module):
-    """Word embeddings and an LSTM for each direction. A backward one is given its tokens in the order it reads them."""
+    """Word embeddings and an LSTM for each direction. A backward one is given its tokens in the order it reads them.
+
+    Raises:
+        ValueError: a token outside [0, num_words), as `Words`.
+    """
 
     def __init__(self, spec: ReaderSpec) -> None:
         super().__init__()
@@ -66,7 +71,7 @@ class Reader(nn.Module):
 
     def forward(self, token_TB: Tensor, direction: int, state_2YBH: Tensor | None) -> tuple[Tensor, Tensor]:
         """(output_TBH of the last layer, the state after the last token): hidden and cell of each layer; None is 0."""
-        value_TBH, states = self.drop(self.embedding(token_TB)), []
+        value_TBH, states = self.drop(self.embed(token_TB)), []
         for y, layer in enumerate(self.layers(direction)):
             before = None if state_2YBH is None else tuple(state_2YBH[:, y:y + 1].contiguous())
             value_TBH, after = layer(value_TBH, before)
@@ -79,13 +84,17 @@ class Reader(nn.Module):
         length_B = (token_BL != PADDING).sum(1)
         shift_BL = (torch.arange(token_BL.shape[1], device=token_BL.device) - length_B.unsqueeze(1))
         left_BL = token_BL.gather(1, shift_BL % token_BL.shape[1])  # the padding now last
-        packed = pack_padded_sequence(self.drop(self.embedding(left_BL)), length_B.cpu(), batch_first=True,
+        packed = pack_padded_sequence(self.drop(self.embed(left_BL)), length_B.cpu(), batch_first=True,
                                       enforce_sorted=False)
         last_BH = packed.data
         for layer in self.layers(direction):
             packed, (last_1BH, _) = layer(packed)
             packed, last_BH = PackedSequence(self.drop(packed.data), *packed[1:]), last_1BH[0]
         return self.drop(last_BH)
+
+    def embed(self, token: Tensor) -> Tensor:
+        check_tokens(token, self.spec.num_words)
+        return self.embedding(token)
 
     def layers(self, direction: int) -> nn.ModuleList:
         layers = self.directions[direction]
@@ -103,7 +112,8 @@ class Reader(nn.Module):
 class LanguageModelStatesSpec:
     """The states of a forward and a backward language model, whose weights are those of the model that `init` names.
 
-    reader: of the same sizes as that model's; dropout is this encoder's own, and unused while frozen.
+    reader: of the same sizes as that model's; dropout is this encoder's own, and unused while frozen. Its mask is
+        plain: samples of many lengths are packed, and in packed data no position is known that a mask could hold at.
     frozen: episodes leave the language model as it is, and train what follows it.
     embedding_size: of a linear map of the states, without which the attention compares them as they are: null.
     """
@@ -116,6 +126,9 @@ class LanguageModelStatesSpec:
     def __post_init__(self) -> None:
         if self.reader.direction != "both":
             raise ValueError(f"reader.direction is {self.reader.direction!r}; around a blank both are read: write both")
+        if self.reader.mask != "plain":
+            raise ValueError(f"reader.mask is {self.reader.mask!r}; samples around a blank are read packed, which has "
+                             "plain masks alone: write plain, whatever the language model was trained with")
         if self.embedding_size is not None and self.embedding_size < 1:
             raise ValueError(f"embedding_size is {self.embedding_size}; it must be at least 1, or null for no map")
 

@@ -19,12 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from matchnet.encoders.language_model import Reader, ReaderSpec
+from matchnet.encoders.words import check_tokens
 from matchnet.methods.base import Method
 from matchnet.running_text import TextBatch, one_stream
 from matchnet.tokens import BEGIN, END, PADDING
 
 NO_TARGET = -1  # the row of a token that is never predicted
 AT_ONCE = 512  # sentences scored together: their states and gates fit a core's cache
+# Pairs to one softmax, at most: 200 MB for the 6,000 words of the last tail. A matrix product of few rows may round
+# otherwise; of thousands each row has the bits that it has among all pairs.
+PAIRS_AT_ONCE = 8192
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,10 @@ class LanguageModel(Method):
     parts with all cells): P(w) = P(part of w) P(w | part), a distribution over all rows like the plain one. 79% of the
     words of the Penn Treebank are among the first 1,000, so few positions need more: 700 tokens of the small model take
     84 to 100 ms a training step on one core. A plain softmax's forward and backward alone take 93 of them.
+
+    Departs from Zaremba et al.'s small model, whose sizes the defaults are: AdamW with a cosine schedule instead of
+    SGD; dropout of 0.2 as trained here (params.yaml), where their small model has none; weights start in +-0.05, theirs
+    in +-0.1; and the softmax is cut by frequency and has no bias, its tails behind a linear map.
     """
 
     row_V: Tensor
@@ -68,8 +76,9 @@ class LanguageModel(Method):
         """Say which tokens are predicted, the most frequent first; all others never are.
 
         Raises:
-            ValueError: not as many as the softmax has rows.
+            ValueError: not as many as the softmax has rows; a token that is none of num_words.
         """
+        check_tokens(token_R, len(self.row_V))
         if len(token_R) != self.softmax.n_classes:
             raise ValueError(f"{len(token_R)} words to predict for a softmax of {self.softmax.n_classes}")
         self.row_V.fill_(NO_TARGET)[token_R] = torch.arange(len(token_R), device=self.row_V.device)
@@ -93,9 +102,11 @@ class LanguageModel(Method):
 
     def log_prob(self, output_BH: Tensor, token_B: Tensor) -> Tensor:
         """log P(token | what was read), nats: (B,); 0 for a token that is no target."""
+        check_tokens(token_B, len(self.row_V))
         row_B = self.row_V[token_B]
         target_B = (row_B != NO_TARGET).nonzero().squeeze(1)
-        found = self.softmax(output_BH[target_B].float(), row_B[target_B]).output
+        with torch.autocast(output_BH.device.type, enabled=False):  # bf16 is too coarse, and the parts are float32
+            found = self.softmax(output_BH[target_B].float(), row_B[target_B]).output
         return found.new_zeros(len(token_B)).index_copy(0, target_B, found)
 
     @torch.inference_mode()
@@ -131,11 +142,12 @@ class LanguageModel(Method):
         Args:
             support_ES, query_EQ: sentences (E, S, L) as a SentenceStore with `blank=False` gives them, maybe as floats.
         Raises:
-            ValueError: a candidate that this model does not predict.
+            ValueError: a candidate that this model does not predict, or that is none of num_words.
         """
         E, Q = query_EQ.shape[:2]
         word_EN = torch.empty(E, num_ways, dtype=torch.int64, device=way_ES.device)
         word_EN.scatter_(1, way_ES, support_ES[..., -1].long())
+        check_tokens(word_EN, len(self.row_V))
         unknown = word_EN[self.row_V[word_EN] == NO_TARGET]
         if len(unknown):
             raise ValueError(f"token {int(unknown[0])} is a candidate, and this language model does not predict it: an "
@@ -164,7 +176,9 @@ class LanguageModel(Method):
         first_U, start_U = blank_UL.int().argmax(1), (text_UL != PADDING).int().argmax(1)
         length_U = start_U + (text_UL != PADDING).sum(1)
         output_UH, state_U2YH = self._read_to(text_UL, start_U, first_U, direction)
-        score_P = self.log_prob(output_UH[sentence_P], word_P)
+        num_chunks = max(math.ceil(len(word_P) / PAIRS_AT_ONCE), 1)
+        score_P = torch.cat([self.log_prob(output_UH[sentence_B], word_B) for sentence_B, word_B in
+                             zip(sentence_P.tensor_split(num_chunks), word_P.tensor_split(num_chunks), strict=True)])
         for rest, chunk_B in _of_equal(length_U[sentence_P] - first_U[sentence_P]):
             if rest == 1:
                 continue  # the word is the last of the text
