@@ -18,6 +18,7 @@ from matchnet.statistics import mean_and_interval
 from matchnet.store import MemoryStore
 from pipeline.data.samples import Samples, load_samples
 from pipeline.data.sentences import load_sentences
+from pipeline.data.spec import Part
 from pipeline.files import atomic_write
 from pipeline.params import ExperimentParams
 from pipeline.results.metrics import ColumnResult, DatasetUsed, Metrics, ModelUsed, SecondsSpent, machine_facts
@@ -39,10 +40,15 @@ class Measured:
 
 def run_experiment(experiment: ExperimentParams, columns: Mapping[str, EpisodeSpec], model: ModelFile, method: Method,
                    shards: Path) -> Measured:
-    """Embed the classes of the part once, then run every column's episodes on the embeddings."""
+    """Embed the classes of the part once, then run every column's episodes on the embeddings.
+
+    Raises:
+        ValueError: damaged shards, classes that cannot serve a column, or sentences with other tokens than the model's.
+    """
     started = time.monotonic()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     samples = load_samples(shards, experiment.split, (experiment.part,), model.sample_shape)
+    _require_same_tokens(model, samples)
     specs = {column: columns[column] for column in experiment.columns}
     classes = {column: samples.classes_for(spec) for column, spec in specs.items()}
     method = (FineTuned(method, experiment.adaptation) if experiment.adaptation else method).to(device)
@@ -53,17 +59,28 @@ def run_experiment(experiment: ExperimentParams, columns: Mapping[str, EpisodeSp
                   for column, spec in specs.items()}
     first = experiment.columns[0]
     shown = _shown(method, samples, features, classes[first], specs[first], experiment.seed)
+    perplexity = _perplexity(method, shards, experiment.part, device)
     seconds = SecondsSpent(train=model.seconds, evaluate=round(time.monotonic() - started, 1))
     results = {column: ColumnResult.from_fractions(*mean_and_interval(accuracy_E), len(accuracy_E),
                                                    specs[column].num_queries, experiment.paper.get(column),
                                                    classes[column].num_classes)
                for column, accuracy_E in accuracies.items()}
-    perplexity = None
-    if isinstance(method, TextModel):
-        text_T = load_sentences(shards, experiment.part).running_text()
-        perplexity = round(method.perplexity(text_T.to(device)), 3)
     metrics = _metrics(experiment, results, samples, model, method, seconds, perplexity)
     return Measured(accuracies, shown, samples.vocabulary, metrics)
+
+
+def _require_same_tokens(model: ModelFile, samples: Samples) -> None:
+    if samples.vocabulary is not None and model.dataset_sha256 != samples.manifest_sha256:
+        raise ValueError(f"model {model.model_name}: was trained on data of SHA-256 {model.dataset_sha256}, and "
+                         f"{samples.name} is now of {samples.manifest_sha256}: a token may be another word; train the "
+                         "model again")
+
+
+def _perplexity(method: Method, shards: Path, part: Part, device: str) -> float | None:
+    """Of a language model on the file of the part; None for any other method."""
+    if not isinstance(method, TextModel):
+        return None
+    return round(method.perplexity(load_sentences(shards, part).running_text().to(device)), 3)
 
 
 def write_accuracies(path: Path, accuracies: Mapping[str, np.ndarray]) -> None:

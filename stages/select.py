@@ -26,6 +26,7 @@ def select(suites: list[str]) -> list[str]:
     values = read_yaml(PARAMS_FILE)
     nothing: dict[str, Any] = {"datasets": [], "models": {}, "experiments": {}}
     params = parse(Params, {**values, "run": nothing}, "")
+    check_params(params)  # so that every name below is known
     experiments = list(dict.fromkeys(name for suite in suites for name in named(params.suites, "suites", suite)))
     run = run_section(experiments, params)
     check_params(parse(Params, {**values, "run": run}, ""))

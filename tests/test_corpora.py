@@ -72,6 +72,8 @@ def test_an_edited_word_table_is_noticed(raw: Path, tmp_path: Path) -> None:
     (tmp_path / "shards" / WORDS).write_bytes(b"x")
     with pytest.raises(ValueError, match=r"words.parquet: edited after it was written"):
         load_words(tmp_path / "shards", "words", ["test"])
+    with pytest.raises(ValueError, match=r"words.parquet: edited after it was written"):
+        load_sentences(tmp_path / "shards", "train")
 
 
 def test_the_table_has_each_word_of_each_distinct_sentence(shards: Path) -> None:
@@ -98,8 +100,10 @@ def test_a_part_has_its_own_words_in_its_own_sentences(shards: Path, part: Part)
                                      for word in set(sentence.split()) & set(names))
 
 
-def test_train_and_valid_together_are_all_their_words_in_the_training_sentences(shards: Path) -> None:
-    rows, split = load_words(shards, "words", ["train", "valid"]), read_manifest(shards).splits["words"]
+@pytest.mark.parametrize("parts", [("train", "valid"), ("valid", "train")])
+def test_train_and_valid_together_are_all_their_words_in_the_training_sentences(
+        shards: Path, parts: tuple[Part, ...]) -> None:
+    rows, split = load_words(shards, "words", parts), read_manifest(shards).splits["words"]
     words = {rows.words[token - FIRST_WORD] for token in rows.row_word_R.tolist()}
     assert words == {*split["train"], *split["valid"]} and len(rows.sentences.sentence_start_Z) == COUNTS["train"] + 1
 

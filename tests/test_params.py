@@ -8,7 +8,7 @@ import pytest
 from pipeline.params import ParamsError, named, read_params
 from pipeline.params.parsing import parse
 from pipeline.params.reading import read_yaml
-from pipeline.params.rules import check_params
+from pipeline.params.rules import check_params, run_section
 from pipeline.params.sections import Params
 from stages import select as select_stage
 
@@ -93,6 +93,72 @@ def test_refused_with_field_value_rule_and_remedy(values, path, value, message):
     assert message in str(refusal.value)
 
 
+LANGUAGE_MODEL, STATES, MATCHING = "models.ptb-language-models", "models.ptb-lm-states", "models.ptb-bilstm"
+AFFINE = {"max_rotation": 10.0, "max_shear": 0.15, "max_scale": 0.15, "max_translation": 2.0}
+IMAGES = {"context": None, "image_size": 28}
+
+
+@pytest.mark.parametrize(("section", "changes", "message"), [
+    (MATCHING, IMAGES, "models.ptb-bilstm.image_size: found 28; the samples of ptb take context instead"),
+    ("models.glyphs", {"context": 8, "image_size": None},
+     "models.glyphs.context: found 8; the samples of glyphs take image_size instead"),
+    (MATCHING, {"method": {"name": "pixels"}, "training": None},
+     "models.ptb-bilstm.method.name: found 'pixels', which is for images, and ptb is not of these; use another"),
+    (MATCHING, {"method": {"name": "classifier"}}, "method.name: found 'classifier', which is for images, and ptb is"),
+    (MATCHING, {"method": {"name": "mann"}}, "method.name: found 'mann', which is for images, and ptb is not"),
+    (LANGUAGE_MODEL, {**IMAGES, "dataset": "glyphs", "split": "scripts"},
+     "method.name: found 'language_model', which is for sentences, and glyphs is not of these"),
+    (f"{MATCHING}.training", {"affine": AFFINE}, "the sentences of ptb cannot be distorted: write null"),
+    (LANGUAGE_MODEL, {"train_parts": ["train", "valid"]},
+     "models.ptb-language-models.train_parts: found ['train', 'valid']; a language model reads the training file"),
+    (STATES, {"init": None}, "models.ptb-lm-states.init: found None; an encoder language_model takes its weights from"),
+    (MATCHING, {"init": "ptb-language-models"}, "models.ptb-bilstm.init: found 'ptb-language-models'; an encoder"),
+    (STATES, {"init": "ptb-langauge-models"},
+     "models.ptb-lm-states.init: there is no 'ptb-langauge-models'; did you mean 'ptb-language-models'?"),
+    (STATES, {"init": "ptb-bilstm"}, "models.ptb-lm-states.init: 'ptb-bilstm' is no language model of ptb; name one"),
+    (STATES, {"dataset": "ptb_sample"}, "'ptb-language-models' is no language model of ptb_sample; name one"),
+    (STATES, {"init": "ptb-oracle"}, "models.ptb-lm-states.init: 'ptb-oracle' learns to predict all words"),
+    (MATCHING, {"training": {"steps": 5, "num_streams": 2, "window": 5}},
+     "models.ptb-bilstm.training: method matching_network trains on episodes: episode, ...; found"),
+    (LANGUAGE_MODEL, {"training": {"steps": 5, "episode": {"num_ways": 5, "num_shots": 1, "num_queries": 1}}},
+     "models.ptb-language-models.training: method language_model trains on running text: num_streams, window, ...;"),
+    ("experiments.ptb-bilstm", {"model": "glyphs"},
+     "experiments.ptb-bilstm.dataset: found 'ptb', and model 'glyphs' learns from glyphs: one is of images, one of"),
+    ("experiments.glyphs", {"model": "ptb-bilstm"}, "one is of images, one of sentences; name another dataset or"),
+    ("experiments.ptb-bilstm", {"model": "ptb-sample"},
+     "experiments.ptb-bilstm.dataset: found 'ptb', and model 'ptb-sample' learns from ptb_sample: tokens are numbers"),
+    ("experiments.omniglot", {"split": "lake"},
+     "experiments.omniglot.split: found 'lake', and model 'omniglot' learns from split vinyals of the same dataset"),
+])
+def test_what_does_not_fit_together_is_refused(values, section, changes, message):
+    for name, value in changes.items():
+        put(values, f"{section}.{name}", value)
+    with pytest.raises(ParamsError) as refusal:
+        check(values)
+    assert message in str(refusal.value)
+
+
+def selected(values: dict, experiment: str) -> dict:
+    """With this experiment as the only one that runs."""
+    return {**values, "run": run_section([experiment], parse(Params, values, ""))}
+
+
+def test_two_workers_train_what_has_an_episode_for_each(values):
+    """What is not selected (a language model, models of one episode a step) does not count."""
+    put(values, "compute.num_workers", 2)
+    assert check(selected(values, "ptb-sample")).models["ptb-sample"].training.episodes_per_step == 4
+    with pytest.raises(ParamsError, match=r"models\.ptb-bilstm\.training\.episodes_per_step: found 1; each of the 2"):
+        check(selected(values, "ptb-bilstm"))
+
+
+@pytest.mark.parametrize(("experiment", "model"), [("ptb-oracle", "ptb-oracle"),
+                                                   ("ptb-lm-states", "ptb-language-models")])
+def test_a_language_model_trains_in_one_worker(values, experiment, model):
+    put(values, "compute.num_workers", 2)
+    with pytest.raises(ParamsError, match=rf"models\.{model}\.training: a language model carries its state .* to 1"):
+        check(selected(values, experiment))
+
+
 def test_a_missing_parameter_is_named(values):
     model = values["models"]["glyphs"]
     put(values, "models.glyphs", {name: value for name, value in model.items() if name != "split"})
@@ -154,6 +220,20 @@ def test_an_unknown_suite_changes_nothing(copied):
     with pytest.raises(ParamsError, match=r"there is no 'omniglt' in params\.yaml; did you mean 'omniglot'\?"):
         select_stage.select(["omniglt"])
     assert (copied / "params.yaml").read_text(encoding="utf-8") == before
+
+
+@pytest.mark.parametrize(("old", "new", "message"), [
+    ("init: ptb-language-models", "init: ptb-langage-models",
+     r"models\.ptb-lm-states\.init: there is no 'ptb-langage-models'; did you mean 'ptb-language-models'\?"),
+    ("model: ptb-bilstm-fce\n    dataset", "model: ptb-bilstm-fec\n    dataset",
+     r"experiments\.ptb-bilstm-fce\.model: there is no 'ptb-bilstm-fec'; did you mean 'ptb-bilstm-fce'\?"),
+])
+def test_selecting_with_a_misspelt_model_is_answered(copied, old, new, message):
+    text = (copied / "params.yaml").read_text(encoding="utf-8")
+    assert old in text
+    (copied / "params.yaml").write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(ParamsError, match=message):
+        select_stage.select(["ptb"])
 
 
 def leaves(section: dict, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], object]:

@@ -19,7 +19,7 @@ from pipeline.results.metrics import (
     write_metrics,
 )
 from pipeline.results.report import write_report
-from pipeline.results.report_content import flattened
+from pipeline.results.report_content import ModelSection, flattened
 from pipeline.results.tables import RowInfo, collect_tables, terminal_table
 
 ROWS = [
@@ -181,6 +181,11 @@ def test_models_show_their_parameters(results: Path) -> None:
     parameters = "`image_size: 28`, `method.name: matching_network`, `method.scale: –`, `rotations: true`"
     assert parameters in markdown
     assert "dvc repro train@conv4" in page and "train@gone" not in page
+
+
+def test_a_model_with_an_init_is_trained_by_its_own_stage() -> None:
+    commands = [ModelSection("m", flattened({"init": init}), None, None).command for init in (None, "lm")]
+    assert commands == ["dvc repro train@m", "dvc repro train_on@m"]
 
 
 def test_flattened_parameters() -> None:

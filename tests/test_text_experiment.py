@@ -1,6 +1,7 @@
 """An experiment on sentences, from shards to metrics, the episodes shown and the report."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,14 +40,26 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def measured(shards: Path) -> Measured:
+def model_file(shards: Path) -> ModelFile:
     """Matching on the numbers of tokens: no method for sentences, but one that learns nothing."""
     classes = training_classes(MODEL, shards)
-    method = build_method(MODEL.method, classes.sample_shape, len(classes.names))
-    model = ModelFile(model_name="m", method=MODEL.method, sample_shape=classes.sample_shape,
-                      num_classes=len(classes.names), state_dict=method.state_dict(), step=0, seed=0,
-                      dataset_sha256=manifest_sha256(shards), split="words", train_classes=classes.names, seconds=0.0)
-    return run_experiment(EXPERIMENT, COLUMNS, model, method, shards)
+    return ModelFile(model_name="m", method=MODEL.method, sample_shape=classes.sample_shape,
+                     num_classes=len(classes.names), state_dict={}, step=0, seed=0,
+                     dataset_sha256=manifest_sha256(shards), split="words", train_classes=classes.names, seconds=0.0)
+
+
+@pytest.fixture(scope="module")
+def measured(shards: Path, model_file: ModelFile) -> Measured:
+    method = build_method(MODEL.method, model_file.sample_shape, model_file.num_classes)
+    return run_experiment(EXPERIMENT, COLUMNS, model_file, method, shards)
+
+
+def test_a_model_of_other_sentences_is_refused(shards: Path, model_file: ModelFile) -> None:
+    other = replace(model_file, dataset_sha256="ab" * 32)
+    method = build_method(MODEL.method, other.sample_shape, other.num_classes)
+    with pytest.raises(ValueError, match=r"model m: was trained on data of SHA-256 abab\w+, and small is now of \w+: "
+                                         r"a token may be another word; train the model again"):
+        run_experiment(EXPERIMENT, COLUMNS, other, method, shards)
 
 
 def test_no_test_or_valid_word_is_a_training_class(shards: Path) -> None:

@@ -49,7 +49,7 @@ class WordRows:
 
 
 def load_words(shards_dir: Path, split: str, parts: Sequence[Part]) -> WordRows:
-    """The words of `parts` in the sentences of the file of the first of them.
+    """The words of `parts` in the sentences of the training file where `train` is one of them, else of the first's.
 
     So `test` has the test words in the test file's sentences, and `train`, `valid` together all words that are not for
     test in the training file's. 2 s for the training words of the Penn Treebank, on one core.
@@ -62,12 +62,13 @@ def load_words(shards_dir: Path, split: str, parts: Sequence[Part]) -> WordRows:
         raise ValueError(f"parts: {unknown[0]!r} is not a part of a split; name some of {', '.join(PARTS)}")
     shards_dir = Path(shards_dir)
     verify_shards(shards_dir)
+    file: Part = "train" if "train" in parts else parts[0]
     table = read_words(shards_dir / WORDS)
     with ShardReader(shards_dir) as reader:
         manifest, names = reader.manifest, reader.manifest.split(split)
-        sentences = _read_file(reader, parts[0], table)
+        sentences = _read_file(reader, file, table)
     chosen = np.isin(np.array(table.vocabulary), [name for part in parts for name in names[part]])
-    pair = np.flatnonzero(chosen[table.word_P] & (table.file_P == parts[0]))
+    pair = np.flatnonzero(chosen[table.word_P] & (table.file_P == file))
     pair = pair[np.lexsort((table.row_P[pair], table.word_P[pair]))]
     return WordRows(name=manifest.name, sentences=sentences, row_sentence_R=table.row_P[pair].astype(np.int64),
                     row_word_R=table.token_of(table.word_P[pair]), words=table.vocabulary,
@@ -75,7 +76,8 @@ def load_words(shards_dir: Path, split: str, parts: Sequence[Part]) -> WordRows:
 
 
 def load_sentences(shards_dir: Path, file: Part) -> Sentences:
-    """All sentences of one file as tokens: what a language model reads."""
+    """All sentences of one file as tokens: what a language model reads. ValueError: shards edited or cut short."""
+    verify_shards(shards_dir)
     with ShardReader(shards_dir) as reader:
         return _read_file(reader, file, read_words(Path(shards_dir) / WORDS))
 

@@ -16,6 +16,9 @@ from pipeline.params.sections import ExperimentParams, ModelParams, Params
 NUM_CLASSES = {"omniglot": 1623, "mnist": 10}
 SAMPLES_PER_CLASS = {"omniglot": 20}
 
+IMAGES_ONLY = ("pixels", "mann", "classifier")  # a classifier needs all its classes; rare words are left out
+SENTENCES_ONLY = ("language_model",)
+
 
 def check_params(params: Params) -> None:
     """Raise ParamsError for the first rule that is broken."""
@@ -32,27 +35,32 @@ def check_params(params: Params) -> None:
         for experiment_name in experiments:
             _require_known(experiment_name, params.experiments, f"suites.{suite}")
     _check_run(params)
+    _check_workers(params)
 
 
 def _check_model(model: ModelParams, params: Params, path: str) -> None:
     dataset = _dataset_with_split(model, params, path)
-    wanted, other = ("context", "image_size") if dataset.source in TEXT_SOURCES else ("image_size", "context")
+    _check_samples(model, dataset.source in TEXT_SOURCES, path)
+    _check_init(model, params, f"{path}.init")
+    _check_training(model, path)
+    if isinstance(model.training, EpisodicSpec):
+        _check_task(model.training.episode, dataset, model.split, model.train_parts, 4 if model.rotations else 1,
+                    f"{path}.training.episode")
+
+
+def _check_samples(model: ModelParams, are_sentences: bool, path: str) -> None:
+    """Sentences have a context, images a size; neither takes what is made for the other."""
+    wanted, other = ("context", "image_size") if are_sentences else ("image_size", "context")
     if getattr(model, wanted) is None:
         raise ParamsError(f"{path}.{other}: found {getattr(model, other)}; the samples of {model.dataset} take "
                           f"{wanted} instead")
-    _check_init(model, params, f"{path}.init")
-    _check_training(model, path)
-    if isinstance(model.training, TextSpec) and params.compute.num_workers > 1:
-        raise ParamsError(f"{path}.training: a language model carries its state from step to step and trains in one "
-                          f"worker; compute.num_workers is {params.compute.num_workers}, set it to 1")
-    if not isinstance(model.training, EpisodicSpec):
-        return
-    if model.training.episodes_per_step < params.compute.num_workers:
-        raise ParamsError(
-            f"{path}.training.episodes_per_step: found {model.training.episodes_per_step}; each of the "
-            f"{params.compute.num_workers} workers (compute.num_workers) needs an episode a step; raise it")
-    _check_task(model.training.episode, dataset, model.split, model.train_parts, 4 if model.rotations else 1,
-                f"{path}.training.episode")
+    if model.method.name in (IMAGES_ONLY if are_sentences else SENTENCES_ONLY):
+        raise ParamsError(f"{path}.method.name: found {model.method.name!r}, which is for "
+                          f"{'images' if are_sentences else 'sentences'}, and {model.dataset} is not of these; use "
+                          "another method or dataset")
+    if are_sentences and isinstance(model.training, EpisodicSpec) and model.training.affine is not None:
+        raise ParamsError(f"{path}.training.affine: found {model.training.affine}; the sentences of {model.dataset} "
+                          "cannot be distorted: write null")
 
 
 def _check_init(model: ModelParams, params: Params, path: str) -> None:
@@ -78,7 +86,10 @@ def _check_training(model: ModelParams, path: str) -> None:
     if model.training is not None and reads_text != isinstance(model.training, TextSpec):
         raise ParamsError(f"{path}.training: method {model.method.name} trains on "
                           f"{'running text: num_streams, window' if reads_text else 'episodes: episode'}, ...; found "
-                          f"the parameters of the other kind")
+                          "the parameters of the other kind")
+    if reads_text and model.train_parts != ("train",):
+        raise ParamsError(f"{path}.train_parts: found {list(model.train_parts)}; a language model reads the training "
+                          "file and validates on that of valid: write [train]")
 
 
 def _check_experiment(experiment: ExperimentParams, params: Params, path: str) -> None:
@@ -88,6 +99,14 @@ def _check_experiment(experiment: ExperimentParams, params: Params, path: str) -
     if (dataset.source in TEXT_SOURCES) != (model.context is not None):
         raise ParamsError(f"{path}.dataset: found {experiment.dataset!r}, and model {experiment.model!r} learns from "
                           f"{model.dataset}: one is of images, one of sentences; name another dataset or model")
+    if dataset.source in TEXT_SOURCES and experiment.dataset != model.dataset:
+        raise ParamsError(f"{path}.dataset: found {experiment.dataset!r}, and model {experiment.model!r} learns from "
+                          f"{model.dataset}: tokens are numbers in the vocabulary of one dataset; test on "
+                          f"{model.dataset}")
+    if experiment.dataset == model.dataset and experiment.split != model.split:
+        raise ParamsError(f"{path}.split: found {experiment.split!r}, and model {experiment.model!r} learns from split "
+                          f"{model.split} of the same dataset: test classes could be training classes; write "
+                          f"{model.split}")
     for column in experiment.columns:
         _require_known(column, params.columns, f"{path}.columns")
         _check_task(params.columns[column], dataset, experiment.split, (experiment.part,), 1,
@@ -137,6 +156,19 @@ def _check_run(params: Params) -> None:
         if found[part] != wanted:
             raise ParamsError(f"run.{part}: found {found[part]}, and its experiments need {wanted}; "
                               "do not edit run: by hand, `python -m stages.select SUITE` writes it")
+
+
+def _check_workers(params: Params) -> None:
+    """The models that `dvc repro` trains must occupy every worker; those not selected wait for other workers."""
+    num_workers = params.compute.num_workers
+    for name in (*params.run.models, *params.run.initialised):
+        path, training = f"models.{name}.training", params.models[name].training
+        if isinstance(training, TextSpec) and num_workers > 1:
+            raise ParamsError(f"{path}: a language model carries its state from step to step and trains in one worker; "
+                              f"compute.num_workers is {num_workers}, set it to 1")
+        if isinstance(training, EpisodicSpec) and training.episodes_per_step < num_workers:
+            raise ParamsError(f"{path}.episodes_per_step: found {training.episodes_per_step}; each of the "
+                              f"{num_workers} workers (compute.num_workers) needs an episode a step; raise it")
 
 
 def run_section(names: Iterable[str], params: Params) -> dict:

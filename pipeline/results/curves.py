@@ -69,7 +69,8 @@ def read_curve(path: Path) -> list[CurvePoint]:
         reader = csv.DictReader(file)
         if tuple(reader.fieldnames or ()) not in (FIELDS, OF_EPISODES):
             raise ValueError(f"{path}: columns are {reader.fieldnames}, expected {list(OF_EPISODES)}; "
-                             f"make it again with `dvc repro train@{Path(path).stem}`")
+                             f"make it again with `dvc repro train@{Path(path).stem}` (train_on@ for a model with "
+                             "an init)")
         return [_point(row, f"{path}, line {reader.line_num}") for row in reader]
 
 
