@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 COPIED = ("matchnet", "pipeline", "stages", ".dvc/config", ".dvcignore", ".gitignore", "dvc.yaml",
           "params.yaml")
 SMALLER = {"max_per_script: ": "8", "num_hands: ": "11", "num_filters: ": "4", "num_blocks: ": "2",
-           "image_size: ": "12", "valid_episodes: ": "20", "episodes: ": "50",
+           "image_size: (?=[0-9])": "12", "valid_episodes: ": "20", "episodes: ": "50",
            "threads_per_worker: ": "1", "num_processes: ": "1"}
 
 

@@ -115,13 +115,16 @@ def test_a_finished_run_is_not_run_again(undisturbed):
 
 
 def test_two_workers_use_the_episodes_of_one(ray_session, arguments):
-    """MANN has no batch normalisation: the mean gradient over an episode a worker is that over two in one worker."""
+    """MANN has no batch normalisation: the mean gradient over an episode a worker is that over two in one worker.
+
+    Sums in another order, over five steps of Adam at a high rate: 1.3e-4 apart on a CPU with AVX-512.
+    """
     training = replace(TRAINING, episodes_per_step=2, steps=5, valid_every=5, checkpoint_every=5, learning_rate=1e-2)
     model = replace(MODEL, train_parts=("train", "valid"), method=MannSpec(), training=training)
     arguments |= {"model": model, "compute": replace(COMPUTE, num_workers=2)}
     together = run_training(**arguments)[0]["model"]
     alone, with_others = (train_here(model, arguments["shards"], seed) for seed in (0, 1))
-    assert largest_difference(together, alone) < 1e-4 < 1e-3 < largest_difference(with_others, alone)
+    assert largest_difference(together, alone) < 3e-4 < 1e-3 < largest_difference(with_others, alone)
 
 
 def test_a_mistake_that_shows_in_training_ends_it_at_once(ray_session, arguments):
