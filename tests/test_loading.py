@@ -11,14 +11,16 @@ import torch
 from PIL import Image
 from small_omniglot import NUM_CLASSES, PARAMS, members_of, mirror, small_omniglot
 
+from matchnet.store import MemoryStore
 from pipeline.data.download import download_dataset
-from pipeline.data.images import to_pixels
+from pipeline.data.images import View, open_image, to_pixels
 from pipeline.data.index import INDEX, read_index
 from pipeline.data.loading import load_split
 from pipeline.data.manifest import manifest_sha256, read_manifest
+from pipeline.data.samples import Room, load_samples
 from pipeline.data.shard_store import ShardStore
 from pipeline.data.shards import shard_dataset
-from pipeline.data.spec import DatasetParams, ListSplit, RandomSplit, WholeSplit
+from pipeline.data.spec import PARTS, DatasetParams, ListSplit, RandomSplit, WholeSplit
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_all_samples_with_their_classes(folder: Path) -> None:
-    data = load_split(folder / "shards", "random", image_size=28)
+    data = load_split(folder / "shards", "random", sample_shape=(1, 28, 28))
     assert data.samples_RCHW.shape == (NUM_CLASSES * 20, 1, 28, 28) and data.samples_RCHW.dtype == torch.uint8
     assert np.bincount(data.class_id_R).tolist() == [20] * NUM_CLASSES
     names = read_manifest(folder / "shards").splits["random"]
@@ -42,7 +44,7 @@ def test_all_samples_with_their_classes(folder: Path) -> None:
 
 
 def test_the_pixels_are_those_of_the_archive_with_bright_ink(folder: Path) -> None:
-    data = load_split(folder / "shards", "random", image_size=105)
+    data = load_split(folder / "shards", "random", sample_shape=(1, 105, 105))
     members = members_of("images_background.zip")
     png = members["images_background/Latin/character02/0002_07.png"]
     row = np.flatnonzero(data.class_id_R == data.classes.index("Latin/character02"))[6]
@@ -51,28 +53,28 @@ def test_the_pixels_are_those_of_the_archive_with_bright_ink(folder: Path) -> No
 
 
 def test_the_order_does_not_depend_on_the_shards(folder: Path) -> None:
-    one, other = (load_split(folder / name, "random", image_size=28) for name in ("shards", "other"))
+    one, other = (load_split(folder / name, "random", sample_shape=(1, 28, 28)) for name in ("shards", "other"))
     assert torch.equal(one.samples_RCHW, other.samples_RCHW)
     assert np.array_equal(one.class_id_R, other.class_id_R)
 
 
 def test_a_part_has_its_own_classes_only(folder: Path) -> None:
-    data = load_split(folder / "shards", "alphabets", image_size=28, parts=["test"])
+    data = load_split(folder / "shards", "alphabets", sample_shape=(1, 28, 28), parts=["test"])
     assert len(data.parts["train"]) == len(data.parts["valid"]) == 0
     assert set(data.class_id_R) == set(data.parts["test"].tolist())
 
 
 def test_an_unknown_split_or_part(folder: Path) -> None:
     with pytest.raises(ValueError, match="'vinyals' is not a split of small; it has: random, alphabets;"):
-        load_split(folder / "shards", "vinyals", image_size=28)
+        load_split(folder / "shards", "vinyals", sample_shape=(1, 28, 28))
     with pytest.raises(ValueError, match="'dev' is not a part of a split; name some of train, valid"):
-        load_split(folder / "shards", "random", image_size=28, parts=["dev"])  # type: ignore[list-item]
+        load_split(folder / "shards", "random", sample_shape=(1, 28, 28), parts=["dev"])  # type: ignore[list-item]
 
 
 def test_the_store_on_shards_gives_what_the_store_in_memory_gives(folder: Path) -> None:
-    data = load_split(folder / "shards", "random", image_size=28)
+    data = load_split(folder / "shards", "random", sample_shape=(1, 28, 28))
     rows = torch.from_numpy(np.random.default_rng(0).integers(0, len(data.class_id_R), (2, 3, 5)))
-    with ShardStore(folder / "shards", "random", image_size=28) as store:
+    with ShardStore(folder / "shards", "random", sample_shape=(1, 28, 28)) as store:
         assert len(store) == len(data.class_id_R) and store.sample_shape == (1, 28, 28)
         assert np.array_equal(store.class_id_R, data.class_id_R)
         for wanted in (rows, rows[0, 0, :1], torch.arange(100), rows[:, :, :0]):
@@ -86,16 +88,16 @@ def test_the_store_on_shards_names_a_damaged_image(folder: Path, tmp_path: Path)
         file.seek(index.offset_R[3] + 20)
         file.write(b"\0" * 60)
     message = rf"key {index.key_R[3]}, offset {index.offset_R[3]}: not a whole png image"
-    with ShardStore(shards, "random", image_size=28) as store, pytest.raises(ValueError, match=message):
+    with ShardStore(shards, "random", sample_shape=(1, 28, 28)) as store, pytest.raises(ValueError, match=message):
         store.gather(torch.arange(len(store)))
     with pytest.raises(ValueError, match="edited after it was written"):
-        load_split(shards, "random", image_size=28)
+        load_split(shards, "random", sample_shape=(1, 28, 28))
 
 
 def test_resizing_keeps_the_share_of_ink() -> None:
     image = Image.new("L", (105, 105), 255)
     image.paste(0, (20, 30, 80, 60))
-    small = to_pixels(image, 28, invert=True, margin=None)
+    small = to_pixels(image, 1, 28, View(invert=True))[0]
     assert small.mean() == pytest.approx(255 * 60 * 30 / 105**2, rel=0.02)
     assert small[0, 0] == 0 and small[12, 14] == 255
 
@@ -104,13 +106,55 @@ def test_resizing_keeps_the_share_of_ink() -> None:
 def test_a_margin_puts_the_ink_in_the_middle(box: tuple[int, int, int, int]) -> None:
     image = Image.new("L", (28, 28))
     image.paste(255, box)
-    ys, xs = np.nonzero(to_pixels(image, 40, invert=False, margin=0.1))
+    ys, xs = np.nonzero(to_pixels(image, 1, 40, View(margin=0.1))[0])
     assert max(np.ptp(ys), np.ptp(xs)) + 1 == 32
     assert abs(ys.min() + ys.max() - 39) <= 1 and abs(xs.min() + xs.max() - 39) <= 1
 
 
 def test_an_empty_drawing_stays_empty() -> None:
-    assert not to_pixels(Image.new("L", (28, 28)), 28, invert=False, margin=0.1).any()
+    assert not to_pixels(Image.new("L", (28, 28)), 1, 28, View(margin=0.1)).any()
+
+
+def photograph(width: int, height: int) -> Image.Image:
+    """Red rises to the right, green downwards."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[..., 0] = np.linspace(0, 255, width)
+    pixels[..., 1] = np.linspace(0, 255, height)[:, None]
+    return Image.fromarray(pixels)
+
+
+def test_colours_come_first_and_fill_the_square() -> None:
+    pixels = to_pixels(photograph(90, 60), 3, 30, View()).astype(float)
+    assert pixels.shape == (3, 30, 30)
+    assert (np.diff(pixels[0], axis=1) > 0).all() and (np.diff(pixels[1], axis=0) > 0).all() and not pixels[2].any()
+    assert pixels[0, 0, 0] < 8 and pixels[0, 0, -1] > 247
+
+
+def test_a_central_crop_is_a_square_of_the_shorter_side() -> None:
+    pixels = to_pixels(photograph(90, 60), 3, 30, View(central_crop=0.5)).astype(float)
+    # 30 x 30 pixels from (30, 15) on: a third of the width, half of the height
+    assert pixels[0, 0, [0, -1]] == pytest.approx([255 * 30 / 89, 255 * 59 / 89], abs=2)
+    assert pixels[1, [0, -1], 0] == pytest.approx([255 * 15 / 59, 255 * 44 / 59], abs=2)
+
+
+def test_a_jpeg_has_the_pixels_that_pillow_gives() -> None:
+    file = io.BytesIO()
+    photograph(90, 60).save(file, "jpeg")
+    assert np.array_equal(np.asarray(open_image(file.getvalue(), "jpg")), np.asarray(Image.open(file)))
+    with pytest.raises(ValueError, match="not a whole jpg image"):
+        open_image(file.getvalue()[:-200], "jpg")
+
+
+@pytest.mark.parametrize("memory_bytes, kind", [(16 * 20 * 784, MemoryStore), (16 * 20 * 784 - 1, ShardStore)])
+def test_samples_that_do_not_fit_into_memory_stay_in_their_shards(folder: Path, memory_bytes: int, kind: type) -> None:
+    samples = load_samples(folder / "shards", "random", PARTS, (1, 28, 28), Room(memory_bytes, num_processes=1))
+    data = load_split(folder / "shards", "random", (1, 28, 28))
+    rows = torch.arange(0, len(data.class_id_R), 7)
+    assert isinstance(samples.store, kind) and samples.class_names == data.classes
+    assert np.array_equal(samples.class_id_R, data.class_id_R)
+    assert torch.equal(samples.store.gather(rows), data.samples_RCHW[rows])
+    if isinstance(samples.store, ShardStore):
+        samples.store.close()
 
 
 def test_the_real_omniglot(tmp_path: Path) -> None:
@@ -122,7 +166,7 @@ def test_the_real_omniglot(tmp_path: Path) -> None:
     assert manifest.num_samples == 1623 * 20
     assert [len(manifest.splits["vinyals"][part]) for part in ("train", "valid", "test")] == [1100, 100, 423]
     assert len(manifest.splits["lake"]["test"]) == 659
-    data = load_split(tmp_path / "shards", "vinyals", 28, parts=["valid"])
+    data = load_split(tmp_path / "shards", "vinyals", (1, 28, 28), parts=["valid"])
     assert data.samples_RCHW.shape == (2000, 1, 28, 28)
     assert 15 < data.samples_RCHW.float().mean() < 25  # thin bright strokes on black
 
@@ -131,6 +175,6 @@ def test_the_real_mnist(tmp_path: Path) -> None:
     params = DatasetParams(source="mnist", splits={"all": WholeSplit()}, margin=0.18)
     download_dataset("mnist", params, tmp_path / "raw", mirror())
     shard_dataset("mnist", params, tmp_path / "raw", tmp_path / "shards")
-    data = load_split(tmp_path / "shards", "all", 28)
+    data = load_split(tmp_path / "shards", "all", (1, 28, 28))
     assert data.classes == [str(digit) for digit in range(10)]
     assert np.bincount(data.class_id_R).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]

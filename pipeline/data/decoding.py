@@ -6,29 +6,39 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.data.images import open_image, to_pixels
+from pipeline.data.images import View, open_image, to_pixels
 from pipeline.data.index import ShardReader
 from pipeline.data.raw import source_of
 
 
 class Decoder:
-    """Reads and decodes samples, by the parameters that stand in the manifest (`invert`, `margin`)."""
+    """Reads and decodes samples, to the view that stands in the manifest.
 
-    def __init__(self, shards_dir: Path, image_size: int) -> None:
+    Args:
+        sample_shape: (C, size, size): one channel, or three.
+    Raises:
+        ValueError: shards of sentences.
+    """
+
+    def __init__(self, shards_dir: Path, sample_shape: tuple[int, ...]) -> None:
         self.reader = ShardReader(shards_dir)
-        self.image_size = image_size
-        self.sample_shape = (1, image_size, image_size)
-        parameters = self.reader.manifest.parameters
-        self.invert, self.margin = parameters["invert"], parameters["margin"]
+        manifest = self.reader.manifest
+        if manifest.words is not None:
+            raise ValueError(f"{shards_dir}: {manifest.name} holds sentences; give the model a context instead of an "
+                             "image_size")
+        self.sample_shape = sample_shape
+        parameters = manifest.parameters
+        self.view = View.from_parameters(parameters)
         self.extension = source_of(parameters["source"]).EXTENSION
 
     def decode(self, rows: np.ndarray) -> np.ndarray:
-        """Rows of the index -> (R, 1, image_size, image_size) uint8, ink = 255.
+        """Rows of the index -> (R, *sample_shape) uint8.
 
         Raises:
             ValueError: an image that cannot be decoded; names shard, key and offset.
         """
         pixels = np.empty((len(rows), *self.sample_shape), np.uint8)
+        channels, size = self.sample_shape[0], self.sample_shape[-1]
         for position, content in enumerate(self.reader.read_many(rows)):
             try:
                 image = open_image(content, self.extension)
@@ -36,7 +46,7 @@ class Decoder:
                 place = self.reader.index.place_of(rows[position])
                 directory = self.reader.directory
                 raise ValueError(f"{directory}: {place}: {error}; run the shard stage again") from error
-            pixels[position, 0] = to_pixels(image, self.image_size, self.invert, self.margin)
+            pixels[position] = to_pixels(image, channels, size, self.view)
         return pixels
 
     def __enter__(self) -> "Decoder":

@@ -9,7 +9,7 @@ import torch
 
 from pipeline.data.decoding import Decoder
 from pipeline.data.index import verify_shards
-from pipeline.data.manifest import manifest_sha256, read_manifest
+from pipeline.data.manifest import manifest_sha256
 from pipeline.data.selection import select
 from pipeline.data.spec import PARTS, Part
 from pipeline.progress import Progress
@@ -21,7 +21,7 @@ ROWS_AT_ONCE = 1024
 class Dataset:
     """Samples of some parts of a split, in memory.
 
-    samples_RCHW: uint8, ink = 255; sorted by class and key, so independent of how the shards are cut.
+    samples_RCHW: uint8, of drawings ink = 255; sorted by class and key, so independent of how the shards are cut.
     class_id_R: int64, positions in `classes`.
     classes: the names of all classes of the dataset.
     parts: part -> class_ids, int64, sorted; empty for a part that was not asked for or has no class.
@@ -37,7 +37,7 @@ class Dataset:
     manifest_sha256: str
 
 
-def load_split(shards_dir: Path, split: str, image_size: int, parts: Sequence[Part] = PARTS) -> Dataset:
+def load_split(shards_dir: Path, split: str, sample_shape: tuple[int, ...], parts: Sequence[Part] = PARTS) -> Dataset:
     """Decode the samples of some parts of a split: 5 s for all of Omniglot at 28 x 28 on one core.
 
     All shards are compared with their SHA-256 first.
@@ -48,10 +48,7 @@ def load_split(shards_dir: Path, split: str, image_size: int, parts: Sequence[Pa
     """
     shards_dir = Path(shards_dir)
     verify_shards(shards_dir)
-    if read_manifest(shards_dir).words is not None:
-        raise ValueError(f"{shards_dir}: {read_manifest(shards_dir).name} holds sentences; give the model a context "
-                         "instead of an image_size")
-    with Decoder(shards_dir, image_size) as decoder:
+    with Decoder(shards_dir, sample_shape) as decoder:
         manifest = decoder.reader.manifest
         chosen = select(manifest, decoder.reader.index, split, parts)
         samples_RCHW = _decode(decoder, chosen.rows)

@@ -1,7 +1,8 @@
 """What a model is trained or tested on: the samples of some parts of a split behind one store, images or sentences."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,12 @@ from matchnet.episodes import ClassRows, EpisodeSpec
 from matchnet.store import MemoryStore, Store
 from matchnet.text import SentenceStore
 from pipeline.data.loading import load_split
+from pipeline.data.manifest import manifest_sha256, read_manifest
 from pipeline.data.sentences import load_words
+from pipeline.data.shard_store import ShardStore
 from pipeline.data.spec import Part
 from pipeline.data.words import FIRST_WORD
+from pipeline.machine import available_memory, cores
 
 
 @dataclass(frozen=True)
@@ -65,23 +69,44 @@ class Samples:
         return classes
 
 
-def load_samples(shards_dir: Path, split: str, parts: Sequence[Part], sample_shape: tuple[int, ...]) -> Samples:
+@dataclass(frozen=True)
+class Room:
+    """What this process may spend on samples. Neither changes a result.
+
+    memory_bytes: images that take more, decoded, stay in their shards and are decoded each time they are asked for.
+    num_processes: that decode those.
+    """
+
+    memory_bytes: int = field(default_factory=lambda: available_memory() // 4)
+    num_processes: int = field(default_factory=cores)
+
+
+def load_samples(shards_dir: Path, split: str, parts: Sequence[Part], sample_shape: tuple[int, ...],
+                 room: Room | None = None) -> Samples:
     """The samples of some parts, in the shape that a model takes them.
 
     Args:
-        sample_shape: (1, size, size) for images. (L,) tokens for sentences: `SentenceStore` has odd L with the word
-            blanked, even L with the word itself at the end.
+        sample_shape: (C, size, size) for images, C of 1 or 3. (L,) tokens for sentences: `SentenceStore` has odd L with
+            the word blanked, even L with the word itself at the end.
     Raises:
         ValueError: an unknown split or part, damaged shards, or samples of the other kind.
     """
-    load = _load_images if len(sample_shape) == 3 else _load_text
-    return load(Path(shards_dir), split, parts, sample_shape)
+    if len(sample_shape) == 3:
+        return _load_images(Path(shards_dir), split, parts, sample_shape, room or Room())
+    return _load_text(Path(shards_dir), split, parts, sample_shape)
 
 
-def _load_images(shards_dir: Path, split: str, parts: Sequence[Part], sample_shape: tuple[int, ...]) -> Samples:
-    images = load_split(shards_dir, split, sample_shape[-1], parts)
-    return Samples(images.name, MemoryStore(images.samples_RCHW), images.classes, images.class_id_R, None,
-                   images.manifest_sha256)
+def _load_images(shards_dir: Path, split: str, parts: Sequence[Part], sample_shape: tuple[int, ...],
+                 room: Room) -> Samples:
+    manifest = read_manifest(shards_dir)
+    names, sha256 = [entry.name for entry in manifest.classes], manifest_sha256(shards_dir)
+    wanted = {name for part in parts for name in manifest.split(split).get(part, [])}
+    num_samples = sum(entry.num_samples for entry in manifest.classes if entry.name in wanted)
+    if num_samples * math.prod(sample_shape) <= room.memory_bytes:
+        images = load_split(shards_dir, split, sample_shape, parts)
+        return Samples(images.name, MemoryStore(images.samples_RCHW), names, images.class_id_R, None, sha256)
+    store = ShardStore(shards_dir, split, sample_shape, parts, room.num_processes)
+    return Samples(manifest.name, store, names, store.class_id_R, None, sha256)
 
 
 def _load_text(shards_dir: Path, split: str, parts: Sequence[Part], sample_shape: tuple[int, ...]) -> Samples:

@@ -25,15 +25,15 @@ class ShardStore:
             cannot be decoded (shard, key, offset).
     """
 
-    def __init__(self, shards_dir: Path, split: str, image_size: int, parts: Sequence[Part] = PARTS,
-                 num_processes: int = 2) -> None:
-        with Decoder(shards_dir, image_size) as decoder:
+    def __init__(self, shards_dir: Path, split: str, sample_shape: tuple[int, ...],
+                 parts: Sequence[Part] = PARTS, num_processes: int = 2) -> None:
+        with Decoder(shards_dir, sample_shape) as decoder:
             chosen = select(decoder.reader.manifest, decoder.reader.index, split, parts)
-            self.sample_shape: tuple[int, ...] = decoder.sample_shape
+        self.sample_shape = sample_shape
         self.class_id_R, self.parts = chosen.class_id_R, chosen.parts
         self._rows = chosen.rows
         self._num_processes = num_processes
-        self._workers = WorkerPool(Decoder, (shards_dir, image_size), num_processes)
+        self._workers = WorkerPool(Decoder, (shards_dir, sample_shape), num_processes)
         self._memory: SharedMemory | None = None
 
     def __len__(self) -> int:

@@ -63,16 +63,25 @@ class ClusterParams:
         ray_address: of a running Ray cluster; null starts a local one; RAY_ADDRESS goes first.
         num_processes: for sharding; null is one a core.
         max_failures: how often a training run is started again from its checkpoint after losing a worker.
+        memory_gib: images that take more, decoded, stay in their shards and are decoded whenever an episode asks for
+            them; null is a quarter of the memory that is free.
+        num_loaders: processes of each worker that decode those; null shares the cores among the workers.
     """
 
     mirror: str | None = None
     ray_address: str | None = None
     num_processes: int | None = None
     max_failures: int = 3
+    memory_gib: float | None = None
+    num_loaders: int | None = None
 
     def __post_init__(self) -> None:
-        if self.num_processes is not None and self.num_processes < 1:
-            raise ValueError(f"num_processes is {self.num_processes}; it must be at least 1, or null for one a core")
+        for name in ("num_processes", "num_loaders"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1, or null for one a core")
+        if self.memory_gib is not None and self.memory_gib < 0:
+            raise ValueError(f"memory_gib is {self.memory_gib}; it must be at least 0, or null")
         if self.max_failures < 0:
             raise ValueError(f"max_failures is {self.max_failures}; it must be at least 0")
 
@@ -106,18 +115,22 @@ class ModelParams:
 
     Args:
         image_size: pixels of a side, for a dataset of images.
+        channels: 3 for colours, 1 for grey.
         context: words on each side of the blank, for a dataset of sentences.
         rotations: whether images turned by 90, 180 and 270 degrees are classes as well.
-        init: a language model, whose weights an encoder of its kind begins with.
+        init: the model whose weights the encoders begin with: a language model, or one with the same encoder.
+        published: a file with the weights of a published Inception v3, which the classifier of all 1,000 classes takes.
     """
 
     dataset: str
     split: str
     train_parts: tuple[Part, ...] = ("train",)
     image_size: int | None = None
+    channels: Literal[1, 3] = 1
     context: int | None = None
     rotations: bool = False
     init: str | None = None
+    published: str | None = None
     method: MethodSpec
     training: EpisodicSpec | TextSpec | None
 
@@ -139,7 +152,7 @@ class ModelParams:
     def sample_shape(self) -> tuple[int, ...]:
         """Of one sample as the method takes it, (C, H, W) or (L,); see pipeline.data.samples."""
         if self.image_size is not None:
-            return (1, self.image_size, self.image_size)
+            return (self.channels, self.image_size, self.image_size)
         assert self.context is not None
         shows_word = isinstance(self.method, LanguageModelSpec)  # an oracle's samples have the word itself at the end
         return (2 * self.context + 1 + shows_word,)
