@@ -116,5 +116,5 @@ def test_an_encoder_begins_with_a_language_model_of_train_words_and_refuses_the_
     take_weights(method, network, tmp_path / "model.pt", shards)
     assert torch.equal(method.encoder_f.reader.embedding.weight, source.reader.embedding.weight)
     write_model(tmp_path / "oracle.pt", file_of(ORACLE, trained(ORACLE, shards), shards))
-    with pytest.raises(ValueError, match=r"has learnt to predict .* \(14 such words\), a valid or test class"):
+    with pytest.raises(ValueError, match=r"has been trained on .* \(14 such classes\), a valid or test class"):
         take_weights(method, network, tmp_path / "oracle.pt", shards)

@@ -112,7 +112,7 @@ IMAGES = {"context": None, "image_size": 28}
     (LANGUAGE_MODEL, {"train_parts": ["train", "valid"]},
      "models.ptb-language-models.train_parts: found ['train', 'valid']; a language model reads the training file"),
     (STATES, {"init": None}, "models.ptb-lm-states.init: found None; an encoder language_model takes its weights from"),
-    (MATCHING, {"init": "ptb-language-models"}, "models.ptb-bilstm.init: found 'ptb-language-models'; an encoder"),
+    (MATCHING, {"init": "ptb-language-models"}, "models.ptb-bilstm.init: found 'ptb-language-models', whose encoder"),
     (STATES, {"init": "ptb-langauge-models"},
      "models.ptb-lm-states.init: there is no 'ptb-langauge-models'; did you mean 'ptb-language-models'?"),
     (STATES, {"init": "ptb-bilstm"}, "models.ptb-lm-states.init: 'ptb-bilstm' is no language model of ptb; name one"),

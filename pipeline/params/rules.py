@@ -64,15 +64,22 @@ def _check_samples(model: ModelParams, are_sentences: bool, path: str) -> None:
 
 
 def _check_init(model: ModelParams, params: Params, path: str) -> None:
-    """An encoder of language model states begins with a language model of the same data; nothing else has an init."""
+    """Encoders begin with a model of their own kind; one of language model states has to, with one of the same data."""
     encoder = getattr(model.method, "encoder", None)
-    if isinstance(encoder, LanguageModelStatesSpec) != (model.init is not None):
-        raise ParamsError(f"{path}: found {model.init!r}; an encoder language_model takes its weights from the "
-                          "language model that init names, and any other encoder from none")
+    reads_states = isinstance(encoder, LanguageModelStatesSpec)
     if model.init is None:
+        if reads_states:
+            raise ParamsError(f"{path}: found None; an encoder language_model takes its weights from the language "
+                              "model that init names")
         return
     _require_known(model.init, params.models, path)
     source = params.models[model.init]
+    if not reads_states:
+        name, other = (getattr(getattr(holder.method, "encoder", None), "name", None) for holder in (model, source))
+        if name is None or name != other:
+            raise ParamsError(f"{path}: found {model.init!r}, whose encoder is {other}, and this model's is {name}; "
+                              "name a model with the same encoder, or write null")
+        return
     if not isinstance(source.method, LanguageModelSpec) or source.dataset != model.dataset:
         raise ParamsError(f"{path}: {model.init!r} is no language model of {model.dataset}; name one")
     if isinstance(source.training, TextSpec) and source.training.targets == "all":
@@ -175,7 +182,8 @@ def run_section(names: Iterable[str], params: Params) -> dict:
     """What the run section must say to run these experiments: they, their models and what these begin with."""
     experiments = {name: params.experiments[name] for name in names}
     models = {row.model: params.models[row.model] for row in experiments.values()}
-    models |= {model.init: params.models[model.init] for model in models.values() if model.init}
+    while missing := {model.init for model in models.values() if model.init} - models.keys():
+        models |= {name: params.models[name] for name in sorted(missing)}
     methods = {name: model.method.name for name, model in models.items()}
     datasets = {row.dataset for row in experiments.values()} | {model.dataset for model in models.values()}
     return {

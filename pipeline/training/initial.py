@@ -1,38 +1,68 @@
-"""The first weights of a model that begins with another's: an encoder that is a language model's states."""
+"""The first weights of a model that begins with another's, or with published ones."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from torch import Tensor, nn
+
+from matchnet.encoders import Encoder
 from matchnet.encoders.language_model import LanguageModelStates
 from matchnet.methods import Method
 from pipeline.data.manifest import manifest_sha256, read_manifest
 from pipeline.params.sections import ModelParams
-from pipeline.training.checkpoint import load_weights
-from pipeline.training.model_file import read_model
+from pipeline.training.checkpoint import CheckpointError, load_weights
+from pipeline.training.model_file import ModelFile, read_model
 
 READER = "reader."  # the part of a language model that encodes
+ENCODERS = ("encoder.", "encoder_f.")  # that of a classifier, a siamese net; of a matching network
 
 
 def take_weights(method: Method, model: ModelParams, init: Path | None, shards: Path) -> None:
-    """Put the language model of the file `init` into the encoders of `method`; nothing is done if it is None.
+    """Put the weights of the model in file `init` into the encoders of `method`; nothing is done if it is None.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or of a language model of other sizes.
-        ValueError: that language model has learnt to predict a word that validates or tests, or of other data.
+        CheckpointError: the file is missing, damaged, or its encoder is another one.
+        ValueError: that model has learnt from classes that validate or test this one, or is of other words.
     """
     if init is None:
         return
     source = read_model(init)
-    if source.dataset_sha256 != manifest_sha256(shards):
-        raise ValueError(f"{init}: a language model of other data than {shards}: its tokens are other words; train it "
-                         "again")
+    _require_unseen(source, model, init, shards)
+    for encoder in _encoders(method):
+        if isinstance(encoder, LanguageModelStates):
+            if source.dataset_sha256 != manifest_sha256(shards):
+                raise ValueError(f"{init}: a language model of other data than {shards}: its tokens are other words; "
+                                 "train it again")
+            load_weights(encoder.reader, _part(source.state_dict, READER), init)
+        else:
+            load_weights(encoder, _encoder_of(source, init), init)
+
+
+def _require_unseen(source: ModelFile, model: ModelParams, init: Path, shards: Path) -> None:
+    """Classes that this model is tested on, or validated on, must be new to the one that it begins with."""
     split = read_manifest(shards).split(model.split)
-    seen = sorted(set(source.train_classes) & {*split["valid"], *split["test"]})
+    held_out = {name for part, names in split.items() if part not in model.train_parts for name in names}
+    seen = sorted({name.partition("@")[0] for name in source.train_classes} & held_out)
     if seen:
-        raise ValueError(f"{init}: has learnt to predict {seen[0]!r} ({len(seen)} such words), a valid or test class "
-                         f"of split {model.split}, to be learnt in one shot; use a language model that was trained on "
-                         "this split with `targets: train`")
-    reader = {name.removeprefix(READER): weight for name, weight in source.state_dict.items()
-              if name.startswith(READER)}
-    for part in method.modules():
-        if isinstance(part, LanguageModelStates):
-            load_weights(part.reader, reader, init)
+        raise ValueError(f"{init}: has been trained on {seen[0]!r} ({len(seen)} such classes), a valid or test class "
+                         f"of split {model.split}, to be learnt in one shot; begin with a model that was trained on "
+                         "the training classes of this split (a language model: with `targets: train`)")
+
+
+def _encoders(method: Method) -> Iterator[nn.Module]:
+    found = [part for _, part in method.named_children() if isinstance(part, Encoder)]
+    if not found:
+        raise ValueError(f"{type(method).__name__} has no encoder that could begin with another model's weights; "
+                         "leave init out")
+    yield from found
+
+
+def _encoder_of(source: ModelFile, init: Path) -> dict[str, Tensor]:
+    for prefix in ENCODERS:
+        if weights := _part(source.state_dict, prefix):
+            return weights
+    raise CheckpointError(f"{init}: a {source.method.name} without an encoder; name a classifier or a matching network")
+
+
+def _part(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): weight for name, weight in weights.items() if name.startswith(prefix)}

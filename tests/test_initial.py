@@ -1,0 +1,76 @@
+"""Models of images that begin with another's weights: the encoder is taken over, and nothing seen before is tested."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from matchnet.context import FullContextSpec
+from matchnet.encoders.conv4 import Conv4Spec
+from matchnet.episodes import EpisodeSpec
+from matchnet.episodic_training import EpisodicSpec
+from matchnet.methods import Method, MethodSpec, build_method
+from matchnet.methods.classifier import ClassifierSpec
+from matchnet.methods.matching_network import MatchingNetworkSpec
+from matchnet.methods.pixels import PixelsSpec
+from pipeline.data.manifest import manifest_sha256, read_manifest
+from pipeline.params import ModelParams
+from pipeline.training.checkpoint import CheckpointError
+from pipeline.training.initial import take_weights
+from pipeline.training.model_file import ModelFile, write_model
+
+SHAPE = (1, 16, 16)
+ENCODER = Conv4Spec(num_filters=4)
+BASE = ClassifierSpec(encoder=ENCODER)
+MODEL = ModelParams(dataset="small", split="random", image_size=16, init="base",
+                    method=MatchingNetworkSpec(encoder=ENCODER, tied=False, fce=FullContextSpec(num_steps=1)),
+                    training=EpisodicSpec(episode=EpisodeSpec(2, 1, 1), steps=1))
+
+
+def write_base(path: Path, shards: Path, classes: list[str], method: MethodSpec = BASE) -> Method:
+    """A model of fresh weights that says it was trained on `classes`; returns it."""
+    torch.manual_seed(len(classes))
+    built = build_method(method, SHAPE, len(classes))
+    write_model(path, ModelFile(model_name="base", method=method, sample_shape=SHAPE, num_classes=len(classes),
+                                state_dict=built.state_dict(), step=1, seed=0, dataset_sha256=manifest_sha256(shards),
+                                split="random", train_classes=classes, seconds=0.0))
+    return built
+
+
+def test_both_encoders_begin_with_the_classifiers(small_shards: Path, tmp_path: Path) -> None:
+    split = read_manifest(small_shards).split("random")
+    turned = [f"{name}@90" for name in split["train"]]
+    base = write_base(tmp_path / "model.pt", small_shards, [*split["train"], *turned])
+    method = build_method(MODEL.method, SHAPE, 0)
+    take_weights(method, MODEL, tmp_path / "model.pt", small_shards)
+    for name, weight in base.encoder.state_dict().items():
+        assert torch.equal(method.encoder_f.state_dict()[name], weight)
+        assert torch.equal(method.encoder_g.state_dict()[name], weight)
+
+
+def test_with_context_may_begin_with_one_without(small_shards: Path, tmp_path: Path) -> None:
+    split = read_manifest(small_shards).split("random")
+    base = write_base(tmp_path / "model.pt", small_shards, split["train"], MatchingNetworkSpec(encoder=ENCODER))
+    method = build_method(MODEL.method, SHAPE, 0)
+    take_weights(method, MODEL, tmp_path / "model.pt", small_shards)
+    assert torch.equal(method.encoder_g.blocks[0][0].weight, base.encoder_f.blocks[0][0].weight)
+
+
+@pytest.mark.parametrize("part", ["valid", "test"])
+@pytest.mark.parametrize("turn", ["", "@180"])
+def test_a_base_that_has_seen_held_out_classes_is_refused(part, turn, small_shards: Path, tmp_path: Path) -> None:
+    split = read_manifest(small_shards).split("random")
+    write_base(tmp_path / "model.pt", small_shards, [*split["train"], split[part][0] + turn])
+    with pytest.raises(ValueError, match=rf"trained on '{split[part][0]}' \(1 such classes\), a valid or test class"):
+        take_weights(build_method(MODEL.method, SHAPE, 0), MODEL, tmp_path / "model.pt", small_shards)
+
+
+def test_another_encoder_or_none_is_refused(small_shards: Path, tmp_path: Path) -> None:
+    classes = read_manifest(small_shards).split("random")["train"]
+    method = build_method(MODEL.method, SHAPE, 0)
+    write_base(tmp_path / "wide.pt", small_shards, classes, ClassifierSpec(encoder=Conv4Spec(num_filters=8)))
+    with pytest.raises(CheckpointError, match=r"wide.pt: its weights are of another architecture"):
+        take_weights(method, MODEL, tmp_path / "wide.pt", small_shards)
+    write_base(tmp_path / "pixels.pt", small_shards, classes, PixelsSpec())
+    with pytest.raises(CheckpointError, match=r"pixels\.pt: a pixels without an encoder"):
+        take_weights(method, MODEL, tmp_path / "pixels.pt", small_shards)
