@@ -15,7 +15,7 @@ from torch import Tensor
 
 from matchnet.random_words import random_words, to_uniform
 
-STREAM = 0xAFF1  # keeps these words apart from those of the episodes
+STREAM, MIRROR_STREAM = 0xAFF1, 0xF11B  # keep these words apart from those of the episodes
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class AffineSpec:
     max_shear: float = 0.15  # tangent of the angle, either axis
     max_scale: float = 0.15  # either axis between 1 - this and 1 + this
     max_translation: float = 2.0  # pixels
+    mirror: bool = False  # left and right change places in every second image; not for characters
 
     def __post_init__(self) -> None:
         for field in ("max_rotation", "max_shear", "max_scale", "max_translation"):
@@ -45,6 +46,9 @@ def distort(image_ETCHW: Tensor, spec: AffineSpec, seed: int, numbers: Sequence[
     E, T, _, height, width = image_ETCHW.shape
     uniform = to_uniform(random_words(seed, STREAM, numbers, T * 7)).reshape(E * T, 7) * 2 - 1
     theta_B23 = torch.from_numpy(_affine_matrices(uniform, spec, height, width)).to(image_ETCHW)
+    if spec.mirror:
+        turned_B = torch.from_numpy(to_uniform(random_words(seed, MIRROR_STREAM, numbers, T)).reshape(E * T) < 0.5)
+        theta_B23[turned_B.to(theta_B23.device), 0] *= -1
     image_BCHW = image_ETCHW.flatten(0, 1)
     grid_BHW2 = F.affine_grid(theta_B23, list(image_BCHW.shape), align_corners=False)
     return F.grid_sample(image_BCHW, grid_BHW2, align_corners=False).view_as(image_ETCHW)

@@ -55,6 +55,18 @@ def test_all_channels_move_together() -> None:
     assert torch.equal(distorted[:, :, 0], distorted[:, :, 2])
 
 
+def test_about_half_of_the_images_are_mirrored_and_nothing_else_changes() -> None:
+    image_ETCHW = images(200, 5)
+    as_is, mirrored = (distort(image_ETCHW, AffineSpec(0, 0, 0, 0, mirror), 0, range(200)) for mirror in (False, True))
+    left_right = as_is.flip(-1)
+    turned = torch.isclose(mirrored, left_right, atol=1e-5).flatten(2).all(-1)
+    kept = torch.isclose(mirrored, as_is, atol=1e-5).flatten(2).all(-1)
+    assert (turned ^ kept).all() and 430 < turned.sum() < 570
+    both = distort(image_ETCHW, AffineSpec(mirror=True), 0, range(200))  # the other distortions stay what they were
+    where = kept.nonzero()[0]
+    assert torch.equal(both[tuple(where)], distort(image_ETCHW, AffineSpec(), 0, range(200))[tuple(where)])
+
+
 def test_translation_is_in_pixels_and_bounded() -> None:
     """A bright pixel moves by at most two pixels either way, and comes near that bound both ways."""
     image_ETCHW = torch.zeros(300, 1, 1, 15, 21)
