@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import small_corpus
+import small_omniglot
 import torch
-from small_omniglot import PARAMS, small_omniglot
 
 from pipeline.data.shards import shard_dataset
 
@@ -28,5 +29,16 @@ def small_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sixteen classes of twenty drawings, sharded."""
     folder = tmp_path_factory.mktemp("small")
     with pytest.MonkeyPatch.context() as patch:
-        shard_dataset("small", PARAMS, small_omniglot(folder / "raw", patch), folder / "shards")
+        raw = small_omniglot.small_omniglot(folder / "raw", patch)
+        shard_dataset("small", small_omniglot.PARAMS, raw, folder / "shards")
+    return folder / "shards"
+
+
+@pytest.fixture(scope="session")
+def small_corpus_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few hundred sentences, sharded."""
+    folder = tmp_path_factory.mktemp("corpus")
+    with pytest.MonkeyPatch.context() as patch:
+        raw = small_corpus.small_corpus(folder / "raw", patch)
+        shard_dataset("small", small_corpus.PARAMS, raw, folder / "shards")
     return folder / "shards"

@@ -32,11 +32,8 @@ def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("corpus")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        shard_dataset("small", PARAMS, small_corpus(folder / "raw", monkeypatch), folder / "shards")
-    return folder / "shards"
+def shards(small_corpus_shards: Path) -> Path:
+    return small_corpus_shards
 
 
 # ---- what is written ----

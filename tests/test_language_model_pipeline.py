@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from small_corpus import PARAMS, small_corpus
 
 from matchnet.encoders.language_model import LanguageModelStatesSpec, ReaderSpec
 from matchnet.episodes import EpisodeSpec
@@ -19,7 +18,6 @@ from matchnet.tokens import END, FIRST_WORD
 from matchnet.training import train
 from pipeline.data.manifest import manifest_sha256, read_manifest
 from pipeline.data.sentences import load_sentences
-from pipeline.data.shards import shard_dataset
 from pipeline.data.words import WORDS, read_words
 from pipeline.experiment import run_experiment
 from pipeline.params import ComputeParams, ModelParams
@@ -40,11 +38,8 @@ ORACLE = replace(MODEL, training=replace(TRAINING, targets="all"))
 
 
 @pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("corpus")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        shard_dataset("small", PARAMS, small_corpus(folder / "raw", monkeypatch), folder / "shards")
-    return folder / "shards"
+def shards(small_corpus_shards: Path) -> Path:
+    return small_corpus_shards
 
 
 def ignore(values: dict[str, Any]) -> None:

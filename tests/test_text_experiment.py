@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_corpus import PARAMS, small_corpus
 
 from matchnet.episodes import EpisodeSpec
 from matchnet.episodic_training import EpisodicSpec
@@ -14,7 +13,6 @@ from matchnet.methods import build_method
 from matchnet.methods.pixels import PixelsSpec
 from matchnet.text import BEGIN, BLANK, END, FIRST_WORD, PADDING, SentenceStore
 from pipeline.data.manifest import manifest_sha256, read_manifest
-from pipeline.data.shards import shard_dataset
 from pipeline.experiment import Measured, run_experiment
 from pipeline.params.sections import ExperimentParams, ModelParams
 from pipeline.results.episode_text import sentence, write_episodes
@@ -32,11 +30,8 @@ EXPERIMENT = ExperimentParams(model="m", title="t", table="T", dataset="small", 
 
 
 @pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("corpus")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        shard_dataset("small", PARAMS, small_corpus(folder / "raw", monkeypatch), folder / "shards")
-    return folder / "shards"
+def shards(small_corpus_shards: Path) -> Path:
+    return small_corpus_shards
 
 
 @pytest.fixture(scope="module")

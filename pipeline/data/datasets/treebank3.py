@@ -7,11 +7,9 @@
 import re
 from pathlib import Path
 
-from pipeline.data.datasets.treebank_form import FILES, read_trees, write_files
-from pipeline.data.raw import RawSample, ReadSample
-from pipeline.data.sentence_files import EXTENSION, list_samples, open_sentences, table_of
+from pipeline.data.datasets.treebank_form import open_raw, read_raw, read_trees, read_words, write_files
+from pipeline.data.sentence_files import EXTENSION
 from pipeline.data.spec import DatasetParams, Part
-from pipeline.data.words import WordTable
 
 __all__ = ["EXTENSION", "open_raw", "prepare_raw", "read_raw", "read_words"]
 
@@ -30,21 +28,6 @@ def prepare_raw(raw_dir: Path, params: DatasetParams) -> None:
     parts_of = {part: [name for section in sections for name in _trees_of(wsj, section)]
                 for part, sections in SECTIONS.items()}
     write_files(raw_dir, read_trees(wsj, "", parts_of))
-
-
-def read_raw(raw_dir: Path, params: DatasetParams) -> list[RawSample]:
-    """All sentences. Raises ValueError for a text file that is missing or damaged; names file and line."""
-    return list_samples(raw_dir, FILES)
-
-
-def open_raw(raw_dir: Path, params: DatasetParams) -> ReadSample:
-    """The words of a sentence."""
-    return open_sentences(raw_dir, FILES)
-
-
-def read_words(raw_dir: Path, params: DatasetParams) -> WordTable:
-    """Which words each sentence holds."""
-    return table_of(raw_dir, FILES)
 
 
 def _wsj_folder(folder: str | None) -> Path:

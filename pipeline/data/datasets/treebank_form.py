@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.sentence_files import FileNames
-from pipeline.data.spec import Part
-from pipeline.data.words import NUMBER, UNKNOWN
+from pipeline.data.raw import RawSample, ReadSample
+from pipeline.data.sentence_files import FileNames, list_samples, open_sentences, table_of
+from pipeline.data.spec import DatasetParams, Part
+from pipeline.data.words import NUMBER, UNKNOWN, WordTable
 from pipeline.files import atomic_write
 
 FILES: FileNames = {"train": "train.txt", "valid": "valid.txt", "test": "test.txt"}
@@ -63,6 +64,21 @@ def write_files(raw_dir: Path, sentences: Mapping[Part, Sequence[Sequence[str]]]
         with atomic_write(raw_dir / name) as file:
             file.writelines(" ".join(word if word in known else UNKNOWN for word in words) + "\n"
                             for words in sentences[part])
+
+
+def read_raw(raw_dir: Path, params: DatasetParams) -> list[RawSample]:
+    """All sentences. Raises ValueError for a text file that is missing or damaged; names file and line."""
+    return list_samples(raw_dir, FILES)
+
+
+def open_raw(raw_dir: Path, params: DatasetParams) -> ReadSample:
+    """The words of a sentence."""
+    return open_sentences(raw_dir, FILES)
+
+
+def read_words(raw_dir: Path, params: DatasetParams) -> WordTable:
+    """Which words each sentence holds."""
+    return table_of(raw_dir, FILES)
 
 
 def _sentences(reader: Any, name: str, place: Path) -> list[list[str]]:
