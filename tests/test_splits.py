@@ -1,13 +1,20 @@
 """Splits: every class in exactly one part, families kept together, lists checked, the seed decides."""
 
-import pytest
+import csv
+import json
+from dataclasses import asdict
 
-from pipeline.data.spec import FamilySplit, ListSplit, RandomSplit, SplitParams, WholeSplit
+import pytest
+from small_omniglot import mirror
+
+from pipeline.data.spec import FamilySplit, ListSplit, RandomSplit, SplitParams, TwoListsSplit, WholeSplit
 from pipeline.data.splits import family_of, make_split, read_list
 
 CLASSES = [f"{family}/{number}" for family in "ABCDEFGH" for number in range(5)]
 EVALUATION = read_list("lake_evaluation.txt")
 SPLITS = [RandomSplit(num_valid=4, num_test=10), FamilySplit(num_valid=2, num_test=3), WholeSplit()]
+RAVI = TwoListsSplit(valid="ravi_valid.txt", test="ravi_test.txt")
+RAVI_CLASSES = [*read_list(RAVI.valid), *read_list(RAVI.test), "n01532829", "n01558993"]  # two of its 64 for train
 
 
 @pytest.mark.parametrize("params", SPLITS, ids=lambda params: params.kind)
@@ -57,6 +64,61 @@ def test_a_list_of_another_dataset_is_refused() -> None:
         make_split(ListSplit(test="lake_evaluation.txt", num_valid=1), CLASSES)
 
 
+def test_lists_of_valid_and_test_leave_the_others_for_train() -> None:
+    split = make_split(RAVI, RAVI_CLASSES)
+    assert split == make_split(RAVI, RAVI_CLASSES[::-1]) == {
+        "train": ["n01532829", "n01558993"], "valid": read_list(RAVI.valid), "test": read_list(RAVI.test)}
+
+
+def test_the_classes_of_miniimagenet_s_second_split_are_those_of_its_authors() -> None:
+    classes = {}
+    for part, name in (("train", "train"), ("valid", "val"), ("test", "test")):
+        with open(f"{mirror()}/mini_imagenet/ravi_{name}.csv", encoding="utf-8") as file:
+            classes[part] = sorted({row["class_name"] for row in csv.DictReader(file)})
+    assert [len(names) for names in classes.values()] == [64, 16, 20]
+    assert make_split(RAVI, [name for names in classes.values() for name in names]) == classes
+
+
+def test_imagenet_s_lists_are_as_long_as_the_paper_says() -> None:
+    rand, dogs = read_list("imagenet_rand.txt"), read_list("imagenet_dogs.txt")
+    assert len(rand) == len(set(rand)) == len(dogs) == len(set(dogs)) == 118
+    assert len(set(rand) & set(dogs)) == 13
+
+
+def test_a_sample_may_lack_listed_classes() -> None:
+    """But not all of a list's, and only if it is said to be a sample."""
+    few = [*read_list(RAVI.valid)[:1], *read_list(RAVI.test)[:2], "n01532829"]
+    split = make_split(RAVI, few, sample=True)
+    assert split == {"train": ["n01532829"], "valid": few[:1], "test": few[1:3]}
+    with pytest.raises(ValueError, match=r"valid: ravi_valid.txt names 'n02091244', no class .* \(15 such\)"):
+        make_split(RAVI, few)
+    with pytest.raises(ValueError, match=r"valid: of the 16 classes and families that ravi_valid.txt names this sample "
+                                         "has none, not even 'n01855672'"):
+        make_split(RAVI, few[1:], sample=True)
+    rand = ListSplit(test="imagenet_rand.txt", num_valid=1)
+    assert make_split(rand, ["n01498041", "a", "b"], sample=True)["test"] == ["n01498041"]
+    with pytest.raises(ValueError, match=r"test: imagenet_rand.txt names 'n01537544', no class .* \(117 such\)"):
+        make_split(rand, ["n01498041", "a", "b"])
+
+
+def test_lists_that_share_a_class_are_refused() -> None:
+    """Both lists of the paper name 13 dogs."""
+    both = TwoListsSplit(valid="imagenet_dogs.txt", test="imagenet_rand.txt")
+    names = [*read_list(both.valid), *read_list(both.test)]
+    message = r"imagenet_dogs.txt and imagenet_rand.txt both name 'n\d{8}' \(13 such\); a class is in one part alone"
+    with pytest.raises(ValueError, match=message):
+        make_split(both, sorted(set(names)))
+
+
+@pytest.mark.parametrize("params, plain", [
+    (RandomSplit(num_valid=4, num_test=10), '{"kind": "random", "num_valid": 4, "num_test": 10, "seed": 0}'),
+    (FamilySplit(num_valid=2, num_test=3), '{"kind": "families", "num_valid": 2, "num_test": 3, "seed": 0}'),
+    (ListSplit(test="a.txt", num_valid=1), '{"kind": "list", "test": "a.txt", "num_valid": 1, "seed": 0}')])
+def test_what_a_manifest_says_of_a_split_stays_as_it_was(params: SplitParams, plain: str) -> None:
+    """Models and results name their data by the manifest's SHA-256: a field more, or another order, is other data."""
+    assert json.dumps(asdict(params)) == plain
+
+
 def test_an_unknown_list_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"no list 'nothing.txt' .*lake_evaluation.txt"):
         make_split(ListSplit(test="nothing.txt", num_valid=1), CLASSES)
@@ -76,3 +138,7 @@ def test_impossible_values_are_refused_where_they_enter() -> None:
         WholeSplit(part="dev")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"test: '\.\./secret' is not possible"):
         ListSplit(test="../secret", num_valid=1)
+    with pytest.raises(ValueError, match=r"valid: 'a/b' is not possible: it is the name of a list"):
+        TwoListsSplit(valid="a/b", test="ravi_test.txt")
+    with pytest.raises(ValueError, match=r"valid, test: 'ravi_test.txt' is not possible: a class is in one part alone"):
+        TwoListsSplit(valid="ravi_test.txt", test="ravi_test.txt")

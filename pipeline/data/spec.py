@@ -24,16 +24,16 @@ def _require_count(field_name: str, value: int, smallest: int) -> None:
              f"write {smallest} or more")
 
 
-def _require_list(test: str, such_as: str) -> None:
-    _require(bool(test) and "/" not in test, "test", test, "it is the name of a list",
+def _require_list(field_name: str, value: str, such_as: str) -> None:
+    _require(bool(value) and "/" not in value, field_name, value, "it is the name of a list",
              f"name a file of pipeline/data/lists/, such as {such_as}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomSplit:
-    """Classes in random order: `num_test` of them for test, `num_valid` for valid, all others for train."""
+class _DrawnSplit:
+    """In random order: `num_test` for test, `num_valid` for valid, all others for train."""
 
-    kind: Literal["random"] = "random"
+    kind: str
     num_valid: int
     num_test: int
     seed: int = 0
@@ -44,17 +44,17 @@ class RandomSplit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FamilySplit:
-    """Whole families (an alphabet, a script: the class name up to its first `/`), in random order."""
+class RandomSplit(_DrawnSplit):
+    """Classes are drawn."""
+
+    kind: Literal["random"] = "random"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FamilySplit(_DrawnSplit):
+    """Whole families are drawn: an alphabet, a script; the class name up to its first `/`."""
 
     kind: Literal["families"] = "families"
-    num_valid: int
-    num_test: int
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("num_valid", "num_test", "seed"):
-            _require_count(name, getattr(self, name), 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +68,24 @@ class ListSplit:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _require_list(self.test, "lake_evaluation.txt")
+        _require_list("test", self.test, "lake_evaluation.txt")
         for name in ("num_valid", "seed"):
             _require_count(name, getattr(self, name), 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoListsSplit:
+    """Valid and test classes from two lists in `pipeline/data/lists/`; all others for train."""
+
+    kind: Literal["two_lists"] = "two_lists"
+    valid: str
+    test: str
+
+    def __post_init__(self) -> None:
+        _require_list("valid", self.valid, "ravi_valid.txt")
+        _require_list("test", self.test, "ravi_test.txt")
+        _require(self.valid != self.test, "valid, test", self.valid, "a class is in one part alone",
+                 "name two lists")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,12 +114,12 @@ class WordSplit:
         _require((self.test is None) != (self.num_test is None), "test, num_test", (self.test, self.num_test),
                  "test words are either listed or drawn", "give one of the two and leave the other out")
         if self.test is not None:
-            _require_list(self.test, "ptb_test_words.txt")
+            _require_list("test", self.test, "ptb_test_words.txt")
         for name in ("num_valid", "seed", *(["num_test"] if self.test is None else [])):
             _require_count(name, getattr(self, name), 0)
 
 
-SplitParams = RandomSplit | FamilySplit | ListSplit | WholeSplit | WordSplit
+SplitParams = RandomSplit | FamilySplit | ListSplit | TwoListsSplit | WholeSplit | WordSplit
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,17 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.spec import PARTS, FamilySplit, ListSplit, Part, RandomSplit, SplitParams, WholeSplit, WordSplit
+from pipeline.data.spec import (
+    PARTS,
+    FamilySplit,
+    ListSplit,
+    Part,
+    RandomSplit,
+    SplitParams,
+    TwoListsSplit,
+    WholeSplit,
+    WordSplit,
+)
 
 LISTS = Path(__file__).parent / "lists"
 Split = dict[Part, list[str]]
@@ -16,13 +26,17 @@ def family_of(class_name: str) -> str:
     return class_name.partition("/")[0]
 
 
-def make_split(params: SplitParams, class_names: Sequence[str]) -> Split:
+def make_split(params: SplitParams, class_names: Sequence[str], sample: bool = False) -> Split:
     """Every class in exactly one part; each part sorted by name.
 
     Depends on the set of names alone, not on their order.
 
+    Args:
+        sample: whether the dataset is a sample of what lists were made for: they may then name classes that it lacks,
+            but not only such.
     Raises:
-        ValueError: more classes or families asked for than there are, or a list that names one not there.
+        ValueError: more classes or families asked for than there are; a list that names one not there, or one that
+            another list has for another part.
     """
     names = sorted(class_names)
     match params:
@@ -35,7 +49,9 @@ def make_split(params: SplitParams, class_names: Sequence[str]) -> Split:
             of_family = _divide(families, params.num_valid, params.num_test, params.seed, "families")
             return _as_split(names, {name: of_family[family_of(name)] for name in names})
         case ListSplit():
-            return _split_by_list(params, names)
+            return _split_by_list(params, names, sample)
+        case TwoListsSplit():
+            return _split_by_lists(params, names, sample)
         case WordSplit():
             return _split_words(params, names)
 
@@ -45,21 +61,37 @@ def read_list(name: str) -> list[str]:
     path = LISTS / name
     if not path.is_file():
         known = ", ".join(sorted(path.name for path in LISTS.iterdir()))
-        raise ValueError(f"test: no list {name!r} in {LISTS}; name one of {known}")
+        raise ValueError(f"no list {name!r} in {LISTS}; name one of {known}")
     lines = (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
     return [line for line in lines if line]
 
 
-def _split_by_list(params: ListSplit, names: list[str]) -> Split:
-    listed = set(read_list(params.test))
-    strangers = listed - set(names) - {family_of(name) for name in names}
-    if strangers:
-        raise ValueError(f"test: {params.test} names {min(strangers)!r}, no class or family of this dataset "
-                         f"({len(strangers)} such); name a list that was made for it")
-    test = {name for name in names if name in listed or family_of(name) in listed}
+def _split_by_list(params: ListSplit, names: list[str], sample: bool) -> Split:
+    test = _listed("test", params.test, names, sample)
     families = sorted({family_of(name) for name in names if name not in test})
     of_family = _divide(families, params.num_valid, 0, params.seed, "families outside the list")
     return _as_split(names, {name: "test" if name in test else of_family[family_of(name)] for name in names})
+
+
+def _split_by_lists(params: TwoListsSplit, names: list[str], sample: bool) -> Split:
+    valid, test = _listed("valid", params.valid, names, sample), _listed("test", params.test, names, sample)
+    if valid & test:
+        raise ValueError(f"valid, test: {params.valid} and {params.test} both name {min(valid & test)!r} "
+                         f"({len(valid & test)} such); a class is in one part alone: name lists that share none")
+    return _as_split(names, {name: "test" if name in test else "valid" if name in valid else "train" for name in names})
+
+
+def _listed(part: Part, list_name: str, names: list[str], sample: bool) -> set[str]:
+    """The classes that a list names, themselves or by their family."""
+    listed = set(read_list(list_name))
+    strangers = listed - set(names) - {family_of(name) for name in names}
+    if strangers and not sample:
+        raise ValueError(f"{part}: {list_name} names {min(strangers)!r}, no class or family of this dataset "
+                         f"({len(strangers)} such); name a list that was made for it")
+    if listed and strangers == listed:
+        raise ValueError(f"{part}: of the {len(listed)} classes and families that {list_name} names this sample has "
+                         f"none, not even {min(listed)!r}; name a list that was made for it, or take a larger sample")
+    return {name for name in names if name in listed or family_of(name) in listed}
 
 
 def _split_words(params: WordSplit, names: list[str]) -> Split:
