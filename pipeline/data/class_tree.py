@@ -1,0 +1,78 @@
+"""WordNet above the classes of ImageNet: which synset is a kind of which, and the groups of classes that this makes.
+
+It is no tree but a directed acyclic graph: a synset may have several parents (a dog is a canine and a domestic animal),
+so a class lies below each node once, by however many ways, and groups may overlap without one holding the other.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+IMAGENET_TREE = Path(__file__).parent / "lists" / "imagenet_tree.txt"
+
+
+@dataclass(frozen=True)
+class ClassTree:
+    """Nodes are synset numbers such as n02084071. `parents`: the nodes right above each; `words`: what it is called."""
+
+    parents: Mapping[str, Sequence[str]]
+    words: Mapping[str, str]
+
+    def lineage(self, node: str) -> set[str]:
+        """The node and all above it."""
+        seen: set[str] = set()
+        waiting = [node]
+        while waiting:
+            node = waiting.pop()
+            if node not in seen:
+                seen.add(node)
+                waiting += self.parents[node]
+        return seen
+
+    def classes_below(self, class_names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        """Every node with one of the classes below it, or that is one -> which, sorted.
+
+        Raises:
+            ValueError: a class that is not in the tree.
+        """
+        below: dict[str, list[str]] = {}
+        for name in sorted(set(class_names)):
+            if name not in self.parents:
+                raise ValueError(f"class {name!r} is no synset of {IMAGENET_TREE.name} (such as n02084071): only "
+                                 "classes of ILSVRC2012 have a place there; use episodes that are not fine-grained")
+            for node in self.lineage(name):
+                below.setdefault(node, []).append(name)
+        return {node: tuple(below[node]) for node in sorted(below)}
+
+    def groups(self, class_names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        """Node -> the classes below it, two or more. Of nodes with the same classes the most special stands for all.
+
+        That is the one with the longest lineage, which is below the others wherever they lie in a line.
+        """
+        nodes: dict[tuple[str, ...], str] = {}
+        for node, below in self.classes_below(class_names).items():
+            if len(below) > 1 and (below not in nodes or len(self.lineage(node)) > len(self.lineage(nodes[below]))):
+                nodes[below] = node
+        return {nodes[below]: below for below in sorted(nodes, key=lambda below: nodes[below])}
+
+
+@cache
+def imagenet_tree() -> ClassTree:
+    """The 1000 synsets of ILSVRC2012 and all above them in WordNet 3.0."""
+    return read_tree(IMAGENET_TREE)
+
+
+def read_tree(path: Path) -> ClassTree:
+    """Reads what write_tree writes."""
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    fields = [line.split("\t") for line in lines]
+    return ClassTree({node: tuple(parents.split()) for node, parents, _ in fields},
+                     {node: words for node, _, words in fields})
+
+
+def write_tree(path: Path, tree: ClassTree, comment: Sequence[str]) -> None:
+    """One line a node, sorted: its number, its parents with spaces between, its words; tabs between the three."""
+    lines = [f"# {line}".rstrip() for line in comment]
+    lines += [f"{node}\t{' '.join(tree.parents[node])}\t{tree.words[node]}" for node in sorted(tree.parents)]
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
