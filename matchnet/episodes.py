@@ -7,6 +7,10 @@ needs the number alone, and every model is compared on the same ones.
 Rows may be cut from a common origin (words of one sentence). An episode that would use an origin twice is drawn again,
 at further counters, until it does not: all episodes that use none twice are equally likely.
 
+Classes are drawn uniformly, or, in a share of the episodes, from one group of classes of a kind, as the paper proposes
+for future work: it "samples S from fine grained sets of labels instead of sampling uniformly from the leafs of the
+ImageNet class tree" [section 4.1.2].
+
 Shapes: E episodes, N ways, S = N * num_shots support items, Q = N * num_queries queries, R rows of a store.
 """
 
@@ -17,11 +21,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from matchnet.random_words import random_words
+from matchnet.class_groups import ClassGroups
+from matchnet.random_words import random_words, to_uniform
 
 # Episodes of the Penn Treebank's 41,044 training sentences take 40 draws on average at 64 ways of 8 rows (of 4,000
 # episodes the longest took 365) and 49 at 256 ways of 2 (of 1,500: 569): at 49, one in 10^9 takes more than a thousand.
 MOST_DRAWS = 1000
+
+
+@dataclass(frozen=True)
+class FineGrainedSpec:
+    """In a `share` of the episodes all classes are of one group of at most `largest_group`, and at least num_ways.
+
+    In the others they are drawn uniformly, as without this; see ClassGroups.probabilities for which group it is.
+    """
+
+    share: float = 1.0
+    largest_group: int = 20
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share is {self.share}; it must be above 0 and at most 1; for uniform episodes alone "
+                             "leave fine_grained out")
 
 
 @dataclass(frozen=True)
@@ -31,22 +52,30 @@ class EpisodeSpec:
     num_ways: int
     num_shots: int
     num_queries: int
+    fine_grained: FineGrainedSpec | None = None
 
     def __post_init__(self) -> None:
         for field, least in (("num_ways", 2), ("num_shots", 0), ("num_queries", 1)):
             value = getattr(self, field)
             if value < least:
                 raise ValueError(f"{field} is {value}; it must be at least {least}")
+        if self.fine_grained is not None and self.fine_grained.largest_group < self.num_ways:
+            raise ValueError(f"fine_grained.largest_group is {self.fine_grained.largest_group}; a group must have as "
+                             f"many classes as an episode has ways, {self.num_ways}, or more")
 
     @property
     def column(self) -> str:
-        """The name of this task in tables: 5w1s is 5-way 1-shot."""
-        return f"{self.num_ways}w{self.num_shots}s"
+        """The name of this task in tables: 5w1s is 5-way 1-shot, 5w1s_fine such a task within groups."""
+        return f"{self.num_ways}w{self.num_shots}s" + ("_fine" if self.fine_grained else "")
 
     @property
     def stream(self) -> int:
-        """Specs differ in their stream, so 5w1s and 20w1s of one seed share no randomness."""
-        return self.num_ways << 40 | self.num_shots << 20 | self.num_queries
+        """Specs differ in their stream, so 5w1s and 20w1s of one seed share no randomness.
+
+        Those that differ in their fine_grained alone share it: with a larger share, more of the same episodes are fine.
+        """
+        task = self.num_ways << 40 | self.num_shots << 20 | self.num_queries
+        return task | (self.fine_grained is not None) << 63
 
     @property
     def samples_per_way(self) -> int:
@@ -59,12 +88,14 @@ class ClassRows:
 
     origin_R: by row of the store, what it was cut from (a sentence): rows of one origin never meet in an episode. None
     where every row is its own.
+    groups: of the classes, by their positions 0 .. C - 1, for fine-grained episodes; None where there are none.
     """
 
     rows: np.ndarray  # (R,) int64
     starts: np.ndarray  # (C,) int64
     counts: np.ndarray  # (C,) int64
     origin_R: np.ndarray | None = None
+    groups: ClassGroups | None = None
 
     @staticmethod
     def from_class_ids(class_id_R: np.ndarray, classes: Sequence[int] | None = None,
@@ -98,7 +129,29 @@ class ClassRows:
     def with_at_least(self, count: int) -> "ClassRows":
         """Without the classes that have fewer rows than `count`; the others keep their order."""
         enough = self.counts >= count
-        return replace(self, starts=self.starts[enough], counts=self.counts[enough])
+        groups = None if self.groups is None else self.groups.among(enough)
+        return replace(self, starts=self.starts[enough], counts=self.counts[enough], groups=groups)
+
+    def with_groups(self, groups: ClassGroups) -> "ClassRows":
+        """The same classes; ValueError for a group of other positions than theirs."""
+        if len(groups.members) and not 0 <= groups.members.min() <= groups.members.max() < self.num_classes:
+            raise ValueError(f"groups have classes at positions {groups.members.min()} to {groups.members.max()}, and "
+                             f"there are {self.num_classes} classes; make them of the same classes")
+        return replace(self, groups=groups)
+
+    def groups_for(self, spec: EpisodeSpec) -> ClassGroups:
+        """Those that a fine-grained episode may be drawn from; ValueError where there is none."""
+        assert spec.fine_grained is not None
+        if self.groups is None:
+            raise ValueError("fine_grained: these classes have no groups, such as WordNet makes of ImageNet's; leave "
+                             "fine_grained out")
+        largest = spec.fine_grained.largest_group
+        groups = self.groups.of_size(spec.num_ways, largest)
+        if not len(groups):
+            raise ValueError(f"fine_grained: none of the {len(self.groups)} groups of {self.num_classes} classes has "
+                             f"{spec.num_ways} (num_ways) to {largest} (largest_group) of them; lower num_ways or "
+                             "raise largest_group")
+        return groups
 
     def check(self, spec: EpisodeSpec) -> None:
         """Refuse a spec that these classes cannot serve: ValueError with both numbers and the remedy."""
@@ -109,6 +162,8 @@ class ClassRows:
             raise ValueError(
                 f"class at position {fewest} has {self.counts[fewest]} samples; {spec.num_shots} shots + "
                 f"{spec.num_queries} queries need {spec.samples_per_way}; lower one of them or leave the class out")
+        if spec.fine_grained is not None:
+            self.groups_for(spec)
 
 
 @dataclass(frozen=True)
@@ -132,8 +187,11 @@ class Episodes:
 def sample_episodes(seed: int, numbers: Sequence[int], spec: EpisodeSpec, classes: ClassRows) -> Episodes:
     """Episodes `numbers` of the stream (seed, spec): classes, then samples, uniformly and without replacement.
 
+    Classes of a fine-grained episode are drawn so from a group, and that by ClassGroups.probabilities.
+
     Raises:
-        ValueError: the classes cannot serve the spec (too few classes, too few samples in one, too few origins).
+        ValueError: the classes cannot serve the spec (too few classes, too few samples in one, too few origins, no
+            group).
     """
     classes.check(spec)
     number_E = np.asarray(numbers, dtype=np.int64)
@@ -155,13 +213,28 @@ def _draw(seed: int, number_E: np.ndarray, spec: EpisodeSpec, classes: ClassRows
           draw: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw number `draw` of these episodes: (class_EN, row_ENm, order_ES), m = num_shots + num_queries."""
     N, m = spec.num_ways, spec.samples_per_way
-    words_WE = random_words(seed, spec.stream, number_E, 2 * N + 2 * m * N + N * spec.num_shots, draw).T
-    class_words, sample_words, order_words = np.split(words_WE, [2 * N, 2 * N + 2 * m * N])
+    sizes = [2 * N, 2 * m * N, N * spec.num_shots, 0 if spec.fine_grained is None else 2]
+    words_WE = random_words(seed, spec.stream, number_E, sum(sizes), draw).T
+    class_words, sample_words, order_words, group_words = np.split(words_WE, np.cumsum(sizes[:-1]))
     E = words_WE.shape[1]
-    class_NE = _draw_without_replacement(class_words.reshape(2, N, E), np.int64(classes.num_classes))
+    class_NE = _draw_classes(class_words.reshape(2, N, E), group_words, spec, classes)
     pick_mNE = _draw_without_replacement(sample_words.reshape(2, m, N, E), classes.counts[class_NE])
     row_ENm = classes.rows[classes.starts[class_NE] + pick_mNE].transpose(2, 1, 0)
     return np.ascontiguousarray(class_NE.T), row_ENm, order_words.T.argsort(axis=1)
+
+
+def _draw_classes(words_2NE: np.ndarray, group_words: np.ndarray, spec: EpisodeSpec, classes: ClassRows) -> np.ndarray:
+    """class_NE: positions, out of all classes, or in a share of the episodes out of a group."""
+    if spec.fine_grained is None:
+        return _draw_without_replacement(words_2NE, np.int64(classes.num_classes))
+    groups = classes.groups_for(spec)
+    share_E, place_E = to_uniform(group_words)
+    group_E = groups.probabilities().cumsum()[:-1].searchsorted(place_E, side="right")
+    group_E[share_E >= spec.fine_grained.share] = len(groups)  # one more, of all classes
+    counts = np.append(groups.counts, classes.num_classes)
+    starts = np.append(groups.starts, len(groups.members))
+    members = np.append(groups.members, np.arange(classes.num_classes))
+    return members[starts[group_E] + _draw_without_replacement(words_2NE, counts[group_E])]
 
 
 def _origins_meet(row_ENm: np.ndarray, classes: ClassRows) -> np.ndarray:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from matchnet.class_groups import ClassGroups
+
 IMAGENET_TREE = Path(__file__).parent / "lists" / "imagenet_tree.txt"
 
 
@@ -55,6 +57,17 @@ class ClassTree:
             if len(below) > 1 and (below not in nodes or len(self.lineage(node)) > len(self.lineage(nodes[below]))):
                 nodes[below] = node
         return {nodes[below]: below for below in sorted(nodes, key=lambda below: nodes[below])}
+
+
+def class_groups(class_names: Sequence[str]) -> ClassGroups:
+    """The groups that WordNet makes of these classes of ImageNet; a class is its position in class_names.
+
+    Raises:
+        ValueError: a class that is no synset of ILSVRC2012.
+    """
+    position = {name: place for place, name in enumerate(class_names)}
+    groups = imagenet_tree().groups(class_names).values()
+    return ClassGroups.from_lists([position[name] for name in names] for names in groups)
 
 
 @cache
