@@ -1,12 +1,14 @@
 """Downloads a dataset's public files into its raw folder, from a mirror first, and checks what is in them."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.request import urlopen
 
 from pipeline.data.fetch import TIMEOUT_SECONDS, DownloadError, fetch, is_address, matches
+from pipeline.data.large_archives import link_archive
 from pipeline.data.raw import source_of
-from pipeline.data.sources import SOURCES, SourceFile
+from pipeline.data.sources import SourceFile, archives_of, files_of
 from pipeline.data.spec import DatasetParams
 from pipeline.files import atomic_write, sha256_of
 
@@ -28,10 +30,12 @@ def download_dataset(name: str, params: DatasetParams, raw_dir: Path, mirror: st
     raw_dir = Path(raw_dir)
     raw_dir.mkdir(parents=True, exist_ok=True)
     mirror_sums = _mirror_checksums(mirror) if mirror else {}
-    for source_file in SOURCES[params.source]:
+    for source_file in files_of(params):
         _bring(name, source_file, raw_dir, mirror, mirror_sums)
+    archives = {archive.name: _link(name, archive, raw_dir, params.folder, mirror, mirror_sums)
+                for archive in archives_of(params)}
     source_of(params.source).prepare_raw(raw_dir, params)
-    _record(raw_dir)
+    _record(raw_dir, archives)
 
 
 def read_checksums(text: str) -> dict[str, str]:
@@ -46,10 +50,13 @@ def recorded_checksums(raw_dir: Path) -> dict[str, str]:
     return read_checksums(record.read_text(encoding="utf-8")) if record.is_file() else {}
 
 
-def _record(raw_dir: Path) -> None:
-    files = sorted(path for path in raw_dir.iterdir() if path.name != CHECKSUMS and path.suffix != ".part")
+def _record(raw_dir: Path, archives: Mapping[str, str]) -> None:
+    """Of the files of raw_dir, and of the archives that lie elsewhere (name -> `sha256:<hex>`)."""
+    files = (path for path in raw_dir.iterdir() if path.name != CHECKSUMS and path.suffix != ".part")
+    digests = {path.name: sha256_of(path) for path in files if path.is_file()}
+    digests |= {name: sha256.removeprefix("sha256:") for name, sha256 in archives.items()}
     with atomic_write(raw_dir / CHECKSUMS) as record:
-        record.writelines(f"{sha256_of(path)}  {path.name}\n" for path in files if path.is_file())
+        record.writelines(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
 
 
 def _mirror_checksums(mirror: str) -> dict[str, str]:
@@ -66,6 +73,33 @@ def _mirror_checksums(mirror: str) -> dict[str, str]:
 
 def _join(mirror: str, path: str) -> str:
     return f"{mirror.rstrip('/')}/{path}"
+
+
+def _link(name: str, archive: SourceFile, raw_dir: Path, folder: str | None, mirror: str | None,
+          mirror_sums: Mapping[str, str]) -> str:
+    """An archive behind an account, from the folder or address that the user names, else from the mirror."""
+    if folder:
+        sums = _folder_checksums(folder)
+        place, checksum = _join(folder, archive.name), sums.get(archive.name, archive.checksum)
+    else:
+        place = _join(mirror, archive.path) if mirror else ""
+        checksum = mirror_sums.get(archive.path, archive.checksum)
+    try:
+        if not place:
+            raise DownloadError("folder: null, and no mirror is set")
+        return link_archive(archive, place, checksum, raw_dir)
+    except DownloadError as error:
+        raise DownloadError(f"{name}: no whole {archive.name} ({archive.what}):\n  {error}\nget it at "
+                            "https://image-net.org/download-images.php (ILSVRC2012; it asks for an account), put it "
+                            f"into a folder, and name that as datasets.{name}.folder in params.yaml") from error
+
+
+def _folder_checksums(folder: str) -> dict[str, str]:
+    """Of the user's folder, where it has its own SHA256SUMS: then it need not be the real archive."""
+    if is_address(folder):
+        return _mirror_checksums(folder)
+    sums = Path(folder, CHECKSUMS)
+    return read_checksums(sums.read_text(encoding="utf-8")) if sums.is_file() else {}
 
 
 def _bring(name: str, source_file: SourceFile, raw_dir: Path, mirror: str | None,

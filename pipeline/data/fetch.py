@@ -1,5 +1,6 @@
 """One file from a folder or an http(s) address: resumed, verified, then renamed to its own name."""
 
+import errno
 import hashlib
 import http.client
 import os
@@ -8,6 +9,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 
 from pipeline.progress import Progress
@@ -16,6 +19,7 @@ ATTEMPTS = 4
 TIMEOUT_SECONDS = 30.0
 FIRST_PAUSE_SECONDS = 1.0  # doubled after each failed attempt
 BLOCK = 1 << 20
+LONG = 1 << 30  # bytes: reading more than that shows progress
 NETWORK_ERRORS = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
 
 
@@ -25,8 +29,21 @@ class DownloadError(ValueError):
 
 def checksum_of(path: Path, kind: str) -> str:
     """`<kind>:<hex>` of a file's bytes; kind is md5 or sha256."""
-    with open(path, "rb") as file:
-        return f"{kind}:{hashlib.file_digest(file, kind).hexdigest()}"
+    return checksums_of(path, [kind])[kind]
+
+
+def checksums_of(path: Path, kinds: Iterable[str]) -> dict[str, str]:
+    """Kind -> `<kind>:<hex>`, in one reading; a large file shows progress."""
+    digests = {kind: hashlib.new(kind) for kind in kinds}
+    size = path.stat().st_size
+    shown = Progress(f"checking {path.name}", size, "B") if size > LONG else nullcontext()
+    with open(path, "rb") as file, shown as progress:
+        while block := file.read(BLOCK):
+            for digest in digests.values():
+                digest.update(block)
+            if progress is not None:
+                progress.advance(len(block))
+    return {kind: f"{kind}:{digest.hexdigest()}" for kind, digest in digests.items()}
 
 
 def matches(path: Path, checksum: str) -> bool:
@@ -51,12 +68,14 @@ def fetch(place: str, target: Path, checksum: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     resumed = part.exists() and is_address(place)
+    kind = checksum.partition(":")[0]
     _transfer(place, part)
-    if resumed and not matches(part, checksum):  # the old beginning may be of another file
+    found = checksum_of(part, kind)
+    if resumed and found != checksum:  # the old beginning may be of another file
         part.unlink()
         _transfer(place, part)
-    if not matches(part, checksum):
-        found = checksum_of(part, checksum.partition(":")[0])
+        found = checksum_of(part, kind)
+    if found != checksum:
         size = part.stat().st_size
         part.unlink()
         raise DownloadError(f"{place}: wrong checksum: expected {checksum}, found {found} in {size:,} bytes; "
@@ -93,7 +112,19 @@ def _transfer(place: str, part: Path) -> None:
 def _copy(origin: Path, part: Path) -> None:
     if not origin.is_file():
         raise DownloadError(f"{origin}: no such file; check the path of the mirror")
-    shutil.copyfile(origin, part)
+    size = origin.stat().st_size
+    _require_space(part, size)
+    shown = Progress(f"copying {origin.name}", size, "B")
+    with open(origin, "rb") as file, open(part, "wb") as copy, shown as progress:
+        while block := file.read(BLOCK):
+            copy.write(block)
+            progress.advance(len(block))
+
+
+def _require_space(part: Path, to_come: int) -> None:
+    free = shutil.disk_usage(part.parent).free
+    if to_come > free:
+        raise OSError(errno.ENOSPC, f"{to_come:,} bytes are to come, {free:,} are free on the disk of {part.parent}")
 
 
 def _is_final(error: Exception) -> bool:
@@ -122,6 +153,7 @@ def _append(response: http.client.HTTPResponse, part: Path, have: int, url: str)
     length = response.headers.get("Content-Length")
     total = have + int(length) if length else 0
     done = have
+    _require_space(part, total - have)
     what = f"downloading {Path(url).name}"
     with open(part, "ab" if have else "wb") as file, Progress(what, total, "B") as progress:
         progress.advance(have)

@@ -48,6 +48,7 @@ class Manifest:
 
     splits: of the classes of samples; of words where there is a word table, `words` (None, and not in the file, where
         there is none).
+    oddities: what was odd about the samples of a source that mends them (`CMYK JPEG`) -> how many; None for others.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Manifest:
     parameters: Mapping[str, Any]
     sources: Mapping[str, str]
     words: WordsEntry | None = None
+    oddities: Mapping[str, int] | None = None
 
     def split(self, name: str) -> Mapping[Part, list[str]]:
         """Part -> class names of one split."""

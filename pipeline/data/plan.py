@@ -20,6 +20,11 @@ class ShardPlan:
     group: str
     samples: tuple[RawSample, ...]
 
+    @property
+    def size(self) -> int:
+        """Bytes of its tar, as far as the samples' own sizes are right."""
+        return sum(_size_in_tar(sample) for sample in self.samples) + 2 * BLOCK
+
 
 def group_classes(class_names: Iterable[str], splits: Mapping[str, Split]) -> dict[str, str]:
     """Class -> group: which part it is in of each split, such as `lake_train+vinyals_test`.
@@ -51,7 +56,7 @@ def _plan_group(group: str, samples: list[RawSample], seed: int, shard_bytes: in
     filled = 0
     for position in random.permutation(len(samples)):
         sample = samples[position]
-        needs = BLOCK + -(-sample.size // BLOCK) * BLOCK
+        needs = _size_in_tar(sample)
         if shards[-1] and filled + needs > shard_bytes:
             shards.append([])
             filled = 0
@@ -59,3 +64,7 @@ def _plan_group(group: str, samples: list[RawSample], seed: int, shard_bytes: in
         filled += needs
     return [ShardPlan(f"{group}-{number:06d}.tar", group, tuple(shard))
             for number, shard in enumerate(shards)]
+
+
+def _size_in_tar(sample: RawSample) -> int:
+    return BLOCK + -(-sample.size // BLOCK) * BLOCK

