@@ -146,6 +146,8 @@ class ImagenetParams:
         shorter_side: images whose shorter side is longer are scaled down to it, antialiased, and encoded as JPEG of
             `quality`; null keeps their size. Bytes of whole, upright JPEGs that are not scaled stay as they are.
         quality: 1 to 95. At a shorter side of 256, 90 makes 28 KB of a photograph, 95 makes 41 KB, 75 makes 17 KB.
+        central_crop: how they are loaded: null takes all of a photograph, whatever its shape; else the square in its
+            middle whose side is this share of the shorter one.
         sample: the archive is a part of the real one: its synsets and images are not counted, and a split may name
             classes that it lacks.
         keep_damaged: a JPEG that can be decoded only with errors is kept as it decodes, and counted; else refused.
@@ -155,6 +157,7 @@ class ImagenetParams:
     held_out: int = 0
     shorter_side: int | None = None
     quality: int = 90
+    central_crop: float | None = None
     sample: bool = False
     keep_damaged: bool = False
 
@@ -164,6 +167,8 @@ class ImagenetParams:
                  "images: held_out stores that many of each class", "write how many `train` leaves out")
         if self.shorter_side is not None:
             _require_count("shorter_side", self.shorter_side, 8)
+        _require(self.central_crop is None or 0 < self.central_crop <= 1, "central_crop", self.central_crop,
+                 "it is a share of the shorter side", "0.875 is usual, null takes all of the photograph")
         _require(1 <= self.quality <= 95, "quality", self.quality, "a JPEG's quality is 1 to 95", "90 is usual")
 
 
