@@ -1,6 +1,6 @@
 """The methods that are compared: matching networks and the paper's baselines, one file each."""
 
-from matchnet.methods.base import Batch, Method
+from matchnet.methods.base import Batch, LabelledBatch, Method
 from matchnet.methods.classifier import Classifier, ClassifierSpec
 from matchnet.methods.fine_tuning import FineTuned, FineTuningSpec
 from matchnet.methods.language_model import LanguageModel, LanguageModelSpec
@@ -9,8 +9,8 @@ from matchnet.methods.matching_network import MatchingNetwork, MatchingNetworkSp
 from matchnet.methods.pixels import Pixels, PixelsSpec
 from matchnet.methods.siamese import Siamese, SiameseSpec
 
-__all__ = ["Batch", "Classifier", "FineTuned", "FineTuningSpec", "LanguageModel", "Mann", "MatchingNetwork", "Method",
-           "MethodSpec", "Pixels", "Siamese", "build_method"]
+__all__ = ["Batch", "Classifier", "FineTuned", "FineTuningSpec", "LabelledBatch", "LanguageModel", "Mann",
+           "MatchingNetwork", "Method", "MethodSpec", "Pixels", "Siamese", "build_method"]
 
 # Told apart by their `name`.
 MethodSpec = MatchingNetworkSpec | PixelsSpec | ClassifierSpec | SiameseSpec | MannSpec | LanguageModelSpec

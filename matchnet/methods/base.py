@@ -25,6 +25,14 @@ class Batch:
         return self.class_EN.shape[1]
 
 
+@dataclass(frozen=True)
+class LabelledBatch:
+    """Images with their classes and without episodes: what a classifier is trained on where images come in a stream."""
+
+    image_BCHW: Tensor  # float in [0, 1]
+    class_B: Tensor  # int64, position of each image's class in the training classes
+
+
 class Method(nn.Module, ABC):
     """Maps (support, labels, query) to log-probabilities, in two parts so that evaluation embeds every sample once."""
 
