@@ -3,12 +3,13 @@
 from matchnet.encoders.bag_of_words import BagOfWords, BagOfWordsSpec
 from matchnet.encoders.bilstm import BiLstm, BiLstmSpec
 from matchnet.encoders.conv4 import Conv4, Conv4Spec
+from matchnet.encoders.inception import InceptionSpec, InceptionV3
 from matchnet.encoders.language_model import LanguageModelStates, LanguageModelStatesSpec
 from matchnet.encoders.window import Window, WindowSpec
 
 # Told apart by their `name`.
-EncoderSpec = Conv4Spec | BagOfWordsSpec | WindowSpec | BiLstmSpec | LanguageModelStatesSpec
-Encoder = Conv4 | BagOfWords | Window | BiLstm | LanguageModelStates
+EncoderSpec = Conv4Spec | InceptionSpec | BagOfWordsSpec | WindowSpec | BiLstmSpec | LanguageModelStatesSpec
+Encoder = Conv4 | InceptionV3 | BagOfWords | Window | BiLstm | LanguageModelStates
 
 
 def build_encoder(spec: EncoderSpec, sample_shape: tuple[int, ...]) -> Encoder:
@@ -16,6 +17,8 @@ def build_encoder(spec: EncoderSpec, sample_shape: tuple[int, ...]) -> Encoder:
     match spec:
         case Conv4Spec():
             return Conv4(spec, sample_shape)
+        case InceptionSpec():
+            return InceptionV3(spec, sample_shape)
         case BagOfWordsSpec():
             return BagOfWords(spec, sample_shape)
         case WindowSpec():

@@ -5,6 +5,7 @@ the training data set", then "the features from the last layer (before the softm
 matching"; after Donahue et al. 2014, DeCAF (arXiv 1310.1531).
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from matchnet.attention import Attention, AttentionSpec
 from matchnet.encoders import EncoderSpec, build_encoder
 from matchnet.encoders.conv4 import Conv4Spec
+from matchnet.encoders.inception import AuxiliaryHead, InceptionV3, initialise
 from matchnet.methods.base import Batch, LabelledBatch, Method
 
 
@@ -24,6 +26,8 @@ class ClassifierSpec:
 
     label_smoothing: share of each target that is spread evenly over all classes  [Szegedy et al. 2016, section 7].
     dropout: of the features, before the softmax and in training alone.
+    auxiliary_weight: of the loss of the auxiliary head that an inception_v3 is trained with, and no other encoder;
+        0 is no such head. 0.4 is that of the authors' released training.
     """
 
     name: Literal["classifier"] = "classifier"
@@ -31,8 +35,11 @@ class ClassifierSpec:
     attention: AttentionSpec = field(default_factory=lambda: AttentionSpec("cosine", "fixed", 30.0))
     label_smoothing: float = 0.0
     dropout: float = 0.0
+    auxiliary_weight: float = 0.4
 
     def __post_init__(self) -> None:
+        if not 0 <= self.auxiliary_weight < math.inf:
+            raise ValueError(f"auxiliary_weight is {self.auxiliary_weight}; it must be at least 0")
         for name in ("label_smoothing", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
@@ -49,6 +56,11 @@ class Classifier(Method):
         super().__init__()
         self.encoder = build_encoder(spec.encoder, sample_shape)
         self.softmax = nn.Linear(self.encoder.embedding_size, num_classes)
+        self.auxiliary: AuxiliaryHead | None = None
+        if isinstance(self.encoder, InceptionV3):
+            initialise(self.softmax)
+            self.auxiliary = AuxiliaryHead(self.encoder, num_classes) if spec.auxiliary_weight > 0 else None
+        self.auxiliary_weight = spec.auxiliary_weight
         self.dropout = nn.Dropout(spec.dropout)
         self.label_smoothing = spec.label_smoothing
         self.attention = Attention(spec.attention)
@@ -60,12 +72,26 @@ class Classifier(Method):
         return self.attention(query_EQ, support_ES, way_ES, num_ways)
 
     def forward(self, batch: Batch | LabelledBatch) -> dict[str, Tensor]:
-        """Cross entropy over the training classes, for support and queries alike."""
+        """Cross entropy over the training classes, for support and queries alike; accuracy is the softmax's alone."""
         sample_B, class_B = labelled_samples(batch)
-        logits_BC = self.softmax(self.dropout(self.embed(sample_B)))
+        feature_BD, auxiliary_BC = self.features_and_auxiliary(sample_B)
+        logits_BC = self.softmax(self.dropout(feature_BD))
         right_B = logits_BC.argmax(-1) == class_B
-        loss = F.cross_entropy(logits_BC, class_B, label_smoothing=self.label_smoothing)
+        loss = self.cross_entropy(logits_BC, class_B)
+        if auxiliary_BC is not None:
+            loss = loss + self.auxiliary_weight * self.cross_entropy(auxiliary_BC, class_B)
         return {"loss": loss, "accuracy": right_B.float().mean()}
+
+    def features_and_auxiliary(self, sample_B: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The features, and in training the logits of the auxiliary head, if there is one."""
+        if self.auxiliary is None or not self.training:
+            return self.embed(sample_B), None
+        assert isinstance(self.encoder, InceptionV3)
+        grid_BCHW = self.encoder.up_to_17(sample_B)
+        return self.encoder.from_17_on(grid_BCHW), self.auxiliary(grid_BCHW)
+
+    def cross_entropy(self, logits_BC: Tensor, class_B: Tensor) -> Tensor:
+        return F.cross_entropy(logits_BC, class_B, label_smoothing=self.label_smoothing)
 
 
 def labelled_samples(batch: Batch | LabelledBatch) -> tuple[Tensor, Tensor]:
