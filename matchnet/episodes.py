@@ -65,8 +65,8 @@ class EpisodeSpec:
 
     @property
     def column(self) -> str:
-        """The name of this task in tables: 5w1s is 5-way 1-shot, 5w1s_fine such a task within groups."""
-        return f"{self.num_ways}w{self.num_shots}s" + ("_fine" if self.fine_grained else "")
+        """The name of this task in tables: 5w1s is 5-way 1-shot, fine-5w1s the same within groups of classes."""
+        return ("fine-" if self.fine_grained else "") + f"{self.num_ways}w{self.num_shots}s"
 
     @property
     def stream(self) -> int:

@@ -19,6 +19,7 @@ from matchnet.store import MemoryStore
 from pipeline.data.class_tree import class_groups, imagenet_tree
 from pipeline.data.splits import read_list
 from pipeline.params.parsing import parse
+from pipeline.results.tables import column_order, column_title
 
 NUM_CLASSES = 30
 SIZES = [5 + c % 3 for c in range(NUM_CLASSES)]
@@ -249,7 +250,16 @@ def test_errors_say_what_is_wrong(make, message: str) -> None:  # type: ignore[n
 
 
 def test_column_names_the_task() -> None:
-    assert FINE.column == "4w1s_fine" and UNIFORM.column == "4w1s"
+    assert FINE.column == "fine-4w1s" and UNIFORM.column == "4w1s"
+
+
+def test_tables_tell_fine_grained_columns_from_others() -> None:
+    columns = ["other", "fine-5w5s", "20w1s", "fine-5w1s", "5w1s4q", "fine-5w1s4q", "5w1s"]
+    assert sorted(columns, key=column_order) == ["5w1s", "20w1s", "5w1s4q", "fine-5w1s", "fine-5w5s", "fine-5w1s4q",
+                                                 "other"]
+    assert [column_title(column) for column in ("5w1s", "5w1s4q", "fine-5w1s1q", "fine-20w5s", "other")] == [
+        "5-way 1-shot", "5-way 1-shot, 4 queries a way", "5-way 1-shot, 1 query a way, fine-grained",
+        "20-way 5-shot, fine-grained", "other"]
 
 
 def test_a_spec_is_read_from_parameters() -> None:

@@ -10,6 +10,7 @@ from pipeline.results.metrics import Metrics, format_accuracy, read_metrics
 POINTS_OFF = 2.0  # a difference from the paper above this asks for an explanation
 DASH = "–"
 OTHER = "Other"
+COLUMN = re.compile(r"(fine-)?(\d+)w(\d+)s(?:(\d+)q)?")  # as EpisodeSpec.column names it, with the queries a way
 
 
 @dataclass(frozen=True)
@@ -158,19 +159,22 @@ def _aligned(table: Table) -> str:
 
 
 def column_order(column: str) -> tuple[bool, list[int], str]:
-    """Sorts 5w1s, 5w5s, 20w1s; those that name their queries, most first, after those; other names last."""
-    shape = re.fullmatch(r"(\d+)w(\d+)s(?:(\d+)q)?", column)
+    """Sorts 5w1s, 5w5s, 20w1s; then those that name their queries, most first; then fine-grained ones; others last."""
+    shape = COLUMN.fullmatch(column)
     if shape is None:
         return True, [], column
-    ways, shots, queries = (int(number or 0) for number in shape.groups())
-    return False, [queries > 0, -queries, ways, shots], column
+    ways, shots, queries = (int(number or 0) for number in shape.groups()[1:])
+    return False, [shape[1] is not None, queries > 0, -queries, ways, shots], column
 
 
 def column_title(column: str) -> str:
-    """"5w1s" as the paper writes it: "5-way 1-shot"; "5w1s4q" is "5-way 1-shot, 4 queries a way"."""
-    queries = re.sub(r"(?<=s)(\d+)q$", lambda found: f", {found[1]} {'query' if found[1] == '1' else 'queries'} a way",
-                     column)
-    return re.sub(r"^(\d+)w(\d+)s(?=,|$)", r"\1-way \2-shot", queries)
+    """As the paper writes it: "5-way 1-shot"; "fine-5w1s4q" is "5-way 1-shot, 4 queries a way, fine-grained"."""
+    shape = COLUMN.fullmatch(column)
+    if shape is None:
+        return column
+    fine, ways, shots, queries = shape.groups()
+    a_way = f", {queries} {'query' if queries == '1' else 'queries'} a way" if queries else ""
+    return f"{ways}-way {shots}-shot{a_way}{', fine-grained' if fine else ''}"
 
 
 def signed(points: float) -> str:
