@@ -11,6 +11,7 @@ import torch
 from matchnet.episodes import ClassRows, EpisodeSpec
 from matchnet.store import MemoryStore, Store
 from matchnet.text import SentenceStore
+from pipeline.data.class_tree import class_groups
 from pipeline.data.loading import load_split
 from pipeline.data.manifest import manifest_sha256, read_manifest
 from pipeline.data.sentences import load_words
@@ -65,6 +66,8 @@ class Samples:
                     f"sentences or more; {spec.num_ways} ways with {spec.num_shots} shots + {spec.num_queries} queries "
                     f"need {spec.num_ways} such words; lower one of them or take a larger corpus")
             classes = frequent
+        if spec.fine_grained is not None:
+            classes = classes.with_groups(class_groups(self.names_of(classes, np.arange(classes.num_classes))))
         classes.check(spec)
         return classes
 

@@ -17,6 +17,7 @@ NUM_CLASSES = {"omniglot": 1623, "mnist": 10}
 SAMPLES_PER_CLASS = {"omniglot": 20}
 
 IMAGES_ONLY = ("pixels", "mann", "classifier")  # a classifier needs all its classes; rare words are left out
+SYNSET_SOURCES = ("imagenet", "mini_imagenet")  # whose classes WordNet makes groups of
 SENTENCES_ONLY = ("language_model",)
 
 
@@ -136,6 +137,9 @@ def _check_task(task: EpisodeSpec, dataset: DatasetParams, split: str, parts: tu
     if num_classes is not None and task.num_ways > num_classes * rotations:
         raise ParamsError(f"{path}: num_ways is {task.num_ways}, and the {' and '.join(parts)} part of split {split} "
                           f"has {num_classes * rotations} classes; lower num_ways or change the split")
+    if task.fine_grained is not None and (dataset.source not in SYNSET_SOURCES or rotations > 1):
+        raise ParamsError(f"{path}.fine_grained: found {task.fine_grained}; groups of classes are known of ImageNet's "
+                          "synsets alone, and not of turned ones: write null")
     samples = dataset.glyphs.num_hands if dataset.source == "glyphs" else SAMPLES_PER_CLASS.get(dataset.source)
     if samples is not None and task.samples_per_way > samples:
         raise ParamsError(f"{path}: {task.num_shots} shots and {task.num_queries} queries need "
