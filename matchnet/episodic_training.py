@@ -54,8 +54,9 @@ class EpisodicTask(Task):
 
     def check(self, world_size: int) -> None:
         if world_size > self.spec.episodes_per_step:
-            raise ValueError(f"{world_size} workers share episodes_per_step = {self.spec.episodes_per_step}: some "
-                             f"would have nothing to do; at least one episode a worker, or fewer workers")
+            raise ValueError(f"{self.spec.sharing(world_size)} share episodes_per_step = "
+                             f"{self.spec.episodes_per_step}: some would have nothing to do; at least one episode for "
+                             "each, or fewer of them")
 
     def batch(self, step: int, rank: int, world_size: int, device: torch.device | str) -> tuple[Batch, float]:
         """Every world_size-th of the step's episodes."""

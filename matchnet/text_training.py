@@ -32,6 +32,9 @@ class TextSpec(TrainingSpec):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_positive("num_streams", "window")
+        if self.accumulate > 1:
+            raise ValueError(f"accumulate is {self.accumulate}; the parts of a text follow one another: write 1 and "
+                             "lower num_streams or window")
 
 
 @dataclass(frozen=True)

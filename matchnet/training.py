@@ -9,8 +9,8 @@ ends with the same weights.
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -18,23 +18,36 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from matchnet.ahead import ahead
+from matchnet.averaging import Average
 from matchnet.methods.base import Method
 from matchnet.random_words import random_words
 
+MOMENTUM = 0.9  # of SGD
 NOISE_STREAM = 1  # of random_words: torch's own stream (dropout) starts anew from it at each step
 Values = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSpec:
-    """What every training run has. Lengths are in steps; what a step is made of, the task's own spec says."""
+    """What every training run has. Lengths are in steps; what a step is made of, the task's own spec says.
+
+    optimizer: sgd has Nesterov's momentum of 0.9, as is usual for classifiers of ImageNet.
+    accumulate: a worker does its share of a step in so many parts, one after another, and adds up their gradients:
+        where a share does not fit into memory. Batch normalisation sees a part at a time, as it does a worker's share.
+    ema_decay: if set, an exponential moving average of the weights is what validates and what is kept; see
+        matchnet.averaging.
+    """
 
     steps: int
+    optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = 1e-3
     warmup_steps: int = 0  # the rate rises linearly, and is learning_rate at the last of them
     schedule: Literal["cosine", "constant"] = "cosine"  # after the warm-up; cosine would be 0 one step past the last
-    weight_decay: float = 0.0  # decoupled, as AdamW has it; of matrices and filters alone
+    weight_decay: float = 0.0  # decoupled with AdamW, in the gradient with SGD; of matrices and filters alone
     gradient_clip: float | None = None  # largest norm of the gradient
+    accumulate: int = 1
+    ema_decay: float | None = None
     seed: int = 0
     valid_every: int = 1000
     checkpoint_every: int = 1000
@@ -43,12 +56,18 @@ class TrainingSpec:
     fused_on_cpu: ClassVar[bool] = False  # AdamW's fused step; on a GPU always
 
     def __post_init__(self) -> None:
-        self.require_positive("steps", "valid_every", "checkpoint_every", "log_every")
+        self.require_positive("steps", "accumulate", "valid_every", "checkpoint_every", "log_every")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate is {self.learning_rate}; it must be above 0")
         if not 0 <= self.warmup_steps < self.steps:
             raise ValueError(f"warmup_steps is {self.warmup_steps}; it must be at least 0 and below steps "
                              f"({self.steps})")
+        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay is {self.ema_decay}; it must be at least 0 and below 1, or null")
+
+    def sharing(self, shares: int) -> str:
+        """Who has a share of a step, for messages."""
+        return f"{shares} workers" if self.accumulate == 1 else f"{shares} parts (workers times accumulate)"
 
     def require_positive(self, *names: str) -> None:
         for name in names:
@@ -59,22 +78,35 @@ class TrainingSpec:
 class Task(ABC):
     """What `train` trains on: a batch for every step, and a validation.
 
+    A step is divided into shares, one for each worker. With `spec.accumulate` parts, each part is a share: part p of
+    worker r is `rank` r * accumulate + p of a `world_size` of workers * accumulate.
+
     units: what a step is made of, over all workers, by name: {"episodes": 2, "images": 18}; the log has their speeds.
+    prefetch: how many shares a thread makes ahead while the model computes; only for a task whose shares depend on no
+        step before, and which leaves torch's global generator alone.
     """
 
     spec: TrainingSpec
     units: Mapping[str, int]
+    prefetch: int = 0
 
     @abstractmethod
     def check(self, world_size: int) -> None:
-        """Raise ValueError if so many workers cannot share a step."""
+        """Raise ValueError if a step cannot be divided into so many shares."""
 
     @abstractmethod
     def batch(self, step: int, rank: int, world_size: int, device: torch.device | str) -> tuple[Any, float]:
         """What the method's `forward` is given, and the weight of its loss.
 
-        DDP averages gradients over workers: the weight makes that the mean over the step where shares differ in size.
+        Gradients are averaged over shares: the weight makes that the mean over the step where shares differ in size.
         """
+
+    def batches(self, steps: range, ranks: range, world_size: int,
+                device: torch.device | str) -> Generator[tuple[Any, float]]:
+        """`batch` of each of these steps and, within a step, of each of these ranks; made when it is asked for."""
+        for step in steps:
+            for rank in ranks:
+                yield self.batch(step, rank, world_size, device)
 
     @abstractmethod
     def validate(self, method: Method, device: torch.device | str) -> Values | None:
@@ -112,65 +144,77 @@ def train(model: Method | DistributedDataParallel, task: Task, *,
         state: what `save` was last given.
         report: called by every rank at each validation with step and the task's figures.
         save: called by every rank at each checkpoint with {"step", "model", "optimizer", "task"}: tensors and plain
-            values. The tensors are those that training goes on with: write or copy them before returning.
+            values; with an average of the weights that is "model", and "trained" what is averaged. The tensors are
+            those that training goes on with: write or copy them before returning.
         log: called by rank 0 every `log_every` steps with loss, accuracy (means since the last), speeds and shares.
     Raises:
         ValueError: workers that cannot share a step; data that cannot serve it.
         FloatingPointError: the loss is not finite; names the step. Seen when logging and before saving: no
             checkpoint holds weights that such a loss has changed.
     """
-    task.check(world_size)
     spec = task.spec
+    parts, shares = spec.accumulate, world_size * spec.accumulate
+    ranks = range(rank * parts, (rank + 1) * parts)
+    task.check(shares)
     method: Method = model.module if isinstance(model, DistributedDataParallel) else model
     optimizer = build_optimizer(method, spec, device)
     first_step = 0
     if state is None:
         task.prepare(method)
     else:
-        method.load_state_dict(state["model"])
+        method.load_state_dict(state["trained" if "trained" in state else "model"])
         optimizer.load_state_dict(state["optimizer"])
         task.load_state_dict(state["task"], device)
         first_step = state["step"]
+    average = None if spec.ema_decay is None else Average(method, spec.ema_decay, state and state["model"])
+    kept = average.method if average else method
 
-    meter = Meter(task.units)
-    for step in range(first_step, spec.steps):
-        model.train()
-        with meter.waiting():
-            batch, weight = task.batch(step, rank, world_size, device)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(spec, step)
-        torch.manual_seed(noise_seed(spec.seed, step * world_size + rank))
-        with autocast(device, precision):
-            result = model(batch)
-        optimizer.zero_grad()
-        (result["loss"] * weight).backward()
-        if spec.gradient_clip is not None:
-            nn.utils.clip_grad_norm_(model.parameters(), spec.gradient_clip)
-        optimizer.step()
-        task.after_step(result)
-        meter.count(result)
+    meter = Meter(task.units, parts)
+    with closing(ahead(task.batches(range(first_step, spec.steps), ranks, shares, device), task.prefetch)) as batches:
+        for step in range(first_step, spec.steps):
+            model.train()
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(spec, step)
+            optimizer.zero_grad()
+            for share in ranks:
+                with meter.waiting():
+                    batch, weight = next(batches)
+                torch.manual_seed(noise_seed(spec.seed, step * shares + share))
+                with gradients_of_this_worker(model) if share != ranks[-1] else nullcontext():
+                    with autocast(device, precision):
+                        result = model(batch)
+                    (result["loss"] * (weight / parts)).backward()
+                task.after_step(result)
+                meter.count(result)
+            if spec.gradient_clip is not None:
+                nn.utils.clip_grad_norm_(model.parameters(), spec.gradient_clip)
+            optimizer.step()
+            if average:
+                average.update(method, step)
 
-        done = step + 1
-        if rank == 0 and (done % spec.log_every == 0 or done == spec.steps):
-            log({"step": done, "learning_rate": learning_rate(spec, step), **meter.read(done)})
-        if done % spec.valid_every == 0 or done == spec.steps:
-            with meter.paused():
-                figures = task.validate(method, device)
-                if figures is not None:
-                    report({"step": done, **figures})
-        if done % spec.checkpoint_every == 0 or done == spec.steps:
-            meter.check(done)
-            with meter.paused():
-                save({"step": done, "model": method.state_dict(), "optimizer": optimizer.state_dict(),
-                      "task": task.state_dict()})
+            done = step + 1
+            if rank == 0 and (done % spec.log_every == 0 or done == spec.steps):
+                log({"step": done, "learning_rate": learning_rate(spec, step), **meter.read(done)})
+            if done % spec.valid_every == 0 or done == spec.steps:
+                with meter.paused():
+                    figures = task.validate(kept, device)
+                    if figures is not None:
+                        report({"step": done, **figures})
+            if done % spec.checkpoint_every == 0 or done == spec.steps:
+                meter.check(done)
+                with meter.paused():
+                    save({"step": done, "model": kept.state_dict(), "optimizer": optimizer.state_dict(),
+                          "task": task.state_dict(), **({"trained": method.state_dict()} if average else {})})
 
 
 def build_optimizer(method: Method, spec: TrainingSpec, device: torch.device | str) -> torch.optim.Optimizer:
-    """AdamW. Scales, biases and normalisation are not decayed: zero is not where they should be."""
+    """Scales, biases and normalisation are not decayed: zero is not where they should be."""
     weights = [weight for weight in method.parameters() if weight.requires_grad]
     groups = [{"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": spec.weight_decay},
               {"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0}]
     fused = spec.fused_on_cpu or torch.device(device).type == "cuda"
+    if spec.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=spec.learning_rate, momentum=MOMENTUM, nesterov=True, fused=fused)
     return torch.optim.AdamW(groups, lr=spec.learning_rate, fused=fused)
 
 
@@ -185,11 +229,16 @@ def learning_rate(spec: TrainingSpec, step: int) -> float:
 
 
 def noise_seed(seed: int, number: int) -> int:
-    """For torch's own stream at one step of one worker, whose number is step * world_size + rank.
+    """For torch's own stream in one share of a step, whose number is step * shares + share.
 
-    So what dropout draws is a function of seed, step, rank and the number of workers.
+    So what dropout draws is a function of seed, step, rank, part and how many of them there are.
     """
     return int(random_words(seed, NOISE_STREAM, [number], 1)[0, 0])
+
+
+def gradients_of_this_worker(model: Method | DistributedDataParallel) -> Any:
+    """Within it, gradients are added up and not yet averaged over workers."""
+    return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
 
 
 def autocast(device: torch.device | str, precision: str) -> Any:
@@ -197,16 +246,16 @@ def autocast(device: torch.device | str, precision: str) -> Any:
 
 
 class Meter:
-    """Means and speeds between two lines of the log."""
+    """Means and speeds between two lines of the log; a step of this worker is so many parts."""
 
     NAMES = frozenset({"loss", "accuracy"})  # of what a method gives
 
-    def __init__(self, units: Mapping[str, int]) -> None:
-        self.units = units
+    def __init__(self, units: Mapping[str, int], parts: int) -> None:
+        self.units, self.parts = units, parts
         self.restart()
 
     def restart(self) -> None:
-        self.started, self.waited, self.steps = time.perf_counter(), 0.0, 0
+        self.started, self.waited, self.counted = time.perf_counter(), 0.0, 0
         self.sums: dict[str, Any] = {"loss": 0.0}
 
     @contextmanager
@@ -224,7 +273,7 @@ class Meter:
         self.started += time.perf_counter() - began
 
     def count(self, result: Values) -> None:
-        self.steps += 1
+        self.counted += 1
         for name in self.NAMES & result.keys():
             self.sums[name] = self.sums.get(name, 0.0) + result[name].detach()  # on the device: no wait for a GPU
 
@@ -239,9 +288,9 @@ class Meter:
         """The line since the last one; raises FloatingPointError as check does."""
         self.check(step)
         seconds = time.perf_counter() - self.started
-        speed = self.steps / seconds
+        speed = self.counted / self.parts / seconds
         line = {"steps_per_second": speed, "data_wait_share": self.waited / seconds}
-        line |= {name: float(total) / self.steps for name, total in self.sums.items()}
+        line |= {name: float(total) / self.counted for name, total in self.sums.items()}
         line |= {f"{unit}_per_second": speed * count for unit, count in self.units.items()}
         self.restart()
         return line
