@@ -17,20 +17,29 @@ VALID_SEED_OFFSET = 1_000_003  # validation episodes come from another stream th
 
 
 @dataclass(frozen=True, kw_only=True)
-class EpisodicSpec(TrainingSpec):
-    """A step is `episodes_per_step` episodes over all workers together."""
+class ValidatedSpec(TrainingSpec):
+    """Training that is validated by one-shot learning: on `valid_episodes` episodes of classes not trained on."""
 
-    episode: EpisodeSpec
-    episodes_per_step: int = 1
-    affine: AffineSpec | None = None
     valid_episode: EpisodeSpec = field(default_factory=lambda: EpisodeSpec(5, 1, 5))
     valid_episodes: int = 1000
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_positive("episodes_per_step")
         if self.valid_episodes < 2:
             raise ValueError(f"valid_episodes is {self.valid_episodes}; an interval takes at least 2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodicSpec(ValidatedSpec):
+    """A step is `episodes_per_step` episodes over all workers together."""
+
+    episode: EpisodeSpec
+    episodes_per_step: int = 1
+    affine: AffineSpec | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_positive("episodes_per_step")
 
 
 @dataclass(frozen=True)
@@ -67,13 +76,18 @@ class EpisodicTask(Task):
 
     def validate(self, method: Method, device: torch.device | str) -> Values | None:
         """Accuracy on episodes of the validation classes."""
-        data, spec = self.data, self.spec
-        if data.valid_classes is None:
-            return None
-        accuracy_E = evaluate(method, data.valid_store or data.store, data.valid_classes, spec.valid_episode,
-                              spec.valid_episodes, seed=spec.seed + VALID_SEED_OFFSET, device=device)
-        mean, ci95 = mean_and_interval(accuracy_E)
-        return {"valid_accuracy": mean, "valid_ci95": ci95, "valid_episodes": spec.valid_episodes}
+        store = self.data.valid_store or self.data.store
+        return None if self.data.valid_classes is None else \
+            validate_on_episodes(method, store, self.data.valid_classes, self.spec, device)
+
+
+def validate_on_episodes(method: Method, store: Store, classes: ClassRows, spec: ValidatedSpec,
+                         device: torch.device | str) -> Values:
+    """The mean accuracy with its interval, on the same episodes at each call."""
+    accuracy_E = evaluate(method, store, classes, spec.valid_episode, spec.valid_episodes,
+                          seed=spec.seed + VALID_SEED_OFFSET, device=device)
+    mean, ci95 = mean_and_interval(accuracy_E)
+    return {"valid_accuracy": mean, "valid_ci95": ci95, "valid_episodes": spec.valid_episodes}
 
 
 def make_batch(store: Store, classes: ClassRows, spec: EpisodicSpec, numbers: Sequence[int],

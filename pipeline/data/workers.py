@@ -71,9 +71,14 @@ def stop_if_asked() -> None:
         raise InterruptedError("the run was given up")
 
 
-def _start_worker(start: Callable, start_args: tuple, stop: Event) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent decides
+def follow_parent() -> None:
+    """Of this process: end when the parent does, even by kill -9, and leave Ctrl-C to it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it reaches the whole group
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _start_worker(start: Callable, start_args: tuple, stop: Event) -> None:
+    follow_parent()
     _state.update(stop=stop, started=start(*start_args))
 
 

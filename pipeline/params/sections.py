@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from matchnet.classifier_training import ClassifierTrainingSpec
 from matchnet.episodes import EpisodeSpec
 from matchnet.episodic_training import EpisodicSpec
 from matchnet.methods import FineTuningSpec, MethodSpec
@@ -132,7 +133,7 @@ class ModelParams:
     init: str | None = None
     published: str | None = None
     method: MethodSpec
-    training: EpisodicSpec | TextSpec | None
+    training: EpisodicSpec | TextSpec | ClassifierTrainingSpec | None
 
     def __post_init__(self) -> None:
         for name, unit in (("image_size", "pixel"), ("context", "word on each side of the blank")):

@@ -6,11 +6,12 @@ A language model's classes are the words that it predicts, the most frequent fir
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from matchnet.episodic_training import EpisodicData, EpisodicSpec
-from matchnet.store import MemoryStore, with_rotations
+from matchnet.episodes import ClassRows
+from matchnet.episodic_training import EpisodicData, EpisodicSpec, ValidatedSpec
+from matchnet.store import MemoryStore, Store, with_rotations
 from matchnet.text_training import TextSpec
 from pipeline.data.manifest import read_manifest
-from pipeline.data.samples import Samples, load_samples
+from pipeline.data.samples import Room, Samples, load_samples
 from pipeline.data.words import WORDS, read_words
 from pipeline.params.sections import ModelParams
 
@@ -39,21 +40,26 @@ def training_classes(model: ModelParams, shards: Path) -> TrainingClasses:
     return TrainingClasses(model.sample_shape, names)
 
 
-def load_training_data(model: ModelParams, shards: Path) -> EpisodicData:
+def load_training_data(model: ModelParams, shards: Path, room: Room | None = None) -> EpisodicData:
     """The training classes, and those of the valid part unless they are trained on.
 
     Raises:
         ValueError: damaged shards, or classes that cannot serve the episodes of training or of validation.
     """
     assert isinstance(model.training, EpisodicSpec)
-    samples = load_samples(shards, model.split, model.train_parts, model.sample_shape)
+    samples = load_samples(shards, model.split, model.train_parts, model.sample_shape, room)
     samples = _turned(samples) if model.rotations else samples
-    classes = samples.classes_for(model.training.episode)
+    return EpisodicData(samples.store, samples.classes_for(model.training.episode),
+                        *load_valid_data(model, model.training, shards, room))
+
+
+def load_valid_data(model: ModelParams, spec: ValidatedSpec, shards: Path,
+                    room: Room | None = None) -> tuple[Store, ClassRows] | tuple[None, None]:
+    """The classes of the valid part, unless there are none or they are trained on; raises as `load_training_data`."""
     if "valid" in model.train_parts or not read_manifest(shards).split(model.split)["valid"]:
-        return EpisodicData(samples.store, classes)
-    valid = load_samples(shards, model.split, ("valid",), model.sample_shape)
-    valid_classes = valid.classes_for(model.training.valid_episode)  # now, rather than at the first validation
-    return EpisodicData(samples.store, classes, valid.store, valid_classes)
+        return None, None
+    valid = load_samples(shards, model.split, ("valid",), model.sample_shape, room)
+    return valid.store, valid.classes_for(spec.valid_episode)  # now, rather than at the first validation
 
 
 def _turned(samples: Samples) -> Samples:

@@ -49,7 +49,7 @@ def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster:
         with ray_cluster(cluster.ray_address), progress_of(folder, f"training {name}", model.training.steps):
             placement = place(compute)
             task = WorkerTask(model, init and init.absolute(), shards.absolute(), folder, placement.threads,
-                              compute.precision)
+                              compute.precision, cluster.memory_gib, cluster.num_loaders)
             _fit(task, compute.num_workers, placement.use_gpu, cluster.max_failures)
         state = newest_state(folder)
     log = read_log(folder)

@@ -13,6 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from matchnet.methods import Method, build_method
 from matchnet.training import train
+from pipeline.data.samples import Room
+from pipeline.machine import available_memory, cores
 from pipeline.memory import keep_freed_memory
 from pipeline.params.sections import ModelParams
 from pipeline.training.checkpoint import STATE_FILE, load_weights, newest_state, save_tensors
@@ -34,6 +36,8 @@ class WorkerTask:
     run_folder: Path
     threads: int
     precision: Literal["auto", "fp32", "bf16"]
+    memory_gib: float | None = None  # as in ClusterParams
+    num_loaders: int | None = None
 
 
 def train_on_worker(config: dict[str, WorkerTask]) -> None:
@@ -59,7 +63,8 @@ def train_on_worker(config: dict[str, WorkerTask]) -> None:
 def _train(task: WorkerTask, state: dict[str, Any] | None, rank: int, world_size: int, log: RunLog | None) -> None:
     spec, device = task.model.training, get_device()
     assert spec is not None
-    training, classes = load_task(task.model, task.shards), training_classes(task.model, task.shards)
+    training = load_task(task.model, task.shards, _room(task))
+    classes = training_classes(task.model, task.shards)
     torch.manual_seed(spec.seed)
     method = build_method(task.model.method, classes.sample_shape, len(classes.names)).to(device)
     if state is None:
@@ -69,6 +74,13 @@ def _train(task: WorkerTask, state: dict[str, Any] | None, rank: int, world_size
     train(_distributed(method, device, world_size), training, device=device,
           precision=choose_precision(task.precision, device), rank=rank, world_size=world_size, state=state,
           **_callbacks(log))
+
+
+def _room(task: WorkerTask) -> Room:
+    """What this worker may use for samples: its share of this machine, unless the parameters say how much."""
+    workers = ray.train.get_context().get_local_world_size()
+    memory = available_memory() / 4 / workers if task.memory_gib is None else task.memory_gib * 2**30
+    return Room(int(memory), task.num_loaders or max(1, cores() // workers))
 
 
 def choose_precision(wanted: str, device: torch.device) -> Precision:
