@@ -1,9 +1,12 @@
-"""Evaluation: embed every sample once, then run any number of episodes on the embeddings.
+"""Evaluation: embed every sample that occurs once, then run any number of episodes on the embeddings.
 
-Shapes: R rows of a store, E episodes, Q queries, N ways.
+Shapes: R rows of a store, U rows that occur, E episodes, Q queries, N ways, B samples.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,10 +14,33 @@ from torch import Tensor
 
 from matchnet.episodes import ClassRows, Episodes, EpisodeSpec, sample_episodes
 from matchnet.methods.base import Method, accuracy
-from matchnet.store import MemoryStore, Store
+from matchnet.store import MemoryStore, SomeRows, Store
 
-EMBED_BATCH = 256  # samples; Conv-4's largest activation is then 51 MB, near a CPU's last cache
+EMBED_BATCH = 256  # samples, on a GPU and at most
+# On a CPU as many as make this many numbers, 256 images of 28 x 28: Conv-4's largest activation is then 51 MB, near its
+# last cache. But 8 at least, so that the processes of a store on shards share them.
+EMBED_NUMBERS, EMBED_AT_LEAST = 200_704, 8
 FEATURES_PER_BATCH = 2**23  # numbers gathered for one batch of episodes: 32 MB
+EPISODES_AT_ONCE = 1024  # when only their rows are looked at
+
+Advance = Callable[[int], object]  # told how many more samples or episodes are done
+
+
+def no_progress(count: int) -> None:
+    """An Advance for those who do not watch."""
+
+
+@dataclass(frozen=True)
+class EpisodeResults:
+    """What is kept of each episode.
+
+    accuracy_E: share of right queries, float64 in [0, 1].
+    most_one_way_E: the largest share of the queries that were given one and the same way, float64. Ways have as many
+        queries each, so 1 / N at best; 1 where all queries are said to be of one way.
+    """
+
+    accuracy_E: np.ndarray
+    most_one_way_E: np.ndarray
 
 
 def evaluate(method: Method, store: Store, classes: ClassRows, spec: EpisodeSpec, num_episodes: int, *,
@@ -25,24 +51,46 @@ def evaluate(method: Method, store: Store, classes: ClassRows, spec: EpisodeSpec
         ValueError: the classes cannot serve the spec.
         FloatingPointError: the method gives no number somewhere; names the episode.
     """
-    classes.check(spec)
-    return episode_accuracies(method, embed_all(method, store, classes, device), classes, spec, num_episodes, seed)
+    features = embed_rows(method, store, rows_drawn(classes, spec, num_episodes, seed), device)
+    return episode_results(method, features, classes, spec, num_episodes, seed).accuracy_E
+
+
+def rows_drawn(classes: ClassRows, spec: EpisodeSpec, num_episodes: int, seed: int) -> np.ndarray:
+    """The rows that episodes 0 .. num_episodes - 1 use, ascending: of a large part, a fraction of all."""
+    is_drawn_R = np.zeros(int(classes.rows.max()) + 1, dtype=bool)
+    for first in range(0, num_episodes, EPISODES_AT_ONCE):
+        episodes = sample_episodes(seed, range(first, min(first + EPISODES_AT_ONCE, num_episodes)), spec, classes)
+        is_drawn_R[episodes.support_ES.numpy()] = is_drawn_R[episodes.query_EQ.numpy()] = True
+    return np.flatnonzero(is_drawn_R)
 
 
 @torch.inference_mode()
-def embed_all(method: Method, store: Store, classes: ClassRows, device: torch.device | str) -> MemoryStore:
-    """Features of the rows of `classes`, at their rows of the store; other rows hold zeros."""
+def embed_rows(method: Method, store: Store, row_U: np.ndarray, device: torch.device | str,
+               advance: Advance = no_progress) -> SomeRows:
+    """Features of some rows of a store, each once; nothing is kept but them. The next batch is read meanwhile."""
     method.eval()
-    rows = torch.from_numpy(np.sort(np.concatenate(
-        [classes.rows[start:start + count] for start, count in zip(classes.starts, classes.counts, strict=True)])))
-    features = None
-    for chunk in rows.split(EMBED_BATCH):
-        feature_B = method.embed(to_input(store.gather(chunk).to(device)))
-        if features is None:
-            features = torch.zeros(len(store), *feature_B.shape[1:], device=device)
-        features[chunk.to(device)] = feature_B.float()
-    assert features is not None
-    return MemoryStore(features)
+    rows = torch.from_numpy(row_U)
+    chunks = rows.split(_embed_batch(store, device))
+    feature_U = torch.empty(0)
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        waiting = reader.submit(store.gather, chunks[0])
+        for number, chunk in enumerate(chunks):
+            sample_B = waiting.result()
+            if number + 1 < len(chunks):
+                waiting = reader.submit(store.gather, chunks[number + 1])
+            feature_B = method.embed(to_input(sample_B.to(device)))
+            if number == 0:
+                feature_U = torch.empty(len(rows), *feature_B.shape[1:], device=device)
+            first = number * len(chunks[0])
+            feature_U[first:first + len(chunk)] = feature_B
+            advance(len(chunk))
+    return SomeRows(feature_U, rows, len(store))
+
+
+def _embed_batch(store: Store, device: torch.device | str) -> int:
+    if torch.device(device).type != "cpu":
+        return EMBED_BATCH
+    return min(EMBED_BATCH, max(EMBED_AT_LEAST, EMBED_NUMBERS // math.prod(store.sample_shape)))
 
 
 @torch.inference_mode()
@@ -50,26 +98,33 @@ def run_episodes(method: Method, features: MemoryStore, classes: ClassRows, spec
                  seed: int) -> Iterator[tuple[Episodes, Tensor]]:
     """Episodes 0 .. num_episodes - 1 in batches, each with its log_probs_EQN."""
     method.eval()
-    device = features.samples.device
     numbers_per_episode = spec.num_ways * spec.samples_per_way * features.samples[0].numel()
     batch_size = max(1, FEATURES_PER_BATCH // numbers_per_episode)
     for first in range(0, num_episodes, batch_size):
         episodes = sample_episodes(seed, range(first, min(first + batch_size, num_episodes)), spec, classes)
-        yield episodes, method.classify(features.gather(episodes.support_ES), episodes.support_way_ES.to(device),
-                                        features.gather(episodes.query_EQ), spec.num_ways)
+        yield episodes, method.classify_rows(features, episodes)
 
 
-def episode_accuracies(method: Method, features: MemoryStore, classes: ClassRows, spec: EpisodeSpec, num_episodes: int,
-                       seed: int) -> np.ndarray:
-    """accuracy_E: share of right queries of each episode, float64 in [0, 1]; raises as evaluate does."""
-    accuracies: list[np.ndarray] = []
+def episode_results(method: Method, features: MemoryStore, classes: ClassRows, spec: EpisodeSpec, num_episodes: int,
+                    seed: int, advance: Advance = no_progress) -> EpisodeResults:
+    """What there is to say of episodes 0 .. num_episodes - 1; raises as evaluate does."""
+    accuracies, shares, done = [], [], 0
     for episodes, log_probs_EQN in run_episodes(method, features, classes, spec, num_episodes, seed):
         no_number_E = log_probs_EQN.isnan().flatten(1).any(1)
         if no_number_E.any():
-            episode = sum(len(batch) for batch in accuracies) + int(no_number_E.nonzero()[0])
-            raise FloatingPointError(f"episode {episode}: {type(method).__name__} gives NaN; are its weights finite?")
+            raise FloatingPointError(f"episode {done + int(no_number_E.nonzero()[0])}: {type(method).__name__} gives "
+                                     "NaN; are its weights finite?")
         accuracies.append(accuracy(log_probs_EQN, episodes.query_way_EQ.to(log_probs_EQN.device)).cpu().numpy())
-    return np.concatenate(accuracies)
+        shares.append(most_one_way(log_probs_EQN).cpu().numpy())
+        done += len(episodes)
+        advance(len(episodes))
+    return EpisodeResults(np.concatenate(accuracies), np.concatenate(shares))
+
+
+def most_one_way(log_probs_EQN: Tensor) -> Tensor:
+    """The largest share of an episode's queries that were given the same way, (E,) float64."""
+    num_ways = log_probs_EQN.shape[-1]
+    return torch.nn.functional.one_hot(log_probs_EQN.argmax(-1), num_ways).double().mean(1).amax(-1)
 
 
 def to_input(samples: Tensor) -> Tensor:

@@ -37,6 +37,27 @@ class MemoryStore:
         return MemoryStore(self.samples.to(device))
 
 
+class SomeRows(MemoryStore):
+    """Samples of U rows of a larger store, asked for by their rows there.
+
+    Args:
+        samples: (U, ...).
+        row_U: their rows, each once.
+        num_rows: of the larger store.
+    """
+
+    def __init__(self, samples: Tensor, row_U: Tensor, num_rows: int) -> None:
+        super().__init__(samples)
+        self.position_R = torch.full((num_rows,), -1, device=samples.device)
+        self.position_R[row_U.to(samples.device)] = torch.arange(len(row_U), device=samples.device)
+
+    def __len__(self) -> int:
+        return len(self.position_R)
+
+    def gather(self, rows: Tensor) -> Tensor:
+        return super().gather(self.position_R[rows.to(self.samples.device)])
+
+
 def with_rotations(store: MemoryStore, class_id_R: np.ndarray) -> tuple[MemoryStore, np.ndarray]:
     """Rotations by 90, 180 and 270 degrees as new classes  [Vinyals et al. 2016, section 4.1.1].
 

@@ -1,7 +1,8 @@
 """One experiment: a model on the test episodes of its columns; what was measured, and what some episodes look like."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from torch import Tensor
 
-from matchnet.episodes import ClassRows, EpisodeSpec
-from matchnet.evaluation import embed_all, episode_accuracies, run_episodes
-from matchnet.methods import FineTuned, Method
+from matchnet.episodes import ClassRows, Episodes, EpisodeSpec
+from matchnet.evaluation import EpisodeResults, embed_rows, episode_results, rows_drawn, run_episodes
+from matchnet.methods import Classifier, FineTuned, Method, Oracle
 from matchnet.running_text import TextModel
 from matchnet.statistics import mean_and_interval
 from matchnet.store import MemoryStore
@@ -21,8 +23,9 @@ from pipeline.data.sentences import load_sentences
 from pipeline.data.spec import Part
 from pipeline.files import atomic_write
 from pipeline.params import ExperimentParams
+from pipeline.progress import Progress
 from pipeline.results.metrics import ColumnResult, DatasetUsed, Metrics, ModelUsed, SecondsSpent, machine_facts
-from pipeline.results.shown_episode import ShownEpisode
+from pipeline.results.shown_episode import ShownEpisode, thumbnails
 from pipeline.training.model_file import ModelFile
 
 SHOWN = 100  # episodes of the first column that those to show are chosen from
@@ -30,9 +33,9 @@ SHOWN = 100  # episodes of the first column that those to show are chosen from
 
 @dataclass(frozen=True)
 class Measured:
-    """accuracy_E by column: the share of right queries of each episode. vocabulary: of a model of sentences."""
+    """What each column's episodes gave, and some of the first column's. vocabulary: of a model of sentences."""
 
-    accuracies: Mapping[str, np.ndarray]
+    episodes: Mapping[str, EpisodeResults]
     shown: list[ShownEpisode]
     vocabulary: list[str] | None
     metrics: Metrics
@@ -40,33 +43,72 @@ class Measured:
 
 def run_experiment(experiment: ExperimentParams, columns: Mapping[str, EpisodeSpec], model: ModelFile, method: Method,
                    shards: Path) -> Measured:
-    """Embed the classes of the part once, then run every column's episodes on the embeddings.
+    """Embed what the episodes of all columns are made of, each sample once, then run them on the embeddings.
 
     Raises:
-        ValueError: damaged shards, classes that cannot serve a column, or sentences with other tokens than the model's.
+        ValueError: damaged shards, classes that cannot serve a column, sentences with other tokens than the model's, or
+            an oracle of other classes than the part's.
     """
     started = time.monotonic()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    samples = load_samples(shards, experiment.split, (experiment.part,), model.sample_shape)
-    _require_same_tokens(model, samples)
-    specs = {column: columns[column] for column in experiment.columns}
-    classes = {column: samples.classes_for(spec) for column, spec in specs.items()}
-    method = (FineTuned(method, experiment.adaptation) if experiment.adaptation else method).to(device)
-    most = max(classes.values(), key=lambda of_column: of_column.num_classes)  # has those of every column
-    features = embed_all(method, samples.store, most, device)
-    accuracies = {column: episode_accuracies(method, features, classes[column], spec, experiment.episodes,
-                                             experiment.seed)
-                  for column, spec in specs.items()}
-    first = experiment.columns[0]
-    shown = _shown(method, samples, features, classes[first], specs[first], experiment.seed)
+    with loaded_samples(experiment, model, shards) as samples:
+        specs = {column: columns[column] for column in experiment.columns}
+        classes = {column: samples.classes_for(spec) for column, spec in specs.items()}
+        most = max(classes.values(), key=lambda of_column: of_column.num_classes)  # has those of every column
+        method = method_for(experiment, model, method, samples, most).to(device)
+        row_U = np.unique(np.concatenate([rows_drawn(classes[column], spec, experiment.episodes, experiment.seed)
+                                          for column, spec in specs.items()]))
+        with Progress(f"embedding {samples.name} for {model.model_name}", len(row_U), "samples") as progress:
+            features = embed_rows(method, samples.store, row_U, device, progress.advance)
+        with Progress(f"testing {model.model_name}", experiment.episodes * len(specs), "episodes") as progress:
+            episodes = {column: episode_results(method, features, classes[column], spec, experiment.episodes,
+                                                experiment.seed, progress.advance)
+                        for column, spec in specs.items()}
+        first = experiment.columns[0]
+        shown = _shown(method, samples, features, classes[first], specs[first], experiment.seed)
     perplexity = _perplexity(method, shards, experiment.part, device)
     seconds = SecondsSpent(train=model.seconds, evaluate=round(time.monotonic() - started, 1))
-    results = {column: ColumnResult.from_fractions(*mean_and_interval(accuracy_E), len(accuracy_E),
+    results = {column: ColumnResult.from_fractions(*mean_and_interval(of_column.accuracy_E), experiment.episodes,
                                                    specs[column].num_queries, experiment.paper.get(column),
                                                    classes[column].num_classes)
-               for column, accuracy_E in accuracies.items()}
+               for column, of_column in episodes.items()}
     metrics = _metrics(experiment, results, samples, model, method, seconds, perplexity)
-    return Measured(accuracies, shown, samples.vocabulary, metrics)
+    return Measured(episodes, shown, samples.vocabulary, metrics)
+
+
+@contextmanager
+def loaded_samples(experiment: ExperimentParams, model: ModelFile, shards: Path) -> Iterator[Samples]:
+    """The samples of the experiment's part as its model takes them; a store that reads shards ends its processes."""
+    samples = load_samples(shards, experiment.split, (experiment.part,), model.sample_shape)
+    try:
+        _require_same_tokens(model, samples)
+        yield samples
+    finally:
+        close = getattr(samples.store, "close", None)  # what is in memory has nothing to close
+        if close is not None:
+            close()
+
+
+def method_for(experiment: ExperimentParams, model: ModelFile, method: Method, samples: Samples,
+               classes: ClassRows) -> Method:
+    """The model's own method, tuned to each support set, or as an oracle: whatever the experiment says."""
+    if experiment.oracle:
+        return _oracle(model, method, samples.names_of(classes, np.arange(classes.num_classes)))
+    return FineTuned(method, experiment.adaptation) if experiment.adaptation else method
+
+
+def _oracle(model: ModelFile, method: Method, class_names: list[str]) -> Oracle:
+    """With the output of each class of the part; ValueError for one that the classifier was not trained on."""
+    if not isinstance(method, Classifier):
+        raise ValueError(f"model {model.model_name}: a {type(method).__name__} has no softmax over classes; oracle: "
+                         "true is for a classifier")
+    outputs = {name: output for output, name in enumerate(model.train_classes)}
+    unseen = [name for name in class_names if name not in outputs]
+    if unseen:
+        raise ValueError(f"model {model.model_name}: class {unseen[0]!r} is none of the {len(outputs)} that it was "
+                         f"trained on, nor are {len(unseen) - 1} others of the {len(class_names)} of the part; an "
+                         "oracle has seen all: name a classifier of all classes")
+    return Oracle(method, torch.tensor([outputs[name] for name in class_names]))
 
 
 def _require_same_tokens(model: ModelFile, samples: Samples) -> None:
@@ -83,21 +125,27 @@ def _perplexity(method: Method, shards: Path, part: Part, device: str) -> float 
     return round(method.perplexity(load_sentences(shards, part).running_text().to(device)), 3)
 
 
-def write_accuracies(path: Path, accuracies: Mapping[str, np.ndarray]) -> None:
+def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
     """One row an episode, one column a task: for comparing two models episode by episode."""
     with atomic_write(path, "wb") as file:
-        pq.write_table(pa.table(dict(accuracies)), file)
+        pq.write_table(pa.table(dict(columns)), file)
 
 
 def _shown(method: Method, samples: Samples, features: MemoryStore, classes: ClassRows, spec: EpisodeSpec,
            seed: int) -> list[ShownEpisode]:
     shown = []
     for episodes, log_probs_EQN in run_episodes(method, features, classes, spec, SHOWN, seed):
-        shown += [ShownEpisode(samples.store.gather(episodes.support_ES[e]), episodes.support_way_ES[e],
-                               samples.store.gather(episodes.query_EQ[e]), episodes.query_way_EQ[e],
-                               log_probs_EQN[e].cpu(), samples.names_of(classes, episodes.class_EN[e].numpy()))
-                  for e in range(len(episodes))]
+        shown += [shown_episode(samples, classes, episodes, log_probs_EQN, e) for e in range(len(episodes))]
     return shown
+
+
+def shown_episode(samples: Samples, classes: ClassRows, episodes: Episodes, log_probs_EQN: Tensor,
+                  e: int) -> ShownEpisode:
+    """Episode e of a batch, with its samples as they are shown."""
+    support_S, query_Q = (thumbnails(samples.store.gather(row_ET[e]))
+                          for row_ET in (episodes.support_ES, episodes.query_EQ))
+    return ShownEpisode(support_S, episodes.support_way_ES[e], query_Q, episodes.query_way_EQ[e],
+                        log_probs_EQN[e].cpu(), samples.names_of(classes, episodes.class_EN[e].numpy()))
 
 
 def _metrics(experiment: ExperimentParams, results: dict[str, ColumnResult], samples: Samples, model: ModelFile,

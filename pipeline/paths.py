@@ -34,3 +34,7 @@ def sentences_file(experiment: str) -> Path:
 
 def accuracies_file(experiment: str) -> Path:
     return EVALUATIONS / experiment / "accuracies.parquet"
+
+
+def most_one_way_file(experiment: str) -> Path:
+    return EVALUATIONS / experiment / "most_one_way.parquet"

@@ -1,7 +1,7 @@
 """Stage evaluate: measure one experiment; results/<experiment>/metrics.json and episodes.png (.html for sentences)."""
 
 from pipeline import paths
-from pipeline.experiment import run_experiment, write_accuracies
+from pipeline.experiment import run_experiment, write_columns
 from pipeline.params import Params, named
 from pipeline.results.episode_grid import draw_episodes
 from pipeline.results.episode_text import write_episodes
@@ -15,7 +15,10 @@ def evaluate(name: str, params: Params) -> None:
     path = paths.model_file(experiment.model)
     model = read_model(path)
     measured = run_experiment(experiment, params.columns, model, model.build(path), paths.SHARDS / experiment.dataset)
-    write_accuracies(paths.accuracies_file(name), measured.accuracies)
+    write_columns(paths.accuracies_file(name),
+                  {column: episodes.accuracy_E for column, episodes in measured.episodes.items()})
+    write_columns(paths.most_one_way_file(name),
+                  {column: episodes.most_one_way_E for column, episodes in measured.episodes.items()})
     if measured.vocabulary is None:
         draw_episodes(paths.picture_file(name), measured.shown)
     else:

@@ -9,7 +9,16 @@ import matchnet.evaluation
 from matchnet.context import FullContextSpec
 from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.episodes import ClassRows, EpisodeSpec, sample_episodes
-from matchnet.evaluation import embed_all, evaluate, run_episodes, to_input
+from matchnet.evaluation import (
+    EpisodeResults,
+    embed_rows,
+    episode_results,
+    evaluate,
+    most_one_way,
+    rows_drawn,
+    run_episodes,
+    to_input,
+)
 from matchnet.methods import Method, build_method
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.methods.pixels import PixelsSpec
@@ -63,7 +72,8 @@ def naive_episode(method: Method, number: int) -> tuple[Tensor, float]:
 def test_embedding_once_is_embedding_in_every_episode(spec: PixelsSpec | MatchingNetworkSpec) -> None:
     method = trained_a_little(spec)
     naive = [naive_episode(method, number) for number in range(40)]
-    batches = run_episodes(method, embed_all(method, STORE, CLASSES, "cpu"), CLASSES, SPEC, 40, seed=5)
+    features = embed_rows(method, STORE, rows_drawn(CLASSES, SPEC, 40, seed=5), "cpu")
+    batches = run_episodes(method, features, CLASSES, SPEC, 40, seed=5)
     log_probs_EQN = torch.cat([log_probs for _, log_probs in batches])
     naive_EQN = torch.stack([log_probs for log_probs, _ in naive])
     torch.testing.assert_close(log_probs_EQN, naive_EQN, rtol=1e-4, atol=1e-4)
@@ -112,22 +122,84 @@ class RecordingMethod(Method):
         raise NotImplementedError
 
 
-def test_each_sample_of_the_classes_is_embedded_once_as_a_number_from_0_to_1() -> None:
-    store = MemoryStore(torch.arange(72, dtype=torch.uint8).view(72, 1, 1, 1))
+NUMBERED = MemoryStore(torch.arange(72, dtype=torch.uint8).view(72, 1, 1, 1))
+
+
+def rows_by_hand(num_episodes: int) -> list[int]:
+    """Those that the first episodes of seed 5 use."""
+    episodes = sample_episodes(5, range(num_episodes), SPEC, CLASSES)
+    return sorted({*episodes.support_ES.flatten().tolist(), *episodes.query_EQ.flatten().tolist()})
+
+
+@pytest.mark.parametrize(("num_episodes", "embed_batch"), [(1, 256), (2, 7), (40, 7)])
+def test_each_sample_that_occurs_is_embedded_once_as_a_number_from_0_to_1(
+        num_episodes: int, embed_batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matchnet.evaluation, "EMBED_BATCH", embed_batch)
+    monkeypatch.setattr(matchnet.evaluation, "EPISODES_AT_ONCE", 3)
+    method, done = RecordingMethod(), []
+    rows = rows_drawn(CLASSES, SPEC, num_episodes, seed=5)
+    features = embed_rows(method, NUMBERED, rows, "cpu", done.append)
+    assert rows.tolist() == rows_by_hand(num_episodes)
+    assert (torch.cat(method.embedded).flatten() * 255).round().int().tolist() == rows.tolist()
+    assert max(done) <= embed_batch and sum(done) == len(rows) == len(features.samples)
+    shuffled = torch.from_numpy(rows).flip(0).view(-1, 1)
+    assert torch.equal(features.gather(shuffled).flatten(), shuffled.flatten() / 255)
+    assert len(features) == 72
+
+
+def test_a_row_that_was_not_embedded_is_no_other_row() -> None:
+    features = embed_rows(RecordingMethod(), NUMBERED, np.array([3, 5]), "cpu")
+    with pytest.raises(IndexError):
+        features.gather(torch.tensor([4]))
+
+
+class FailingStore(MemoryStore):
+    """Reads two batches of ten; the third has five."""
+
+    def __init__(self, samples: Tensor, log: list[str]) -> None:
+        super().__init__(samples)
+        self.log = log
+
+    def gather(self, rows: Tensor) -> Tensor:
+        if len(rows) == 5:
+            raise OSError("shard 3 is gone")
+        self.log.append("read")
+        return super().gather(rows)
+
+
+def test_a_store_that_cannot_read_stops_the_embedding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matchnet.evaluation, "EMBED_BATCH", 10)
+    log: list[str] = []
+    with pytest.raises(OSError, match="shard 3 is gone"):
+        embed_rows(RecordingMethod(), FailingStore(NUMBERED.samples, log), np.arange(25), "cpu")
+    assert log == ["read", "read"]
+
+
+def test_large_images_are_embedded_a_few_at_a_time() -> None:
     method = RecordingMethod()
-    features = embed_all(method, store, CLASSES, "cpu").samples
-    of_classes = np.isin(CLASS_ID_R, [8, 0, 5, 2, 6])
-    pixels = torch.cat(method.embedded).flatten()
-    assert sorted((pixels * 255).round().int().tolist()) == np.flatnonzero(of_classes).tolist()
-    expected = torch.where(torch.from_numpy(of_classes), torch.arange(72) / 255, torch.zeros(72))
-    assert torch.equal(features.flatten(), expected)
+    embed_rows(method, MemoryStore(torch.zeros(20, 3, 299, 299, dtype=torch.uint8)), np.arange(20), "cpu")
+    assert [len(batch) for batch in method.embedded] == [8, 8, 4]
+
+
+def test_progress_counts_episodes_and_most_one_way_queries() -> None:
+    done: list[int] = []
+    method = trained_a_little(PixelsSpec())
+    features = embed_rows(method, STORE, rows_drawn(CLASSES, SPEC, 23, seed=5), "cpu")
+    results = episode_results(method, features, CLASSES, SPEC, 23, 5, done.append)
+    assert isinstance(results, EpisodeResults) and sum(done) == 23
+    log_probs = torch.cat([batch for _, batch in run_episodes(method, features, CLASSES, SPEC, 23, seed=5)])
+    answers = log_probs.argmax(-1).tolist()
+    by_hand = [max(row.count(way) for way in range(4)) / 12 for row in answers]
+    assert results.most_one_way_E.tolist() == pytest.approx(by_hand)
+    assert len(set(by_hand)) > 2
+    same = torch.zeros(1, 6, 3)
+    assert most_one_way(same).tolist() == [1.0]
 
 
 def test_support_reaches_the_method_in_the_order_of_its_episode() -> None:
     """FCE reads the support as a sequence: training and evaluation must agree on which."""
-    store = MemoryStore(torch.arange(72, dtype=torch.uint8).view(72, 1, 1, 1))
     method = RecordingMethod()
-    evaluate(method, store, CLASSES, SPEC, 6, seed=5)
+    evaluate(method, NUMBERED, CLASSES, SPEC, 6, seed=5)
     rows = (torch.cat(method.supports)[..., 0] * 255).round().long()
     assert torch.equal(rows, sample_episodes(5, range(6), SPEC, CLASSES).support_ES)
 

@@ -77,7 +77,7 @@ def test_metrics_say_how_many_words_took_part(measured: Measured, tmp_path: Path
     write_metrics(tmp_path / "metrics.json", measured.metrics)
     columns = read_metrics(tmp_path / "metrics.json").columns
     assert 2 <= (columns["2w1s3q"].num_classes or 0) < (columns["2w1s"].num_classes or 0) <= 8
-    assert columns["2w1s"].episodes == len(measured.accuracies["2w1s"]) == 50
+    assert columns["2w1s"].episodes == len(measured.episodes["2w1s"].accuracy_E) == 50
 
 
 def test_what_is_shown_has_its_words_blanked_and_named(measured: Measured, tmp_path: Path) -> None:

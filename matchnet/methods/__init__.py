@@ -6,11 +6,12 @@ from matchnet.methods.fine_tuning import FineTuned, FineTuningSpec
 from matchnet.methods.language_model import LanguageModel, LanguageModelSpec
 from matchnet.methods.mann import Mann, MannSpec
 from matchnet.methods.matching_network import MatchingNetwork, MatchingNetworkSpec
+from matchnet.methods.oracle import Oracle
 from matchnet.methods.pixels import Pixels, PixelsSpec
 from matchnet.methods.siamese import Siamese, SiameseSpec
 
 __all__ = ["Batch", "Classifier", "FineTuned", "FineTuningSpec", "LabelledBatch", "LanguageModel", "Mann",
-           "MatchingNetwork", "Method", "MethodSpec", "Pixels", "Siamese", "build_method"]
+           "MatchingNetwork", "Method", "MethodSpec", "Oracle", "Pixels", "Siamese", "build_method"]
 
 # Told apart by their `name`.
 MethodSpec = MatchingNetworkSpec | PixelsSpec | ClassifierSpec | SiameseSpec | MannSpec | LanguageModelSpec

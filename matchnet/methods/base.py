@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from matchnet.episodes import Episodes
+from matchnet.store import MemoryStore
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -47,6 +50,12 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The training objective: {"loss": scalar to minimise, "accuracy": scalar in [0, 1]}."""
+
+    def classify_rows(self, features: MemoryStore, episodes: Episodes) -> Tensor:
+        """log_probs_EQN of episodes whose samples are rows of `features`; for a method to which it matters which."""
+        way_ES = episodes.support_way_ES.to(features.samples.device)
+        return self.classify(features.gather(episodes.support_ES), way_ES, features.gather(episodes.query_EQ),
+                             episodes.num_ways)
 
     def embed_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Features of support (E, S, ...) and queries (E, Q, ...), in one pass through the encoder."""

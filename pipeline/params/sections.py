@@ -164,6 +164,7 @@ class ExperimentParams:
     """What `evaluate` makes: one row of a table. Every field stands in params.yaml, since stages depend on each.
 
     adaptation: how the model is tuned to each support set before it classifies, or null.
+    oracle: whether the model, a classifier, has seen the test classes and answers by its softmax over all of them.
     """
 
     model: str
@@ -176,6 +177,7 @@ class ExperimentParams:
     episodes: int
     seed: int
     adaptation: FineTuningSpec | None
+    oracle: bool = False
     paper: Mapping[str, float | None]
     note: str = ""
 

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 MOST_QUERIES = 6
+MOST_PIXELS = 84  # of a side: as miniImageNet has them
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,15 @@ def choose(episodes: Sequence[ShownEpisode], num_first: int, num_with_errors: in
                               f"episodes with an error among the next {len(others)}",
                               [(episode, _wrong_first(episode)) for episode in shown]))
     return choices
+
+
+def thumbnails(sample_B: Tensor) -> Tensor:
+    """Images (B, C, H, W) no larger than they are shown, MOST_PIXELS a side; anything else as it is."""
+    if sample_B.dtype != torch.uint8 or max(sample_B.shape[-2:]) <= MOST_PIXELS:
+        return sample_B
+    small = torch.nn.functional.interpolate(sample_B.float(), (MOST_PIXELS, MOST_PIXELS), mode="bilinear",
+                                            antialias=True)
+    return small.round().clamp(0, 255).to(torch.uint8)
 
 
 def way_name(way: int) -> str:
