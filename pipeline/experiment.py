@@ -65,7 +65,7 @@ def run_experiment(experiment: ExperimentParams, columns: Mapping[str, EpisodeSp
                                                 experiment.seed, progress.advance)
                         for column, spec in specs.items()}
         first = experiment.columns[0]
-        shown = _shown(method, samples, features, classes[first], specs[first], experiment.seed)
+        shown = _shown(method, samples, features, classes[first], specs[first], experiment)
     perplexity = _perplexity(method, shards, experiment.part, device)
     seconds = SecondsSpent(train=model.seconds, evaluate=round(time.monotonic() - started, 1))
     results = {column: ColumnResult.from_fractions(*mean_and_interval(of_column.accuracy_E), experiment.episodes,
@@ -132,9 +132,11 @@ def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
 
 
 def _shown(method: Method, samples: Samples, features: MemoryStore, classes: ClassRows, spec: EpisodeSpec,
-           seed: int) -> list[ShownEpisode]:
-    shown = []
-    for episodes, log_probs_EQN in run_episodes(method, features, classes, spec, SHOWN, seed):
+           experiment: ExperimentParams) -> list[ShownEpisode]:
+    """The first ones of those that were run: other rows have no features."""
+    shown: list[ShownEpisode] = []
+    num_shown = min(SHOWN, experiment.episodes)
+    for episodes, log_probs_EQN in run_episodes(method, features, classes, spec, num_shown, experiment.seed):
         shown += [shown_episode(samples, classes, episodes, log_probs_EQN, e) for e in range(len(episodes))]
     return shown
 

@@ -127,6 +127,10 @@ IMAGES = {"context": None, "image_size": 28}
     ("experiments.glyphs", {"model": "ptb-bilstm"}, "one is of images, one of sentences; name another dataset or"),
     ("experiments.ptb-bilstm", {"model": "ptb-sample"},
      "experiments.ptb-bilstm.dataset: found 'ptb', and model 'ptb-sample' learns from ptb_sample: tokens are numbers"),
+    ("experiments.omniglot", {"oracle": True},
+     "experiments.omniglot.oracle: found true with method matching_network and adaptation null; an oracle is a"),
+    ("experiments.omniglot-classifier-tuned", {"oracle": True},
+     "experiments.omniglot-classifier-tuned.oracle: found true with method classifier and adaptation not null;"),
     ("experiments.omniglot", {"split": "lake"},
      "experiments.omniglot.split: found 'lake', and model 'omniglot' learns from split vinyals of the same dataset"),
 ])
@@ -136,6 +140,14 @@ def test_what_does_not_fit_together_is_refused(values, section, changes, message
     with pytest.raises(ParamsError) as refusal:
         check(values)
     assert message in str(refusal.value)
+
+
+def test_an_oracle_learns_from_another_split_than_it_is_tested_on(values):
+    put(values, "experiments.omniglot-classifier.split", "lake")
+    with pytest.raises(ParamsError, match="learns from split vinyals of the same dataset"):
+        check(values)
+    put(values, "experiments.omniglot-classifier.oracle", True)
+    assert check(values).experiments["omniglot-classifier"].oracle
 
 
 def selected(values: dict, experiment: str) -> dict:

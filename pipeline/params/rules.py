@@ -6,6 +6,7 @@ from dataclasses import asdict
 from matchnet.encoders.language_model import LanguageModelStatesSpec
 from matchnet.episodes import EpisodeSpec
 from matchnet.episodic_training import EpisodicSpec
+from matchnet.methods.classifier import ClassifierSpec
 from matchnet.methods.language_model import LanguageModelSpec
 from matchnet.text_training import TextSpec
 from pipeline.data.spec import TEXT_SOURCES, DatasetParams, Part, RandomSplit, WholeSplit
@@ -111,7 +112,8 @@ def _check_experiment(experiment: ExperimentParams, params: Params, path: str) -
         raise ParamsError(f"{path}.dataset: found {experiment.dataset!r}, and model {experiment.model!r} learns from "
                           f"{model.dataset}: tokens are numbers in the vocabulary of one dataset; test on "
                           f"{model.dataset}")
-    if experiment.dataset == model.dataset and experiment.split != model.split:
+    _check_oracle(experiment, model, path)
+    if experiment.dataset == model.dataset and experiment.split != model.split and not experiment.oracle:
         raise ParamsError(f"{path}.split: found {experiment.split!r}, and model {experiment.model!r} learns from split "
                           f"{model.split} of the same dataset: test classes could be training classes; write "
                           f"{model.split}")
@@ -121,6 +123,15 @@ def _check_experiment(experiment: ExperimentParams, params: Params, path: str) -
                     f"{path}.columns: {column}")
     for column in experiment.paper:
         _require_known(column, experiment.columns, f"{path}.paper")
+
+
+def _check_oracle(experiment: ExperimentParams, model: ModelParams, path: str) -> None:
+    """An oracle is a classifier as it is; that it was trained on the test classes is known from its file alone."""
+    if experiment.oracle and (not isinstance(model.method, ClassifierSpec) or experiment.adaptation is not None):
+        raise ParamsError(f"{path}.oracle: found true with method {model.method.name} and adaptation "
+                          f"{'null' if experiment.adaptation is None else 'not null'}; an oracle is a classifier's "
+                          "softmax as it is: name a model of method classifier and write adaptation: null, or oracle: "
+                          "false")
 
 
 def _dataset_with_split(holder: ModelParams | ExperimentParams, params: Params, path: str) -> DatasetParams:

@@ -1,0 +1,91 @@
+"""An experiment on images, from shards to what was measured: oracles, few episodes, a store that decodes when asked."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from matchnet.encoders.conv4 import Conv4Spec
+from matchnet.episodes import EpisodeSpec
+from matchnet.methods import Classifier, Method, MethodSpec, build_method
+from matchnet.methods.classifier import ClassifierSpec
+from matchnet.methods.pixels import PixelsSpec
+from pipeline.data import samples as samples_module
+from pipeline.data.manifest import manifest_sha256, read_manifest
+from pipeline.data.samples import Room
+from pipeline.data.shard_store import ShardStore
+from pipeline.experiment import Measured, run_experiment
+from pipeline.params.sections import ExperimentParams
+from pipeline.training.model_file import ModelFile
+
+SHAPE = (1, 16, 16)
+CLASSIFIER = ClassifierSpec(encoder=Conv4Spec(num_filters=4))
+COLUMNS = {"3w1s": EpisodeSpec(3, 1, 2), "2w5s": EpisodeSpec(2, 5, 1)}
+EXPERIMENT = ExperimentParams(model="m", title="t", table="T", dataset="small", split="random", part="test",
+                              columns=tuple(COLUMNS), episodes=6, seed=0, adaptation=None, paper={})
+
+
+def run(shards: Path, experiment: ExperimentParams, train_classes: list[str],
+        spec: MethodSpec = CLASSIFIER, method: Method | None = None) -> Measured:
+    method = method or build_method(spec, SHAPE, len(train_classes))
+    model = ModelFile(model_name="m", method=spec, sample_shape=SHAPE, num_classes=len(train_classes), state_dict={},
+                      step=0, seed=0, dataset_sha256=manifest_sha256(shards), split="random",
+                      train_classes=train_classes, seconds=0.0)
+    return run_experiment(experiment, COLUMNS, model, method, shards)
+
+
+def test_an_experiment_of_fewer_episodes_than_are_looked_at_shows_those(small_shards: Path) -> None:
+    """Rows that no episode uses are not embedded."""
+    measured = run(small_shards, EXPERIMENT, ["a"], PixelsSpec())
+    assert len(measured.shown) == len(measured.episodes["3w1s"].accuracy_E) == 6
+    assert [float(1 - episode.wrong_Q.mean()) for episode in measured.shown] == pytest.approx(
+        measured.episodes["3w1s"].accuracy_E.tolist())
+    assert measured.metrics.columns["2w5s"].episodes == 6
+
+
+def test_samples_that_stay_in_their_shards_give_the_same_and_their_processes_end(
+        small_shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_memory = run(small_shards, EXPERIMENT, ["a"], PixelsSpec())
+    closed = []
+    monkeypatch.setattr(samples_module, "Room", lambda: Room(memory_bytes=0, num_processes=1))
+    close = ShardStore.close
+    monkeypatch.setattr(ShardStore, "close", lambda store: (closed.append(store), close(store)))
+    from_shards = run(small_shards, EXPERIMENT, ["a"], PixelsSpec())
+    assert len(closed) == 1
+    for column in COLUMNS:
+        assert np.array_equal(in_memory.episodes[column].accuracy_E, from_shards.episodes[column].accuracy_E)
+    for one, other in zip(in_memory.shown, from_shards.shown, strict=True):
+        assert torch.equal(one.query_Q, other.query_Q)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_an_oracle_answers_by_the_outputs_of_the_names_of_its_classes(small_shards: Path, reverse: bool) -> None:
+    """A classifier that prefers its last class to the one before, and so on, whatever the image."""
+    split = read_manifest(small_shards).split("random")
+    names = sorted((name for part in split.values() for name in part), reverse=reverse)
+    method = build_method(CLASSIFIER, SHAPE, len(names))
+    assert isinstance(method, Classifier)
+    with torch.no_grad():
+        method.softmax.weight.zero_()
+        method.softmax.bias.copy_(torch.arange(len(names)))
+    measured = run(small_shards, replace(EXPERIMENT, oracle=True), names, method=method)
+    for episode in measured.shown:
+        preferred = max(episode.way_names, key=names.index)
+        assert {episode.way_names[way] for way in episode.log_probs_QN.argmax(-1)} == {preferred}
+        assert preferred in split["test"]
+
+
+def test_an_oracle_has_seen_every_class(small_shards: Path) -> None:
+    split = read_manifest(small_shards).split("random")
+    unseen = sorted(split["test"])[0]
+    names = sorted(name for part in split.values() for name in part if name != unseen)
+    with pytest.raises(ValueError, match=rf"model m: class '{unseen}' is none of the {len(names)} that it was trained "
+                                         "on, nor are 0 others of the 4 of the part; an oracle has seen all"):
+        run(small_shards, replace(EXPERIMENT, oracle=True), names)
+
+
+def test_an_oracle_is_a_classifier(small_shards: Path) -> None:
+    with pytest.raises(ValueError, match="model m: a Pixels has no softmax over classes; oracle: true is for a class"):
+        run(small_shards, replace(EXPERIMENT, oracle=True), ["a"], PixelsSpec())
