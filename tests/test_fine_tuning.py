@@ -1,5 +1,6 @@
 """Fine-tuning: what it changes, what it must leave alone, and that an episode's result is its own."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -17,12 +18,14 @@ from tiny_problem import (
     random_episodes,
     train_on,
 )
+from torch import Tensor
 
+from matchnet.context import FullContextSpec
 from matchnet.episodes import ClassRows, EpisodeSpec
 from matchnet.evaluation import evaluate
 from matchnet.methods import FineTuned, FineTuningSpec, Method, MethodSpec, build_method
 from matchnet.methods.classifier import ClassifierSpec
-from matchnet.methods.fine_tuning import im2col, shot_by_shot
+from matchnet.methods.fine_tuning import as_drawn, distort_alike, im2col, shot_by_shot, tied_encoder
 from matchnet.methods.mann import MannSpec
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.methods.pixels import PixelsSpec
@@ -30,21 +33,25 @@ from matchnet.methods.siamese import SiameseSpec
 
 EPISODE = FineTuningSpec(steps=2, frozen_blocks=1, num_copies=2)
 SOFTMAX = replace(EPISODE, loss="softmax")
-METHODS = [ClassifierSpec(encoder=SMALL), SiameseSpec(encoder=SMALL), MatchingNetworkSpec(encoder=SMALL)]
+METHODS = [ClassifierSpec(encoder=SMALL), SiameseSpec(encoder=SMALL), MatchingNetworkSpec(encoder=SMALL),
+           MatchingNetworkSpec(encoder=SMALL, fce=FullContextSpec(num_steps=2))]
 CASES = [(method, EPISODE) for method in METHODS] + [(METHODS[0], SOFTMAX)]
-IDS = ["classifier", "siamese", "matching_network", "softmax"]
+IDS = ["classifier", "siamese", "matching_network", "fce", "softmax"]
 NOTHING = 1e-30  # a learning rate
 
 
-def small(spec: MethodSpec) -> Method:
+COLOUR = (3, 10, 14)  # oblong, more than one pixel after the blocks, an odd side among them
+
+
+def small(spec: MethodSpec, shape: tuple[int, ...] = SHAPE) -> Method:
     """Fresh weights, and running statistics that differ from their initial ones."""
     torch.manual_seed(0)
-    method = build_method(spec, SHAPE, len(TRAIN_CLASSES))
-    method.embed(torch.rand(64, *SHAPE))
+    method = build_method(spec, shape, len(TRAIN_CLASSES))
+    method.embed(torch.rand(64, *shape))
     return method.eval()
 
 
-@pytest.mark.parametrize("spec", METHODS, ids=IDS[:3])
+@pytest.mark.parametrize("spec", METHODS, ids=IDS[:4])
 @pytest.mark.parametrize("frozen_blocks", [0, 1])
 @torch.no_grad()
 def test_without_a_step_it_is_the_method_itself(spec: MethodSpec, frozen_blocks: int) -> None:
@@ -53,6 +60,66 @@ def test_without_a_step_it_is_the_method_itself(spec: MethodSpec, frozen_blocks:
     episodes = random_episodes(E=3, N=4, k=2, Q=6)
     expected = log_probs(method, *episodes, 4)
     torch.testing.assert_close(log_probs(tuned, *episodes, 4), expected, atol=1e-5, rtol=1e-5)
+
+
+def tuned_by_the_book(method: Method, adaptation: FineTuningSpec, support_S: Tensor, way_S: Tensor,
+                      query_Q: Tensor, num_ways: int) -> tuple[Tensor, Tensor]:
+    """log_probs_QN of one episode, and the first convolution tuned for it: a copy of the whole method, its blocks
+    trained by autograd on images, with nothing shared or precomputed."""
+    method = copy.deepcopy(method)
+    blocks = tied_encoder(method).blocks[adaptation.frozen_blocks:]
+    weights = list(blocks.parameters())
+    shots_kN = [[(way_S == way).nonzero().flatten().tolist()[shot] for way in range(num_ways)]
+                for shot in range(len(support_S) // num_ways)]
+    for _ in range(adaptation.steps):
+        losses = []
+        for shot, item_N in enumerate(shots_kN):
+            copies = [distort_alike(support_S[item_N], adaptation, number) for number in range(adaptation.num_copies)]
+            others = [item for other, items in enumerate(shots_kN) if other != shot for item in items]
+            if others:  # the shot itself and its copies, matched with the other shots
+                images, matched = [support_S[item_N], *copies], others
+            else:  # the copies, matched with the only shot
+                images, matched = copies, item_N
+            query_NcT = torch.stack(images, dim=1).flatten(0, 1)
+            way_Q = torch.arange(num_ways).repeat_interleave(len(images))
+            support, query = method.embed(support_S[matched]), method.embed(query_NcT)
+            log_probs = method.classify(support[None], way_S[matched][None], query[None], num_ways)
+            losses.append(torch.nn.functional.nll_loss(log_probs[0], way_Q))
+        gradients = torch.autograd.grad(torch.stack(losses).mean(), weights)
+        with torch.no_grad():
+            for weight, gradient in zip(weights, gradients, strict=True):
+                weight -= adaptation.learning_rate * gradient
+    with torch.no_grad():
+        log_probs = method.classify(method.embed(support_S)[None], way_S[None], method.embed(query_Q)[None], num_ways)
+    return log_probs[0], weights[0]
+
+
+@pytest.mark.parametrize("spec", METHODS, ids=IDS[:4])
+@pytest.mark.parametrize("k", [1, 3])
+def test_each_episode_is_tuned_as_if_it_were_alone(spec: MethodSpec, k: int) -> None:
+    """What tuning changes, against a copy of the method for every episode: to a hundredth of the largest change."""
+    method = small(spec, COLOUR)
+    adaptation = replace(EPISODE, learning_rate=0.1, steps=3)
+    generator = torch.Generator().manual_seed(1)
+    way_ES = torch.stack([torch.randperm(4 * k, generator=generator) % 4 for _ in range(3)])
+    support_ES = torch.rand(3, 4 * k, *COLOUR, generator=generator)
+    query_EQ = torch.rand(3, 6, *COLOUR, generator=generator)
+    tuned = FineTuned(method, adaptation)
+    with torch.no_grad():
+        together_EQN = log_probs(tuned, support_ES, way_ES, query_EQ, 4)
+        untuned_EQN = log_probs(method, support_ES, way_ES, query_EQ, 4)
+    changed_EQN = together_EQN - untuned_EQN
+    for e in range(3):
+        alone_QN, weight = tuned_by_the_book(method, adaptation, support_ES[e], way_ES[e], query_EQ[e], 4)
+        most = changed_EQN[e].abs().max().item()
+        torch.testing.assert_close(changed_EQN[e], alone_QN - untuned_EQN[e], atol=0.01 * most, rtol=0)
+        assert most > 1e-3 and (weight - tied_encoder(method).blocks[1][0].weight).abs().max() > 1e-4
+
+
+def test_support_comes_back_in_the_order_it_was_drawn() -> None:
+    way_ES = torch.tensor([[2, 0, 1, 1, 2, 0], [0, 0, 1, 2, 1, 2]])
+    support_ES = torch.arange(24).view(2, 6, 2)
+    assert torch.equal(as_drawn(shot_by_shot(support_ES, way_ES, 3), way_ES), support_ES)
 
 
 @pytest.mark.parametrize(("spec", "adaptation"), CASES, ids=IDS)

@@ -97,10 +97,15 @@ class FineTuned(Method):
                 query_EQD = self.features(im2col(query_EQ[:, :, 0].clone()), weights)
                 if self.spec.loss == "softmax":
                     return softmax_head(query_EQD, *weights[-2:])
-                return self.match(support_EkND[:, :, :, 0], query_EQD)
+                support_ESD = as_drawn(support_EkND[:, :, :, 0], way_ES)
+                return self.match(support_ESD, way_ES, query_EQD, num_ways)
 
+    @torch.backends.cudnn.flags(enabled=False)  # its LSTM (of the context) has no gradient outside of training
     def tune(self, support_EkN: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Take the steps: each episode's weights, and its support's features (E, k, N, 1 + K, D) by them."""
+        """Take the steps: each episode's weights, and its support's features (E, k, N, 1 + K, D) by them.
+
+        The loss is that of the whole method: with full context embeddings the gradient goes through them.
+        """
         column_ET = im2col(support_EkN.flatten(1, 3))  # of the first tuned block; the same at every step
         weights, rates = self.initial_weights(len(support_EkN), support_EkN.shape[2])
         sizes = support_EkN.shape[1:4]
@@ -137,22 +142,25 @@ class FineTuned(Method):
             log_probs = [softmax_head(shot_ENcD.flatten(1, 2), *weights[-2:])
                          for shot_ENcD in feature_EkNcD.unbind(1)]
         elif k == 1:
-            log_probs = [self.match(feature_EkNcD[:, :, :, 0], feature_EkNcD[:, 0, :, 1:].flatten(1, 2))]
+            log_probs = [self.match_shots(feature_EkNcD[:, :, :, 0], feature_EkNcD[:, 0, :, 1:].flatten(1, 2))]
         else:
-            log_probs = [self.match(feature_EkNcD[:, [other for other in range(k) if other != shot], :, 0],
-                                    feature_EkNcD[:, shot].flatten(1, 2)) for shot in range(k)]
+            log_probs = [self.match_shots(feature_EkNcD[:, [other for other in range(k) if other != shot], :, 0],
+                                          feature_EkNcD[:, shot].flatten(1, 2)) for shot in range(k)]
         queries_per_way = log_probs[0].shape[1] // N
         way_EQ = torch.arange(N, device=feature_EkNcD.device).repeat_interleave(queries_per_way).expand(E, -1)
         return torch.stack([episode_loss(one, way_EQ)["loss"] for one in log_probs]).mean() * E
 
-    def match(self, support_EkND: Tensor, query_EQD: Tensor) -> Tensor:
-        """The method's own classification: log_probs_EQN."""
+    def match_shots(self, support_EkND: Tensor, query_EQD: Tensor) -> Tensor:
+        """With a support set that is read shot by shot, each time way by way."""
         E, k, N = support_EkND.shape[:3]
         way_ES = torch.arange(N, device=support_EkND.device).repeat(k).expand(E, -1)
-        support_ESD = support_EkND.flatten(1, 2)
+        return self.match(support_EkND.flatten(1, 2), way_ES, query_EQD, N)
+
+    def match(self, support_ESD: Tensor, way_ES: Tensor, query_EQD: Tensor, num_ways: int) -> Tensor:
+        """The method's own classification: log_probs_EQN."""
         if isinstance(self.method, MatchingNetwork):  # f' and g' side by side, tied: one of them
             support_ESD, query_EQD = support_ESD.unsqueeze(2), query_EQD.unsqueeze(2)
-        return self.method.classify(support_ESD, way_ES, query_EQD, N)
+        return self.method.classify(support_ESD, way_ES, query_EQD, num_ways)
 
 
 def tied_encoder(method: Method) -> Conv4:
@@ -188,6 +196,13 @@ def shot_by_shot(support_ES: Tensor, way_ES: Tensor, num_ways: int) -> Tensor:
     order_ES = way_ES.argsort(dim=1, stable=True)
     sorted_ES = support_ES[torch.arange(len(support_ES), device=support_ES.device).unsqueeze(1), order_ES]
     return sorted_ES.unflatten(1, (num_ways, -1)).transpose(1, 2)
+
+
+def as_drawn(support_EkN: Tensor, way_ES: Tensor) -> Tensor:
+    """What shot_by_shot made of a support set, in its own order again, (E, S, ...): FCE reads it as a sequence."""
+    sorted_ES = support_EkN.transpose(1, 2).flatten(1, 2)
+    place_ES = way_ES.argsort(dim=1, stable=True).argsort(dim=1)
+    return sorted_ES[torch.arange(len(sorted_ES), device=sorted_ES.device).unsqueeze(1), place_ES]
 
 
 def im2col(image_ETCHW: Tensor) -> Tensor:
