@@ -18,7 +18,7 @@ from matchnet.methods import Classifier, FineTuned, Method, Oracle
 from matchnet.running_text import TextModel
 from matchnet.statistics import mean_and_interval
 from matchnet.store import MemoryStore
-from pipeline.data.samples import Samples, load_samples
+from pipeline.data.samples import Room, Samples, load_samples
 from pipeline.data.sentences import load_sentences
 from pipeline.data.spec import Part
 from pipeline.files import atomic_write
@@ -77,9 +77,10 @@ def run_experiment(experiment: ExperimentParams, columns: Mapping[str, EpisodeSp
 
 
 @contextmanager
-def loaded_samples(experiment: ExperimentParams, model: ModelFile, shards: Path) -> Iterator[Samples]:
+def loaded_samples(experiment: ExperimentParams, model: ModelFile, shards: Path,
+                   room: Room | None = None) -> Iterator[Samples]:
     """The samples of the experiment's part as its model takes them; a store that reads shards ends its processes."""
-    samples = load_samples(shards, experiment.split, (experiment.part,), model.sample_shape)
+    samples = load_samples(shards, experiment.split, (experiment.part,), model.sample_shape, room)
     try:
         _require_same_tokens(model, samples)
         yield samples

@@ -38,3 +38,16 @@ def accuracies_file(experiment: str) -> Path:
 
 def most_one_way_file(experiment: str) -> Path:
     return EVALUATIONS / experiment / "most_one_way.parquet"
+
+
+def comparison_file(comparison: str) -> Path:
+    return RESULTS / "comparisons" / f"{comparison}.json"
+
+
+def comparison_picture(comparison: str) -> Path:
+    return RESULTS / "comparisons" / f"{comparison}.png"
+
+
+def differences_file(comparison: str) -> Path:
+    """Inside of EVALUATIONS, so that the report, which depends on that folder, follows comparisons as well."""
+    return EVALUATIONS / "comparisons" / comparison / "differences.parquet"

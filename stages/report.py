@@ -5,17 +5,17 @@ import sys
 from dataclasses import asdict
 
 from pipeline import paths
+from pipeline.data.spec import TEXT_SOURCES
 from pipeline.params import Params, read_params
 from pipeline.results.report import write_report
 from pipeline.results.tables import RowInfo, terminal_table
-
-STAND_INS = ("glyphs", "ptb_sample")
 
 
 def rows_of(params: Params) -> list[RowInfo]:
     """Every experiment of params.yaml as a row of its table; some data stand in for the paper's."""
     return [RowInfo(experiment=name, title=row.title, table=row.table, note=row.note, paper=row.paper,
-                    stand_in=params.datasets[row.dataset].source in STAND_INS,
+                    stand_in=params.datasets[row.dataset].stands_in,
+                    of_sentences=params.datasets[row.dataset].source in TEXT_SOURCES,
                     suite=next((suite for suite, names in params.suites.items() if name in names), ""))
             for name, row in params.experiments.items()]
 

@@ -231,6 +231,13 @@ class DatasetParams:
         """Whether the raw data are a part of the real ones, so that not all that is listed need be there."""
         return {"imagenet": self.imagenet.sample, "mini_imagenet": self.mini_imagenet.sample}.get(self.source, False)
 
+    @property
+    def stands_in(self) -> bool:
+        """Whether the data only stand in for the paper's: figures on them say nothing about its tables."""
+        sections = (getattr(self, name, None) for name in ("imagenet", "mini_imagenet"))
+        is_sample = any(getattr(section, "sample", False) for section in sections)
+        return self.source in ("glyphs", "ptb_sample") or is_sample
+
     def __post_init__(self) -> None:
         _require(self.source in SOURCES, "source", self.source, f"there are {', '.join(SOURCES)}", "name one")
         _require(bool(self.splits), "splits", dict(self.splits), "a dataset needs a split",

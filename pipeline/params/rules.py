@@ -11,7 +11,7 @@ from matchnet.methods.language_model import LanguageModelSpec
 from matchnet.text_training import TextSpec
 from pipeline.data.spec import TEXT_SOURCES, DatasetParams, Part, RandomSplit, WholeSplit
 from pipeline.params.parsing import ParamsError, nearest
-from pipeline.params.sections import ExperimentParams, ModelParams, Params
+from pipeline.params.sections import ComparisonParams, ExperimentParams, ModelParams, Params
 
 # Facts of the sources that are known before anything is downloaded; the rest is checked when the data is there.
 NUM_CLASSES = {"omniglot": 1623, "mnist": 10}
@@ -36,6 +36,8 @@ def check_params(params: Params) -> None:
     for suite, experiments in params.suites.items():
         for experiment_name in experiments:
             _require_known(experiment_name, params.experiments, f"suites.{suite}")
+    for name, comparison in params.comparisons.items():
+        _check_comparison(comparison, params, f"comparisons.{name}")
     _check_run(params)
     _check_workers(params)
 
@@ -210,6 +212,8 @@ def run_section(names: Iterable[str], params: Params) -> dict:
         "experiments": {name: {"model": row.model, "method": methods[row.model], "dataset": row.dataset,
                                "shown": _shown_file(params.datasets[row.dataset])}
                         for name, row in experiments.items()},
+        "comparisons": {name: _run_comparison(comparison, params) for name, comparison in params.comparisons.items()
+                        if {comparison.experiment, comparison.baseline} <= set(experiments)},
     }
 
 
@@ -220,3 +224,31 @@ def _shown_file(dataset: DatasetParams) -> str:
 def _require_known(name: str, known: Mapping | Iterable[str], path: str) -> None:
     if name not in known:
         raise ParamsError(f"{path}: there is no {name!r}; {nearest(name, known)}")
+
+
+SAME_EPISODES = ("dataset", "split", "part", "seed", "episodes")  # what decides which episodes an experiment has
+
+
+def _check_comparison(comparison: ComparisonParams, params: Params, path: str) -> None:
+    for role in ("experiment", "baseline"):
+        name = getattr(comparison, role)
+        _require_known(name, params.experiments, f"{path}.{role}")
+        _require_known(comparison.column, params.experiments[name].columns, f"{path}.column: of experiment {name}")
+    ours, baseline = params.experiments[comparison.experiment], params.experiments[comparison.baseline]
+    for field in SAME_EPISODES:
+        if getattr(ours, field) != getattr(baseline, field):
+            raise ParamsError(f"{path}.baseline: {comparison.baseline!r} has {field} {getattr(baseline, field)}, and "
+                              f"{comparison.experiment!r} has {getattr(ours, field)}; two models are compared on the "
+                              f"same episodes: name experiments that agree in {', '.join(SAME_EPISODES)}")
+    if comparison.experiment == comparison.baseline:
+        raise ParamsError(f"{path}.baseline: found {comparison.baseline!r}, the experiment itself; name another")
+    if params.datasets[ours.dataset].source in TEXT_SOURCES:
+        raise ParamsError(f"{path}.experiment: {comparison.experiment!r} is of sentences, and the figure is of images; "
+                          "name experiments on images")
+
+
+def _run_comparison(comparison: ComparisonParams, params: Params) -> dict[str, str]:
+    ours, baseline = params.experiments[comparison.experiment], params.experiments[comparison.baseline]
+    return {"experiment": comparison.experiment, "baseline": comparison.baseline, "model": ours.model,
+            "baseline_model": baseline.model, "method": params.models[ours.model].method.name,
+            "baseline_method": params.models[baseline.model].method.name, "dataset": ours.dataset}

@@ -46,6 +46,19 @@ class RunExperiment:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RunComparison:
+    """What the stage of a comparison depends on: both experiments, their models and methods, and the dataset."""
+
+    experiment: str
+    baseline: str
+    model: str
+    baseline_model: str
+    method: str
+    baseline_method: str
+    dataset: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunParams:
     """What `dvc repro` runs; written by `python -m stages.select SUITE`."""
 
@@ -53,6 +66,7 @@ class RunParams:
     models: Mapping[str, RunModel]
     initialised: Mapping[str, RunInitialised] = field(default_factory=dict)
     experiments: Mapping[str, RunExperiment]
+    comparisons: Mapping[str, RunComparison] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +203,15 @@ class ExperimentParams:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ComparisonParams:
+    """What `compare` makes: two experiments side by side on the same episodes of one column, as in Figure 2."""
+
+    experiment: str
+    baseline: str
+    column: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Params:
     """The whole of params.yaml. `suites`: name -> experiments that are run together."""
 
@@ -200,3 +223,4 @@ class Params:
     datasets: Mapping[str, DatasetParams]
     models: Mapping[str, ModelParams]
     experiments: Mapping[str, ExperimentParams]
+    comparisons: Mapping[str, ComparisonParams] = field(default_factory=dict)

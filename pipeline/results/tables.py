@@ -18,6 +18,7 @@ class RowInfo:
     """What params.yaml says of an experiment: one row of a table. `paper` is in percent, by column.
 
     suite: one that has the experiment; `dvc repro` knows only the stages of the suites that are selected.
+    of_sentences: classes are then words.
     """
 
     experiment: str
@@ -27,6 +28,7 @@ class RowInfo:
     paper: Mapping[str, float | None] = field(default_factory=dict)
     stand_in: bool = False
     suite: str = ""
+    of_sentences: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,16 +63,17 @@ class Row:
         return difference if abs(difference) > POINTS_OFF + 1e-9 else None
 
     def remark(self) -> str:
-        """The row's note; before it which columns are off and by how much, after it of how many words they are."""
+        """The row's note; before it which columns are off and by how much, after it of how many classes they are."""
         return " ".join(filter(None, [self._off(), self._classes(), self._perplexity()]))
 
     def _classes(self) -> str:
-        """Of how many classes each column is, where columns differ in it: words with too few sentences are left out."""
+        """Of how many classes each column is, where columns differ in it: those with too few samples are left out."""
         results = self.metrics.columns if self.metrics else {}
         counts = {column: results[column].num_classes for column in sorted(results, key=column_order)}
         if len(set(counts.values())) < 2:
             return ""
-        return f"Words that have enough sentences: {', '.join(f'{count} in {name}' for name, count in counts.items())}."
+        what = "Words that have enough sentences" if self.info.of_sentences else "Classes that have enough images"
+        return f"{what}: {', '.join(f'{count} in {name}' for name, count in counts.items())}."
 
     def _perplexity(self) -> str:
         perplexity = self.metrics.perplexity if self.metrics else None

@@ -1,0 +1,82 @@
+"""`results/comparisons/<name>.json`: two experiments on the same episodes, in figures."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field, TypeAdapter, ValidationError
+
+from matchnet.statistics import mean_and_interval
+from pipeline.files import atomic_write
+from pipeline.results.metrics import STRICT, Count, MetricsError, Percent, Positive
+
+HUB_SHARE = 0.6  # of an episode's queries
+Points = Annotated[float, Field(ge=-100, le=100)]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `experiment` does better than `baseline` in a column, episode by episode.
+
+    difference, ci95: mean over episodes of its accuracy less the baseline's, and half the width of the 95% interval of
+        that mean of paired differences; both in points of percent.
+    better, worse, equal: in how many episodes its accuracy is above the baseline's, below, the same.
+    hubness, baseline_hubness: percent of the episodes in which more than HUB_SHARE of all queries are given one and the
+        same way, where each way has 1 / N of them. The paper says of Inception that it "appears to sometimes prefer an
+        image above all others"; by this it can be counted.
+    """
+
+    __pydantic_config__ = STRICT
+    experiment: str
+    baseline: str
+    column: str
+    episodes: Positive
+    difference: Points
+    ci95: Percent
+    better: Count
+    worse: Count
+    equal: Count
+    hubness: Percent
+    baseline_hubness: Percent
+
+
+COMPARISON = TypeAdapter(Comparison)
+
+
+def difference_of(accuracy_E: np.ndarray, baseline_E: np.ndarray) -> np.ndarray:
+    """Rounded, so that two ways to the same share of right queries are equal."""
+    return np.round(accuracy_E - baseline_E, 9)
+
+
+def compared(names: tuple[str, str, str], difference_E: np.ndarray, most_one_way_E: np.ndarray,
+             baseline_most_E: np.ndarray) -> Comparison:
+    """In figures.
+
+    Args:
+        names: of the experiment, the baseline and the column.
+        most_one_way_E, baseline_most_E: see matchnet.evaluation.EpisodeResults.
+    """
+    mean, ci95 = mean_and_interval(difference_E)
+    hubness, baseline_hubness = (round(100 * float((share_E > HUB_SHARE + 1e-9).mean()), 4)
+                                 for share_E in (most_one_way_E, baseline_most_E))
+    return Comparison(*names, len(difference_E), round(100 * mean, 4), round(100 * ci95, 4),
+                      int((difference_E > 0).sum()), int((difference_E < 0).sum()), int((difference_E == 0).sum()),
+                      hubness, baseline_hubness)
+
+
+def write_comparison(path: Path, comparison: Comparison) -> None:
+    with atomic_write(path) as file:
+        file.write(json.dumps(asdict(comparison), indent=2) + "\n")
+
+
+def read_comparison(path: Path) -> Comparison:
+    """Read what write_comparison wrote; MetricsError for anything else, with file and field."""
+    try:
+        return COMPARISON.validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the whole file"
+        raise MetricsError(f"{path}: {field}: {first['msg']}; make it again with `dvc repro compare@{path.stem}`"
+                           ) from error
