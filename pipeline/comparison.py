@@ -63,7 +63,7 @@ def most_ahead(difference_E: np.ndarray, most: int) -> list[int]:
 def _groups(figures: Comparison, ahead: Sequence[SharedEpisode], behind: Sequence[SharedEpisode]) -> list[Group]:
     groups = [Group(f"Chosen out of {figures.episodes:,} test episodes, for the largest lead over the baseline: "
                     f"{len(ahead)} of the {figures.better:,} where it is ahead. It is behind in {figures.worse:,}, and "
-                    f"{figures.equal:,} are equal.", ahead),
+                    f"{figures.equal:,} are equal. Queries on which the two differ come first.", ahead),
               Group(f"The other way: {len(behind)} of the {figures.worse:,} where it is behind, chosen for the largest "
                     "lead of the baseline.", behind)]
     return [group for group in groups if group.episodes]

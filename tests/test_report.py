@@ -216,3 +216,15 @@ def test_terminal_table(results: Path) -> None:
     assert "Glyphs (stand-in data)" in lines
     assert not any(name in line for line in lines for name in ("Siamese", "old_row"))
     assert lines[3].index("99.3") == lines[4].index("95.0")
+
+
+@pytest.mark.parametrize(("of_sentences", "expected"), [
+    (True, "Words that have enough sentences: 40 in 5w1s, 30 in 5w5s."),
+    (False, "Classes that have enough images: 40 in 5w1s, 30 in 5w5s.")])
+def test_columns_of_different_numbers_of_classes_say_so(tmp_path: Path, of_sentences: bool, expected: str) -> None:
+    columns = {"5w5s": ColumnResult(50.0, 0.1, 10, 5, None, 30), "5w1s": ColumnResult(50.0, 0.1, 10, 5, None, 40)}
+    write_metrics(tmp_path / "row" / "metrics.json",
+                  Metrics(columns, SecondsSpent(0.0, 4.2), Machine("a processor", 2, None, "2.13.0"),
+                          DatasetUsed("d", "s", "test", "ab" * 32), ModelUsed("m", 0, 0, 0)))
+    [table] = collect_tables(tmp_path, [RowInfo("row", "Row", "Table", of_sentences=of_sentences)])
+    assert table.rows[0].remark() == expected

@@ -38,9 +38,12 @@ class SharedEpisode:
     baseline: ShownEpisode
 
     def queries(self) -> list[int]:
-        """Those to show: first where one of the two is right and the other is not."""
-        differ_Q = self.ours.wrong_Q != self.baseline.wrong_Q
-        return np.argsort(~differ_Q, kind="stable")[:MOST_QUERIES].tolist()
+        """Those to show: first where one of the two is right and the other is not, of many ways."""
+        same_Q = self.ours.wrong_Q == self.baseline.wrong_Q
+        ways = self.ours.query_way_Q.tolist()
+        before_Q = [ways[:query].count(way) - same_Q[:query][np.array(ways[:query], dtype=int) == way].sum()
+                    for query, way in enumerate(ways)]  # of its way, how many that differ
+        return np.lexsort((before_Q, same_Q))[:MOST_QUERIES].tolist()
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,8 @@ def _answers(episode: SharedEpisode, titles: tuple[str, str]) -> Image.Image:
     size, queries = tile_size(episode.ours), episode.queries()
     shown = [title if len(title) <= TITLE_WIDTH else title[:TITLE_WIDTH - 1] + "…" for title in titles]
     left = int(max(font(True, 12).getlength(title) for title in shown)) + 2 * GAP
-    pitch = max(size + 8, 60) + GAP
-    picture = blank(left + len(queries) * pitch + 100, size + 14 + 3 * LABEL)
+    pitch = max(size + 8, 70) + GAP
+    picture = blank(left + len(queries) * pitch + 130, size + 14 + 3 * LABEL)
     for line, (title, answered) in enumerate(zip(shown, (episode.ours, episode.baseline), strict=True)):
         y = size + 12 + line * LABEL
         write(picture, (0, y), title, INK, bold=True, anchor="la")

@@ -5,18 +5,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.results.comparison import HUB_SHARE, Comparison, read_comparison
 from pipeline.results.curve_svg import curve_svg
 from pipeline.results.curves import read_curve
 from pipeline.results.metrics import Machine, ModelUsed
-from pipeline.results.tables import POINTS_OFF, Row, RowInfo, Table, collect_tables
+from pipeline.results.tables import (
+    OTHER,
+    POINTS_OFF,
+    Row,
+    RowInfo,
+    Table,
+    collect_tables,
+    column_title,
+    signed,
+)
 
 TITLE = "Matching networks: results beside the paper's"
 LEAD = ("Accuracy in percent over test episodes, with its 95% interval over episodes. The paper is "
         "Vinyals et al., Matching Networks for One Shot Learning (2016). Figures more than "
         f"{POINTS_OFF:g} points off the paper's are marked, and a line says why.")
 STAND_IN = ("These data stand in for the paper's, so that the whole pipeline can be seen at work in minutes: "
-            "characters drawn from fonts, or a tenth of the Penn Treebank. Their figures say nothing about the "
-            "paper's tables.")
+            "characters drawn from fonts, a tenth of the Penn Treebank, or a sample of ImageNet: few images of few "
+            "classes, shrunk. Their figures say nothing about the paper's tables.")
+COMPARED = ("Two models on the same episodes, as in the paper's Figure 2. The episodes drawn are not typical: they are "
+            "those where the two differ most.")
 
 
 @dataclass(frozen=True)
@@ -42,12 +54,22 @@ class ModelSection:
 
 
 @dataclass(frozen=True)
+class ComparisonSection:
+    """Two experiments on the same episodes: a heading, what was counted, and the picture."""
+
+    heading: str
+    facts: str
+    picture: Path
+
+
+@dataclass(frozen=True)
 class Report:
     """What both renderings show."""
 
     tables: Sequence[Table]
     models: Sequence[ModelSection]
     episodes: Mapping[str, Path]  # experiment -> episodes.png of images, episodes.html of sentences
+    comparisons: Sequence[ComparisonSection]
 
     @property
     def rows(self) -> list[Row]:
@@ -92,7 +114,23 @@ def collect_report(results_dir: Path, rows: Sequence[RowInfo],
                            _curve(name, curves)) for name in names]
     episodes = {row.info.experiment: path for row in members for name in ("episodes.png", "episodes.html")
                 if (path := results_dir / row.info.experiment / name).exists()}
-    return Report(tables, models, episodes)
+    infos = {row.info.experiment: row.info for row in members}
+    comparisons = [comparison_section(read_comparison(path), path.with_suffix(".png"), infos)
+                   for path in sorted(results_dir.glob("comparisons/*.json"))]
+    return Report(tables, models, episodes, comparisons)
+
+
+def comparison_section(found: Comparison, picture: Path, infos: Mapping[str, RowInfo]) -> ComparisonSection:
+    """In words, with the titles of the rows that are compared."""
+    ours, baseline = (infos.get(name, RowInfo(name, title=name, table=OTHER))
+                      for name in (found.experiment, found.baseline))
+    stand_in = "Stand-in data: " if ours.stand_in or baseline.stand_in else ""
+    heading = f"{stand_in}{ours.table}: {ours.title} against {baseline.title}, {column_title(found.column)}"
+    facts = (f"{signed(found.difference)} ± {found.ci95:.1f} points (mean and 95% interval of the differences on "
+             f"the same {found.episodes:,} episodes): ahead in {found.better:,}, behind in {found.worse:,}, equal in "
+             f"{found.equal:,}. More than {HUB_SHARE:.0%} of the queries were said to be of one and the same way in "
+             f"{found.hubness:.2f}% of the episodes, by the baseline in {found.baseline_hubness:.2f}%.")
+    return ComparisonSection(heading, facts, picture)
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
-from pipeline.results.report_content import LEAD, STAND_IN, TITLE, ModelSection, Report
+from pipeline.results.report_content import COMPARED, LEAD, STAND_IN, TITLE, ComparisonSection, ModelSection, Report
 from pipeline.results.tables import Row, Table, column_title, signed
 
 STYLE = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
@@ -34,6 +34,9 @@ def html_report(report: Report) -> str:
         inner = "".join(f"<h3>{escape(table.title)}</h3>{_table(report, table)}" for table in stand_ins)
         warning = f'<p class="warn">{escape(STAND_IN)}</p>'
         parts.append(_section("Stand-in data", warning + inner, kind="stand-in"))
+    if report.comparisons:
+        parts.append(_section("Model against model", f"<p>{escape(COMPARED)}</p>"
+                              + "".join(map(_comparison, report.comparisons))))
     if report.models:
         parts.append(_section("Models", "".join(map(_model, report.models))))
     if report.episodes:
@@ -103,6 +106,11 @@ def _parameters(parameters: Mapping[str, str]) -> str:
     pairs = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
                     for name, value in parameters.items())
     return f"<details><summary>Parameters</summary><dl>{pairs}</dl></details>" if pairs else ""
+
+
+def _comparison(comparison: ComparisonSection) -> str:
+    return (f"<details open><summary>{escape(comparison.heading)}</summary><p>{escape(comparison.facts)}</p>"
+            f'<img alt="Test episodes with the answers of both" src="{_data_uri(comparison.picture)}"></details>\n')
 
 
 def _episodes(report: Report) -> str:

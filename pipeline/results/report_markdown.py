@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.results.report_content import LEAD, STAND_IN, TITLE, ModelSection, Report
+from pipeline.results.report_content import COMPARED, LEAD, STAND_IN, TITLE, ModelSection, Report
 from pipeline.results.tables import DASH, Row, Table, column_title, signed
 
 
@@ -17,6 +17,9 @@ def markdown_report(report: Report, out_dir: Path) -> str:
     if stand_ins:
         parts += ["## Stand-in data", STAND_IN]
         parts += [part for table in stand_ins for part in _table(report, table, "###")]
+    parts += ["## Model against model", COMPARED] if report.comparisons else []
+    parts += [f"### {text(one.heading)}\n\n{text(one.facts)}\n\n"
+              f"![Test episodes with the answers of both]({_link(one.picture, out_dir)})" for one in report.comparisons]
     parts += ["## Models", *(_model(model) for model in report.models)] if report.models else []
     parts += ["## Test episodes", *_episodes(report, out_dir)] if report.episodes else []
     return "\n\n".join(parts) + "\n"
@@ -77,4 +80,8 @@ def _episodes(report: Report, out_dir: Path) -> list[str]:
 def _shown(path: Path, out_dir: Path) -> str:
     if path.suffix == ".html":
         return path.read_text(encoding="utf-8").strip()
-    return f"![Test episodes with predictions]({Path(os.path.relpath(path, out_dir)).as_posix()})"
+    return f"![Test episodes with predictions]({_link(path, out_dir)})"
+
+
+def _link(path: Path, out_dir: Path) -> str:
+    return Path(os.path.relpath(path, out_dir)).as_posix()

@@ -1,0 +1,201 @@
+"""Two experiments on the same episodes: what is counted, which episodes are drawn, and that both answers are."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small_omniglot import PARAMS
+
+from matchnet.episodes import EpisodeSpec
+from matchnet.methods import MethodSpec, build_method
+from matchnet.methods.pixels import PixelsSpec
+from matchnet.statistics import mean_and_interval
+from pipeline import paths
+from pipeline.comparison import compare, most_ahead
+from pipeline.data.manifest import manifest_sha256
+from pipeline.experiment import run_experiment, write_columns
+from pipeline.params import Params, ParamsError
+from pipeline.params.parsing import parse
+from pipeline.params.reading import read_yaml
+from pipeline.params.rules import check_params, run_section
+from pipeline.params.sections import ComparisonParams, ExperimentParams, ModelParams, RunParams
+from pipeline.results.comparison import compared, difference_of, read_comparison, write_comparison
+from pipeline.results.comparison_grid import Group, SharedEpisode, draw_comparison
+from pipeline.results.metrics import MetricsError, write_metrics
+from pipeline.results.report import write_report
+from pipeline.results.shown_episode import ShownEpisode
+from pipeline.results.tables import RowInfo
+from pipeline.training.model_file import ModelFile, write_model
+from stages.compare import compare as compare_stage
+
+ROOT = Path(__file__).parent.parent
+SHAPE = (1, 16, 16)
+SPEC = EpisodeSpec(3, 1, 4)
+EXPERIMENT = ExperimentParams(model="m", title="Ours", table="T", dataset="small", split="random", part="test",
+                              columns=("3w1s",), episodes=40, seed=3, adaptation=None, paper={})
+METHODS = {"ours": PixelsSpec(), "baseline": PixelsSpec(invert=True)}
+COMPARISON = ComparisonParams(experiment="ours", baseline="baseline", column="3w1s")
+
+
+def test_figures_are_those_of_paired_differences() -> None:
+    generator = np.random.default_rng(0)
+    ours, baseline = (generator.integers(0, 26, 500) / 25 for _ in range(2))
+    baseline[:20] = ours[:20]
+    most = np.full(500, 0.2)
+    most[:5], most[5:50] = 0.64, 0.6  # 60% is not more than 60%
+    found = compared(("a", "b", "5w1s"), difference_of(ours, baseline), most, np.full(500, 1.0))
+    signs = [(a > b) - (a < b) for a, b in zip(ours.tolist(), baseline.tolist(), strict=True)]
+    assert (found.better, found.worse, found.equal) == (signs.count(1), signs.count(-1), signs.count(0))
+    assert found.better + found.worse + found.equal == found.episodes == 500
+    assert found.difference == pytest.approx(100 * (ours.mean() - baseline.mean()), abs=1e-4)
+    assert found.ci95 == pytest.approx(100 * mean_and_interval(ours - baseline)[1], abs=1e-4)
+    assert (found.hubness, found.baseline_hubness) == (1.0, 100.0)
+
+
+def test_two_ways_to_the_same_share_are_equal() -> None:
+    assert difference_of(np.array([0.1 + 0.2]), np.array([0.3])).tolist() == [0.0]
+
+
+def test_the_largest_leads_are_chosen_and_of_equals_the_first() -> None:
+    difference_E = np.array([0.2, -0.4, 0.6, 0.0, 0.2, 0.6, -0.4])
+    assert most_ahead(difference_E, 3) == [2, 5, 0]
+    assert most_ahead(-difference_E, 1) == [1]
+    assert most_ahead(difference_E, 10) == [2, 5, 0, 4]  # no episode where it is not ahead
+
+
+def prepared(shards: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    """Both experiments evaluated, in a folder laid out as the repository."""
+    monkeypatch.chdir(folder)
+    (folder / "data").mkdir()
+    (folder / "data/shards").mkdir()
+    (folder / "data/shards/small").symlink_to(shards)
+    experiments = {name: replace(EXPERIMENT, model=name, title=name.title()) for name in METHODS}
+    for name, spec in METHODS.items():
+        evaluated(name, spec, experiments[name], shards)
+    models = {name: ModelParams(dataset="small", split="random", image_size=16, method=spec, training=None)
+              for name, spec in METHODS.items()}
+    return Params(run=RunParams(datasets=(), models={}, experiments={}), suites={}, columns={"3w1s": SPEC},
+                  datasets={"small": PARAMS}, models=models, experiments=experiments,
+                  comparisons={"figure2": COMPARISON})
+
+
+def evaluated(name: str, spec: MethodSpec, experiment: ExperimentParams, shards: Path) -> None:
+    method = build_method(spec, SHAPE, 1)
+    model = ModelFile(model_name=name, method=spec, sample_shape=SHAPE, num_classes=1, state_dict=method.state_dict(),
+                      step=0, seed=0, dataset_sha256=manifest_sha256(shards), split="random", train_classes=["a"],
+                      seconds=0.0)
+    write_model(paths.model_file(name), model)
+    measured = run_experiment(experiment, {"3w1s": SPEC}, model, method, shards)
+    results = measured.episodes["3w1s"]
+    write_columns(paths.accuracies_file(name), {"3w1s": results.accuracy_E})
+    write_columns(paths.most_one_way_file(name), {"3w1s": results.most_one_way_E})
+    write_metrics(paths.metrics_file(name), measured.metrics)
+
+
+def test_from_evaluations_to_picture_figures_and_report(small_shards: Path, tmp_path: Path,
+                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    params = prepared(small_shards, tmp_path, monkeypatch)
+    found = compare(COMPARISON, params)
+    shown = [episode for group in found.groups for episode in group.episodes]
+    assert len(found.groups[0].episodes) == 3 and found.figures.better >= 3
+    drawn = [*most_ahead(found.difference_E, 3), *most_ahead(-found.difference_E, 1)]
+    for number, episode in zip(drawn, shown, strict=True):  # run anew, they are what evaluate measured
+        difference = float(episode.baseline.wrong_Q.mean() - episode.ours.wrong_Q.mean())
+        assert difference == pytest.approx(found.difference_E[number])
+        assert torch.equal(episode.ours.query_Q, episode.baseline.query_Q)
+    counts = [f"{count:,}" for count in (found.figures.better, found.figures.worse, found.figures.equal)]
+    assert all(count in found.groups[0].heading for count in counts)
+    compare_stage("figure2", params)
+    assert read_comparison(paths.comparison_file("figure2")) == found.figures
+    assert Image.open(paths.comparison_picture("figure2")).size[0] > 400
+    rows = [RowInfo(name, title=name.title(), table="Table 3", stand_in=True) for name in METHODS]
+    write_report(paths.RESULTS, rows, {}, paths.RESULTS)
+    for file in ("report.md", "report.html"):
+        text = (paths.RESULTS / file).read_text()
+        assert "Stand-in data: Table 3: Ours against Baseline, 3-way 1-shot" in text
+        assert f"ahead in {found.figures.better}, behind in {found.figures.worse}, equal in" in text
+    assert "](comparisons/figure2.png)" in (paths.RESULTS / "report.md").read_text()
+
+
+def test_evaluations_that_do_not_fit_are_refused(small_shards: Path, tmp_path: Path,
+                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    params = prepared(small_shards, tmp_path, monkeypatch)
+    more = replace(params, experiments={**params.experiments, "ours": replace(params.experiments["ours"], episodes=50)})
+    with pytest.raises(ValueError, match=r"ours/accuracies\.parquet: 40 episodes of 3w1s, and params\.yaml has 50 of"):
+        compare(COMPARISON, more)
+    metrics = paths.metrics_file("baseline")
+    content = json.loads(metrics.read_text())
+    content["dataset"]["manifest_sha256"] = "ab" * 32
+    metrics.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"baseline/metrics\.json: was measured on data of SHA-256 abab.* is now of"):
+        compare(COMPARISON, params)
+    content["dataset"]["manifest_sha256"] = manifest_sha256(small_shards)
+    metrics.write_text(json.dumps(content))
+    paths.most_one_way_file("baseline").unlink()
+    with pytest.raises(ValueError, match=r"most_one_way\.parquet: there is no such file; make it with `dvc repro eval"):
+        compare(COMPARISON, params)
+
+
+def test_a_malformed_comparison_is_named(tmp_path: Path) -> None:
+    figures = compared(("a", "b", "5w1s"), np.array([0.2, 0.4]), np.zeros(2), np.zeros(2))
+    write_comparison(tmp_path / "c.json", figures)
+    (tmp_path / "c.json").write_text((tmp_path / "c.json").read_text().replace('"better": 2', '"better": -2'))
+    with pytest.raises(MetricsError, match=r"c\.json: better: .* `dvc repro compare@c`"):
+        read_comparison(tmp_path / "c.json")
+
+
+def photograph_episode(wrong: set[int]) -> ShownEpisode:
+    """Saturated gradients of all colours, 2 ways, 4 queries."""
+    y, x = torch.meshgrid(torch.arange(84), torch.arange(84), indexing="ij")
+    image = torch.stack([3 * x, 3 * y, 255 - 3 * x]).to(torch.uint8)
+    way_Q = torch.tensor([0, 0, 1, 1])
+    said_Q = torch.tensor([1 - way if query in wrong else way for query, way in enumerate(way_Q.tolist())])
+    log_probs_QN = torch.where(torch.nn.functional.one_hot(said_Q, 2).bool(), 0.9, 0.1).log()
+    return ShownEpisode(image.expand(2, 3, 84, 84), torch.tensor([0, 1]), image.expand(4, 3, 84, 84), way_Q,
+                        log_probs_QN, ["cat", "dog"])
+
+
+def test_photographs_keep_their_colours(tmp_path: Path) -> None:
+    episode = SharedEpisode(photograph_episode(set()), photograph_episode({1, 3}))
+    assert episode.queries()[:2] == [1, 3]  # where they differ
+    draw_comparison(tmp_path / "c.png", "title", [Group("heading", [episode])], ("ours", "baseline"))
+    page = np.asarray(Image.open(tmp_path / "c.png").convert("RGB")).reshape(-1, 3)
+    expected = episode.ours.query_Q[0].permute(1, 2, 0).reshape(-1, 3).numpy()
+    found = {tuple(pixel) for pixel in page.tolist()}
+    assert all(tuple(pixel) in found for pixel in expected.tolist())
+
+
+@pytest.fixture
+def values() -> dict:
+    found = read_yaml(ROOT / "params.yaml")
+    return {**found, "comparisons": {"figure2": {"experiment": "omniglot", "baseline": "omniglot-pixels",
+                                                 "column": "5w1s"}}}
+
+
+def test_a_comparison_runs_where_both_experiments_do(values: dict) -> None:
+    params = parse(Params, values, "")
+    check_params(params)
+    assert run_section(["omniglot"], params)["comparisons"] == {}
+    assert run_section(["omniglot", "omniglot-pixels"], params)["comparisons"]["figure2"] == {
+        "experiment": "omniglot", "baseline": "omniglot-pixels", "model": "omniglot", "method": "matching_network",
+        "baseline_model": "omniglot-pixels", "baseline_method": "pixels", "dataset": "omniglot"}
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"baseline": "omniglot-pixel"}, "comparisons.figure2.baseline: there is no 'omniglot-pixel'; did you mean 'omni"),
+    ({"column": "5w2s"}, "comparisons.figure2.column: of experiment omniglot: there is no '5w2s'; did you mean"),
+    ({"baseline": "omniglot-tuned"}, "comparisons.figure2.baseline: 'omniglot-tuned' has episodes 2000, and 'omniglot' "
+                                     "has 10000; two models are compared on the same episodes: name experiments that"),
+    ({"baseline": "omniglot"}, "comparisons.figure2.baseline: found 'omniglot', the experiment itself; name another"),
+    ({"experiment": "ptb-bilstm", "baseline": "ptb-lm-states", "column": "5w1s4q"},
+     "comparisons.figure2.experiment: 'ptb-bilstm' is of sentences, and the figure is of images; name experiments on"),
+])
+def test_what_cannot_be_compared_is_refused(values: dict, changes: dict, message: str) -> None:
+    values["comparisons"]["figure2"] |= changes
+    with pytest.raises(ParamsError) as refusal:
+        check_params(parse(Params, values, ""))
+    assert message in str(refusal.value)
