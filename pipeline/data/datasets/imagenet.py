@@ -75,9 +75,8 @@ def open_raw(raw_dir: Path, params: DatasetParams) -> ReadSample:
 def check_whole(archive: Path, listing: pa.Table) -> None:
     """Raises ValueError, naming a synset, unless the listing is of the real archive's synsets and number of images."""
     found, known = set(listing["class_name"].unique().to_pylist()), set(read_list(SYNSETS))
-    wrong = [f"{what}, {min(names)} for one" for what, names in
-             ((f"{len(known - found)} synsets are missing", known - found),
-              (f"{len(found - known)} are not of ILSVRC2012", found - known)) if names]
+    wrong = [f"{what}: {len(names):,} ({min(names)} is the first)" for what, names in
+             (("synsets missing", known - found), ("synsets that are not of ILSVRC2012", found - known)) if names]
     if len(listing) != NUM_IMAGES[archive.name]:
         wrong.append(f"{len(listing):,} images, not {NUM_IMAGES[archive.name]:,}")
     if wrong:

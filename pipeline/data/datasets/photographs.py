@@ -41,8 +41,10 @@ def open_photograph(content: bytes, oddities: Counter[str], keep_damaged: bool) 
             another format.
     """
     try:
-        image = Image.open(io.BytesIO(content), formats=("JPEG", "PNG"))
-        orientation = _orientation(image)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of EXIF that is cut short
+            image = Image.open(io.BytesIO(content), formats=("JPEG", "PNG"))
+            orientation = _orientation(image)
         decoded, damaged = _decode(content, image, keep_damaged)
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise ValueError(f"not a whole JPEG ({len(content):,} bytes: {error})") from error
@@ -98,12 +100,10 @@ def _orientation(image: Image.Image) -> int:
     """EXIF's, 1 to 8; 1 (upright) where there is none or EXIF cannot be read."""
     if "exif" not in image.info:
         return 1
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of EXIF that is cut short
-        try:
-            return image.getexif().get(_ORIENTATION, 1)
-        except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):
-            return 1
+    try:
+        return image.getexif().get(_ORIENTATION, 1)
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):
+        return 1
 
 
 def _decode(content: bytes, image: Image.Image, keep_damaged: bool) -> tuple[Image.Image, bool]:

@@ -1,0 +1,155 @@
+"""Archives behind an account: verified where they lie, linked, not read twice; refused with what to do."""
+
+import hashlib
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from small_imagenet import ARCHIVE, PARAMS, SYNSETS, brought, small_archive, small_raw, tar_of_synsets, write_folder
+from small_omniglot import mirror
+
+from pipeline.data import fetch, large_archives
+from pipeline.data.download import download_dataset, recorded_checksums
+from pipeline.data.fetch import DownloadError
+from pipeline.data.large_archives import archive_path
+from pipeline.data.shards import shard_dataset
+from pipeline.data.sources import TRAINING
+from pipeline.data.spec import DatasetParams, ImagenetParams, WholeSplit
+
+
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Paths of the archives that are read whole from now on."""
+    read: list[Path] = []
+
+    def checksums_of(path: Path, kinds: set[str]) -> dict[str, str]:
+        read.append(path)
+        return fetch.checksums_of(path, kinds)
+
+    monkeypatch.setattr(large_archives, "checksums_of", checksums_of)
+    return read
+
+
+def test_an_archive_on_this_machine_is_linked_and_lies_in_no_raw_folder(tmp_path: Path) -> None:
+    raw = small_raw(tmp_path)
+    link = archive_path(raw, ARCHIVE)
+    assert link.is_symlink() and link.resolve() == (tmp_path / "archives" / ARCHIVE).resolve()
+    assert sorted(path.name for path in raw.iterdir()) == ["SHA256SUMS", "images.parquet"]
+    digest = hashlib.sha256((tmp_path / "archives" / ARCHIVE).read_bytes()).hexdigest()
+    assert recorded_checksums(raw)[ARCHIVE] == f"sha256:{digest}"
+
+
+def test_it_is_read_once_for_all_datasets_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = reads(monkeypatch)
+    raw = small_raw(tmp_path)
+    recorded = recorded_checksums(raw)
+    brought(tmp_path, PARAMS)
+    brought(tmp_path, PARAMS, name="another")
+    archive = (tmp_path / "archives" / ARCHIVE).resolve()
+    assert read == [archive] and recorded_checksums(raw) == recorded
+    os.utime(archive, (1, 1))
+    brought(tmp_path, PARAMS)
+    assert read == [archive, archive]
+    archive.write_bytes(archive.read_bytes()[:-512])  # another size, and not what SHA256SUMS says
+    with pytest.raises(DownloadError, match="wrong checksum"):
+        brought(tmp_path, PARAMS)
+
+
+def test_the_mirror_is_asked_where_no_folder_is_named_and_not_where_one_is(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "mirror" / "imagenet", {ARCHIVE: tar_of_synsets(small_archive())})
+    sums = (folder / "SHA256SUMS").read_text().replace("  ", "  ./imagenet/")
+    (tmp_path / "mirror" / "SHA256SUMS").write_text(sums)
+    download_dataset("small", PARAMS, tmp_path / "raw/small", str(tmp_path / "mirror"))
+    assert archive_path(tmp_path / "raw/small", ARCHIVE).resolve() == (folder / ARCHIVE).resolve()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DownloadError, match=rf"{tmp_path}/empty/{ARCHIVE}: no such file\n"):
+        download_dataset("small", replace(PARAMS, folder=str(tmp_path / "empty")), tmp_path / "raw/other",
+                         str(tmp_path / "mirror"))
+
+
+def test_a_missing_archive_says_where_to_get_it_and_where_to_put_it(tmp_path: Path) -> None:
+    with pytest.raises(DownloadError) as raised:
+        download_dataset("photographs", PARAMS, tmp_path / "raw", None)
+    message = str(raised.value)
+    assert f"photographs: no whole {ARCHIVE} (1,281,167 photographs of 1,000 synsets" in message
+    assert "folder: null, and no mirror is set" in message
+    assert "https://image-net.org/download-images.php" in message and "account" in message
+    assert "name that as datasets.photographs.folder in params.yaml" in message
+
+
+def test_an_archive_that_is_not_the_real_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "archives"
+    folder.mkdir()
+    (folder / ARCHIVE).write_bytes(b"part")
+    read = reads(monkeypatch)
+    with pytest.raises(DownloadError, match=r"4 bytes, the real one has 147,897,477,120: it came in part, or is anot"):
+        brought(tmp_path, PARAMS)
+    assert not read  # told by its size
+    monkeypatch.setattr("pipeline.data.download.archives_of", lambda params: (replace(TRAINING, size=4),))
+    message = rf"wrong checksum: expected {TRAINING.checksum}, found md5:{hashlib.md5(b'part').hexdigest()} in 4 bytes"
+    with pytest.raises(DownloadError, match=message):
+        brought(tmp_path, PARAMS)
+    assert not archive_path(tmp_path / "raw/small", ARCHIVE).exists()
+
+
+def test_an_archive_with_the_digest_of_the_real_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = small_raw(tmp_path)
+    (tmp_path / "archives/SHA256SUMS").unlink()
+    content = (tmp_path / "archives" / ARCHIVE).read_bytes()
+    real = replace(TRAINING, size=len(content), checksum=f"md5:{hashlib.md5(content).hexdigest()}")
+    monkeypatch.setattr("pipeline.data.download.archives_of", lambda params: (real,))
+    recorded = recorded_checksums(raw)
+    shutil.rmtree(tmp_path / "raw")
+    assert recorded_checksums(brought(tmp_path, PARAMS)) == recorded
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[str]:
+    """The address of a folder with a small archive."""
+    write_folder(tmp_path / "served", {ARCHIVE: tar_of_synsets(small_archive())})
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "served"))
+    handler.log_message = lambda *args: None  # type: ignore[attr-defined]
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_an_archive_at_an_address_is_downloaded_once_for_all_datasets(
+        tmp_path: Path, served: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = replace(PARAMS, folder=served)
+    download_dataset("small", params, tmp_path / "raw/small")
+    (tmp_path / "served" / ARCHIVE).unlink()
+    download_dataset("other", params, tmp_path / "raw/other")
+    links = {archive_path(tmp_path / "raw" / name, ARCHIVE).resolve() for name in ("small", "other")}
+    (stored,) = links
+    assert stored.parent.parent == (tmp_path / "raw/.archives").resolve()
+    manifest = shard_dataset("other", params, tmp_path / "raw/other", tmp_path / "shards")
+    assert {entry.name for entry in manifest.classes} == set(SYNSETS)
+
+
+def test_a_disk_without_room_for_a_download_is_told_before_it(
+        tmp_path: Path, served: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = (tmp_path / "served" / ARCHIVE).stat().st_size
+    usage = shutil.disk_usage(tmp_path)._replace(free=size - 1)
+    monkeypatch.setattr(fetch.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(OSError, match=rf"{size:,} bytes are to come, {size - 1:,} are free on the disk of"):
+        download_dataset("small", replace(PARAMS, folder=served), tmp_path / "raw/small")
+
+
+def test_the_stand_in(tmp_path: Path) -> None:
+    params = DatasetParams(source="imagenet", splits={"all": WholeSplit(part="train")}, shard_size_mib=4,
+                           imagenet=ImagenetParams(sample=True, held_out=28))
+    download_dataset("stand-in", params, tmp_path / "raw", mirror())
+    manifest = shard_dataset("stand-in", params, tmp_path / "raw", tmp_path / "shards")
+    assert (manifest.num_samples, len(manifest.classes), manifest.oddities) == (200 * 4, 200, {})
+    with pytest.raises(ValueError, match=r"synsets missing: 800 \(n\d+ is the first\); 6,400 images, not 1,281,167"):
+        download_dataset("real", replace(params, imagenet=ImagenetParams()), tmp_path / "real", mirror())
