@@ -142,6 +142,13 @@ def test_what_does_not_fit_together_is_refused(values, section, changes, message
     assert message in str(refusal.value)
 
 
+@pytest.mark.parametrize(("dataset", "stands_in"), [
+    ("omniglot", False), ("ptb", False), ("imagenet", False), ("mini_imagenet", False),
+    ("glyphs", True), ("ptb_sample", True), ("imagenet_standin", True)])
+def test_what_stands_in_for_the_papers_data_says_so(values, dataset, stands_in):
+    assert check(values).datasets[dataset].stands_in == stands_in
+
+
 def test_an_oracle_learns_from_another_split_than_it_is_tested_on(values):
     put(values, "experiments.omniglot-classifier.split", "lake")
     with pytest.raises(ParamsError, match="learns from split vinyals of the same dataset"):
