@@ -15,6 +15,7 @@ from torch import Tensor
 from matchnet.episodes import ClassRows, Episodes, EpisodeSpec
 from matchnet.evaluation import EpisodeResults, embed_rows, episode_results, rows_drawn, run_episodes
 from matchnet.methods import Classifier, FineTuned, Method, Oracle
+from matchnet.methods.language_model import LanguageModelSpec
 from matchnet.running_text import TextModel
 from matchnet.statistics import mean_and_interval
 from matchnet.store import MemoryStore
@@ -55,6 +56,7 @@ def run_experiment(experiment: ExperimentParams, columns: Mapping[str, EpisodeSp
         specs = {column: columns[column] for column in experiment.columns}
         classes = {column: samples.classes_for(spec) for column, spec in specs.items()}
         most = max(classes.values(), key=lambda of_column: of_column.num_classes)  # has those of every column
+        _require_unseen(experiment, model, samples.names_of(most, np.arange(most.num_classes)))
         method = method_for(experiment, model, method, samples, most).to(device)
         row_U = np.unique(np.concatenate([rows_drawn(classes[column], spec, experiment.episodes, experiment.seed)
                                           for column, spec in specs.items()]))
@@ -117,6 +119,17 @@ def _require_same_tokens(model: ModelFile, samples: Samples) -> None:
         raise ValueError(f"model {model.model_name}: was trained on data of SHA-256 {model.dataset_sha256}, and "
                          f"{samples.name} is now of {samples.manifest_sha256}: a token may be another word; train the "
                          "model again")
+
+
+def _require_unseen(experiment: ExperimentParams, model: ModelFile, class_names: list[str]) -> None:
+    """Held-out classes must be new to the model, whatever dataset it has learnt from; an oracle's need not."""
+    if experiment.part == "train" or experiment.oracle or isinstance(model.method, LanguageModelSpec) or not model.step:
+        return
+    seen = sorted({name.partition("@")[0] for name in model.train_classes} & set(class_names))
+    if seen:
+        raise ValueError(f"model {model.model_name}: has been trained on {seen[0]!r} ({len(seen)} such classes), which "
+                         f"are of the {experiment.part} part of split {experiment.split}: nothing would be one-shot; "
+                         "name a model of that split, or a part that it has seen")
 
 
 def _perplexity(method: Method, shards: Path, part: Part, device: str) -> float | None:

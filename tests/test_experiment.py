@@ -1,5 +1,6 @@
 """An experiment on images, from shards to what was measured: oracles, few episodes, a store that decodes when asked."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from pipeline.data import samples as samples_module
 from pipeline.data.manifest import manifest_sha256, read_manifest
 from pipeline.data.samples import Room
 from pipeline.data.shard_store import ShardStore
+from pipeline.data.spec import Part
 from pipeline.experiment import Measured, run_experiment
 from pipeline.params.sections import ExperimentParams
 from pipeline.training.model_file import ModelFile
@@ -28,10 +30,10 @@ EXPERIMENT = ExperimentParams(model="m", title="t", table="T", dataset="small", 
 
 
 def run(shards: Path, experiment: ExperimentParams, train_classes: list[str],
-        spec: MethodSpec = CLASSIFIER, method: Method | None = None) -> Measured:
+        spec: MethodSpec = CLASSIFIER, method: Method | None = None, step: int = 0) -> Measured:
     method = method or build_method(spec, SHAPE, len(train_classes))
     model = ModelFile(model_name="m", method=spec, sample_shape=SHAPE, num_classes=len(train_classes), state_dict={},
-                      step=0, seed=0, dataset_sha256=manifest_sha256(shards), split="random",
+                      step=step, seed=0, dataset_sha256=manifest_sha256(shards), split="random",
                       train_classes=train_classes, seconds=0.0)
     return run_experiment(experiment, COLUMNS, model, method, shards)
 
@@ -89,3 +91,15 @@ def test_an_oracle_has_seen_every_class(small_shards: Path) -> None:
 def test_an_oracle_is_a_classifier(small_shards: Path) -> None:
     with pytest.raises(ValueError, match="model m: a Pixels has no softmax over classes; oracle: true is for a class"):
         run(small_shards, replace(EXPERIMENT, oracle=True), ["a"], PixelsSpec())
+
+
+@pytest.mark.parametrize(("part", "oracle", "refused"), [("test", False, True), ("valid", False, True),
+                                                         ("train", False, False), ("test", True, False)])
+def test_a_model_that_has_seen_held_out_classes_is_refused(small_shards: Path, part: Part, oracle: bool,
+                                                           refused: bool) -> None:
+    """Whatever dataset it has learnt from: names are compared."""
+    classes = [entry.name for entry in read_manifest(small_shards).classes]
+    experiment = replace(EXPERIMENT, part=part, columns=("2w5s",), oracle=oracle)
+    with pytest.raises(ValueError, match=rf"which are of the {part} part of split random: nothing would be one-shot"
+                       ) if refused else nullcontext():
+        run(small_shards, experiment, [f"{name}@90" if not oracle else name for name in classes], step=3)

@@ -1,6 +1,5 @@
 """Models of images that begin with another's weights: the encoder is taken over, and nothing seen before is tested."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,6 @@ import torch
 
 from matchnet.context import FullContextSpec
 from matchnet.encoders.conv4 import Conv4Spec
-from matchnet.encoders.inception import InceptionSpec
 from matchnet.episodes import EpisodeSpec
 from matchnet.episodic_training import EpisodicSpec
 from matchnet.methods import Method, MethodSpec, build_method
@@ -76,23 +74,3 @@ def test_another_encoder_or_none_is_refused(small_shards: Path, tmp_path: Path) 
     write_base(tmp_path / "pixels.pt", small_shards, classes, PixelsSpec())
     with pytest.raises(CheckpointError, match=r"pixels\.pt: a pixels without an encoder"):
         take_weights(method, MODEL, tmp_path / "pixels.pt", small_shards)
-
-
-def test_a_linear_map_that_the_classifier_has_not_stays_fresh(small_shards: Path, tmp_path: Path) -> None:
-    classes = read_manifest(small_shards).split("random")["train"]
-    shape, plain = (3, 75, 75), InceptionSpec(width=0.05)
-    base = ClassifierSpec(encoder=plain, auxiliary_weight=0.0)
-    torch.manual_seed(0)
-    built = build_method(base, shape, len(classes))
-    write_model(tmp_path / "model.pt", ModelFile(
-        model_name="base", method=base, sample_shape=shape, num_classes=len(classes), state_dict=built.state_dict(),
-        step=1, seed=0, dataset_sha256=manifest_sha256(small_shards), split="random", train_classes=classes, seconds=0))
-    spec = MatchingNetworkSpec(encoder=replace(plain, batch_statistics=False, embedding_size=8))
-    method = build_method(spec, shape, 0)
-    before = method.encoder_f.linear.weight.clone()
-    model = ModelParams(dataset="small", split="random", image_size=75, channels=3, init="base", method=spec,
-                        training=MODEL.training)
-    take_weights(method, model, tmp_path / "model.pt", small_shards)
-    assert torch.equal(method.encoder_f.linear.weight, before) and method.encoder_f.embedding_size == 8
-    assert torch.equal(method.encoder_f.Conv2d_1a_3x3.conv.weight, built.encoder.Conv2d_1a_3x3.conv.weight)
-    assert method.embed(torch.rand(2, *shape)).shape == (2, 1, 8)

@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("matchnet", "pipeline", "stages")
-STAGES = ("download", "shard", "train", "evaluate", "report")
+STAGES = ("download", "shard", "train", "evaluate", "compare", "report")
 METHODS = ("matching_network", "pixels", "classifier", "siamese", "mann", "language_model")
 CHOICE = "matchnet/methods/__init__.py"  # builds the method that the parameters name
 # What cannot change a result. Parameters are dependencies by their values.
@@ -53,7 +53,8 @@ def closure(file: Path) -> set[Path]:
 def declared(stage: str, method: str = "") -> list[str]:
     """The dependencies of a stage that are code."""
     content = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]
-    deps = [dep.replace("${item.method}", method) for dep in content.get("do", content)["deps"]]
+    deps = [dep.replace("${item.method}", method).replace("${item.baseline_method}", method)
+            for dep in content.get("do", content)["deps"]]
     return [dep for dep in deps if dep.split("/")[0] in PACKAGES]
 
 
@@ -79,7 +80,7 @@ def has_code(file: Path) -> bool:
 
 def stages_and_methods() -> list[tuple[str, str]]:
     return [(stage, method) for stage in STAGES
-            for method in (METHODS if stage in ("train", "evaluate") else ("",))]
+            for method in (METHODS if stage in ("train", "evaluate", "compare") else ("",))]
 
 
 @pytest.mark.parametrize(("stage", "method"), stages_and_methods())
@@ -99,7 +100,7 @@ def test_a_model_that_begins_with_another_depends_on_the_same_code():
     assert declared("train_on") == declared("train")
 
 
-@pytest.mark.parametrize("stage", ["download", "shard", "train", "evaluate"])
+@pytest.mark.parametrize("stage", ["download", "shard", "train", "evaluate", "compare"])
 def test_editing_the_report_makes_no_other_stage_stale(stage):
     for file in (ROOT / "pipeline/results").glob("report*.py"):
         assert not is_covered(file, declared(stage))

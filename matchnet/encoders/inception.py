@@ -30,19 +30,13 @@ class InceptionSpec:
     width: factor of every layer's filters, of which each keeps at least 16: 0.25 trains in minutes on a CPU.
     batch_statistics: false has every batch normalisation use its running statistics in training too, and leave them
         as they are: for weights that were trained before, on minibatches as small as an episode.
-    embedding_size: if set, a learned linear map to so many numbers follows. For full context embeddings: their dot
-        products (equation 6) of 2048 numbers as they come spread by some 200, so that a query reads one support item
-        alone and hardly any gradient passes; and their LSTMs would have 117 million weights.
     """
 
     name: Literal["inception_v3"] = "inception_v3"
     width: float = 1.0
     batch_statistics: bool = True
-    embedding_size: int | None = None
 
     def __post_init__(self) -> None:
-        if self.embedding_size is not None and self.embedding_size < 1:
-            raise ValueError(f"embedding_size is {self.embedding_size}; it must be at least 1, or null for no map")
         if not 0 < self.width < math.inf:
             raise ValueError(f"width is {self.width}; it must be above 0 (1 is the paper's network)")
 
@@ -139,9 +133,8 @@ class InceptionV3(nn.Module):
         self.grid_17_channels = channels
         for name, figure in FROM_17_ON.items():
             channels = self.add_block(name, Block(figure, channels, spec.width))
+        self.embedding_size = channels
         initialise(self)
-        self.linear = None if spec.embedding_size is None else nn.Linear(channels, spec.embedding_size)
-        self.embedding_size = spec.embedding_size or channels
         # Channels last: at 299 px on one core 1.4 times as fast as the default in training, 1.7 times in embedding.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -159,8 +152,7 @@ class InceptionV3(nn.Module):
     def from_17_on(self, grid_BCHW: Tensor) -> Tensor:
         for name in FROM_17_ON:
             grid_BCHW = getattr(self, name)(grid_BCHW)
-        feature_BD = grid_BCHW.mean((2, 3))
-        return feature_BD if self.linear is None else self.linear(feature_BD)
+        return grid_BCHW.mean((2, 3))
 
     def train(self, mode: bool = True) -> "InceptionV3":
         """Without batch statistics, batch normalisation never leaves evaluation."""

@@ -15,7 +15,6 @@ from pipeline.training.model_file import ModelFile, read_model
 
 READER = "reader."  # the part of a language model that encodes
 ENCODERS = ("encoder.", "encoder_f.")  # that of a classifier, a siamese net; of a matching network
-LINEAR = "linear."  # a map that may follow an encoder: where the other model has none, it is fresh
 
 
 def take_weights(method: Method, model: ModelParams, init: Path | None, shards: Path) -> None:
@@ -36,8 +35,7 @@ def take_weights(method: Method, model: ModelParams, init: Path | None, shards: 
                                  "train it again")
             load_weights(encoder.reader, _part(source.state_dict, READER), init)
         else:
-            fresh = _part(encoder.state_dict(), LINEAR, keep_prefix=True)
-            load_weights(encoder, fresh | _encoder_of(source, init), init)
+            load_weights(encoder, _encoder_of(source, init), init)
 
 
 def _require_unseen(source: ModelFile, model: ModelParams, init: Path, shards: Path) -> None:
@@ -66,6 +64,5 @@ def _encoder_of(source: ModelFile, init: Path) -> dict[str, Tensor]:
     raise CheckpointError(f"{init}: a {source.method.name} without an encoder; name a classifier or a matching network")
 
 
-def _part(weights: Mapping[str, Tensor], prefix: str, keep_prefix: bool = False) -> dict[str, Tensor]:
-    return {name if keep_prefix else name.removeprefix(prefix): weight for name, weight in weights.items()
-            if name.startswith(prefix)}
+def _part(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): weight for name, weight in weights.items() if name.startswith(prefix)}
