@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from test_training import DATA, SPEC, LinearMethod, fresh_network, ignore, leaves, load, run, states_of
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from matchnet.ahead import ahead
 from matchnet.averaging import Average
@@ -66,6 +68,31 @@ def test_a_step_that_cannot_be_divided_is_refused() -> None:
         run(LinearMethod(), replace(SPEC, episodes_per_step=5, accumulate=3), world_size=2)
     with pytest.raises(ValueError, match="accumulate is 2; the parts of a text follow one another: write 1"):
         TextSpec(steps=5, accumulate=2)
+
+
+def test_workers_exchange_their_gradients_once_a_step() -> None:
+    """DDP itself, of one worker; a hook sees what would go to the others: the sum over the parts."""
+    method = LinearMethod()
+    sent: list[Tensor] = []
+
+    def exchange(state: None, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+        sent.append(bucket.buffer().clone())
+        future: torch.futures.Future[Tensor] = torch.futures.Future()
+        future.set_result(bucket.buffer())
+        return future
+
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        model = DistributedDataParallel(method)
+        model.register_comm_hook(None, exchange)
+        spec = replace(SPEC, steps=4, episodes_per_step=6, accumulate=3, gradient_clip=None)
+        train(model, EpisodicTask(DATA, spec), report=ignore, save=ignore, log=ignore)
+    finally:
+        dist.destroy_process_group()
+    assert len(sent) == 4 and len(method.gradients) == 12
+    for step, buffer in enumerate(sent):
+        expected = torch.stack(method.gradients[3 * step:3 * step + 3]).sum(0)
+        torch.testing.assert_close(buffer, expected.flatten())
 
 
 # ---- averaged weights ----
