@@ -13,7 +13,9 @@ processes in all, each with a shuffle buffer: it changes with their number, and 
 Shapes: B images, H W C pixels, R images of the stream's shards, K runs.
 """
 
+import atexit
 import io
+import os
 import tarfile
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -55,7 +57,7 @@ class Reading(NamedTuple):
     numbers: range
     pieces: list[Piece]
     keys: list[str]
-    class_B: Tensor
+    class_B: np.ndarray
 
 
 class Damage(NamedTuple):
@@ -73,8 +75,8 @@ class ShardStream:
         class_names: of all classes of these parts; an image's class is its position among them.
         num_loaders: processes that read and decode; with none, that is done when a batch is asked for.
     Raises:
-        ValueError: an unknown split; shards cut short; drawings with a margin; `read`: an image that cannot be decoded,
-            or a shard that is not what the index says; both are named.
+        ValueError: an unknown split; parts without images; shards cut short; drawings with a margin; `read`: an image
+            that cannot be decoded, or a shard that is not what the index says; both are named.
     """
 
     def __init__(self, shards_dir: Path, split: str, parts: Sequence[Part], sample_shape: tuple[int, ...],
@@ -82,6 +84,9 @@ class ShardStream:
         with ShardReader(shards_dir) as reader:  # it compares the sizes of the shards with the manifest
             manifest, self.index = reader.manifest, reader.index
         self.row_R = _rows_of(manifest, self.index, split, parts)
+        if not len(self.row_R):
+            raise ValueError(f"{manifest.name}: {', '.join(parts)} of split {split} have no images to train on; name "
+                             "other train_parts")
         class_of = {name: position for position, name in enumerate(class_names)}
         position_C = np.array([class_of.get(entry.name, -1) for entry in manifest.classes])
         self.class_R = position_C[self.index.class_id_R[self.row_R]]
@@ -117,8 +122,7 @@ class ShardStream:
         position_B = self.positions(numbers)
         row_B = self.row_R[position_B]
         pieces = list(_pieces(self.index, row_B))
-        return Reading(numbers, pieces, self.index.key_R.take(row_B).to_pylist(),
-                       torch.from_numpy(self.class_R[position_B]))
+        return Reading(numbers, pieces, self.index.key_R.take(row_B).to_pylist(), self.class_R[position_B])
 
     def positions(self, numbers: range) -> np.ndarray:
         """Which of the R images these numbers are."""
@@ -160,12 +164,14 @@ class PieceReader(Dataset):
         for b, key in enumerate(reading.keys):
             try:
                 image = _decoded(next(samples, {}), key)
-            except (tarfile.TarError, ValueError) as error:
+            except tarfile.TarError:
+                return Damage(reading.numbers[b], "no tar from there on")
+            except ValueError as error:
                 return Damage(reading.numbers[b], str(error))
             pixels_BHWC[b] = crop(image, channels, size, self.crop_spec, uniform_BW[b])
         if self.invert:
             pixels_BHWC = 255 - pixels_BHWC
-        return torch.from_numpy(pixels_BHWC).permute(0, 3, 1, 2), reading.class_B
+        return torch.from_numpy(pixels_BHWC).permute(0, 3, 1, 2), torch.from_numpy(reading.class_B)
 
     def _open(self, pieces: list[Piece]) -> Iterator[dict]:
         for piece in pieces:
@@ -193,6 +199,7 @@ class _Readings:
 
 def _start_loader(worker_id: int) -> None:
     follow_parent()
+    atexit.register(os._exit, 0)  # the end of an interpreter whose other thread is just sending a batch is an abort
 
 
 # spawned, since forking a process that has threads (Ray, torch) can hang
