@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from test_training import DATA, SHAPE, ignore, leaves
@@ -34,11 +35,7 @@ SPEC = ClassifierTrainingSpec(batch_size=6, steps=12, learning_rate=0.01, warmup
 class MemoryStream:
     """The training images of DATA, in an order without sense: number n is row 7 n."""
 
-    def __init__(self) -> None:
-        self.asked: list[range] = []
-
     def read(self, numbers: range) -> tuple[Tensor, Tensor]:
-        self.asked.append(numbers)
         row_B = torch.tensor([7 * number % 30 for number in numbers])  # five classes of six
         return DATA.store.gather(row_B), row_B // 6
 
@@ -167,6 +164,30 @@ def test_the_stream_of_a_model_is_of_its_split_and_spec(small_shards: Path) -> N
     assert load_task(replace(MODEL, train_parts=("train", "valid")), small_shards).data.valid_classes is None  # type: ignore[attr-defined]
     epoch = [task.batch(step, rank, 2, "cpu")[0] for step in range(4) for rank in range(2)]
     assert torch.bincount(torch.cat([batch.class_B for batch in epoch])[:200]).tolist() == [20] * 10
+
+
+def test_workers_see_disjoint_halves_of_each_epoch(small_shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told by the places in the shards that each of them asks for."""
+    seen: list[list[int]] = []
+    for rank in range(2):
+        task = load_task(replace(MODEL, training=replace(MODEL.training, batch_size=20)), small_shards,
+                         Room(num_processes=0))
+        assert isinstance(task, ClassifierTask) and isinstance(task.data.stream, ShardStream)
+        stream = task.data.stream
+        read: list[int] = []
+        with monkeypatch.context() as patch:
+            asked = stream.positions
+            patch.setattr(stream, "positions", lambda numbers, asked=asked, read=read: _kept(asked(numbers), read))
+            list(task.batches(range(30), range(rank, rank + 1), 2, "cpu"))  # three epochs of ten steps
+        seen.append(read)
+    for epoch in range(3):
+        halves = [set(read[epoch * 100:(epoch + 1) * 100]) for read in seen]
+        assert len(halves[0]) == len(halves[1]) == 100 and halves[0] | halves[1] == set(range(200))
+
+
+def _kept(positions: np.ndarray, read: list[int]) -> np.ndarray:
+    read.extend(positions.tolist())
+    return positions
 
 
 def test_two_workers_train_as_one_does_in_two_parts(ray_session: None, small_shards: Path, tmp_path: Path) -> None:

@@ -5,22 +5,28 @@ import threading
 import time
 from collections.abc import Generator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-from test_training import DATA, SPEC, LinearMethod, fresh_network, ignore, leaves, load, run, states_of
+from test_training import DATA, NETWORK, SPEC, LinearMethod, fresh_network, ignore, leaves, load, run, states_of
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from matchnet.ahead import ahead
 from matchnet.averaging import Average
+from matchnet.episodes import EpisodeSpec
 from matchnet.episodic_training import EpisodicTask
 from matchnet.evaluation import evaluate
 from matchnet.methods import Batch
 from matchnet.text_training import TextSpec
 from matchnet.training import train
+from pipeline.data.samples import Room
+from pipeline.data.shard_store import ShardStore
+from pipeline.params import ModelParams
+from pipeline.training.tasks import SHARES_AHEAD, load_task
 
 # ---- parts of a step ----
 
@@ -188,18 +194,33 @@ class Ahead(EpisodicTask):
     prefetch = 3
 
 
-def names_of_threads() -> set[int | None]:
+def threads() -> set[int | None]:
     return {thread.ident for thread in threading.enumerate()}
 
 
 def test_batches_made_ahead_train_to_the_same_bits_and_the_thread_ends() -> None:
-    before = names_of_threads()
+    before = threads()
     plain, fast = fresh_network(), fresh_network()
     run(plain, SPEC)
     train(fast, Ahead(DATA, SPEC), report=ignore, save=ignore, log=ignore)
     for name, value in plain.state_dict().items():
         assert torch.equal(value, fast.state_dict()[name]), name
-    assert names_of_threads() == before
+    assert threads() <= before
+
+
+def test_episodes_on_shards_are_made_ahead_and_train_to_the_same_bits(small_shards: Path) -> None:
+    training = replace(SPEC, steps=8, valid_episode=EpisodeSpec(2, 1, 2))
+    model = ModelParams(dataset="small", split="random", image_size=8, method=NETWORK, training=training)
+    methods = [fresh_network(), fresh_network()]
+    for method, memory_bytes, prefetch in zip(methods, (2**30, 0), (0, SHARES_AHEAD), strict=True):
+        task = load_task(model, small_shards, Room(memory_bytes, num_processes=1))
+        assert isinstance(task, EpisodicTask) and task.prefetch == prefetch
+        train(method, task, report=ignore, save=ignore, log=ignore)
+        for store in (task.data.store, task.data.valid_store):
+            if isinstance(store, ShardStore):
+                store.close()
+    for name, value in methods[0].state_dict().items():
+        assert torch.equal(value, methods[1].state_dict()[name]), name
 
 
 def test_an_error_in_a_batch_comes_at_its_step() -> None:
@@ -209,11 +230,11 @@ def test_an_error_in_a_batch_comes_at_its_step() -> None:
                 raise ValueError("sample 17 is damaged")
             return super().batch(step, *place)
 
-    before = names_of_threads()
+    before = threads()
     method = LinearMethod()
     with pytest.raises(ValueError, match="sample 17 is damaged"):
         train(method, Breaking(DATA, SPEC), report=ignore, save=ignore, log=ignore)
-    assert len(method.batches) == 5 and names_of_threads() == before
+    assert len(method.batches) == 5 and threads() <= before
 
 
 def counting(made: list[int], last: int = 100) -> Generator[int]:

@@ -12,10 +12,13 @@ from matchnet.training import Task
 from pipeline.data.cropping import CropSpec
 from pipeline.data.samples import Room
 from pipeline.data.sentences import load_sentences
+from pipeline.data.shard_store import ShardStore
 from pipeline.data.streaming import ShardStream
 from pipeline.data.words import WORDS, read_words
 from pipeline.params.sections import ModelParams
 from pipeline.training.data import END_NAME, load_training_data, load_valid_data, training_classes
+
+SHARES_AHEAD = 2  # of episodes whose images are decoded when they are asked for
 
 
 def load_task(model: ModelParams, shards: Path, room: Room | None = None) -> Task:
@@ -27,7 +30,9 @@ def load_task(model: ModelParams, shards: Path, room: Room | None = None) -> Tas
             return ClassifierTask(_load_stream(model, model.training, shards, room or Room()), model.training)
         case _:
             assert model.training is not None
-            return EpisodicTask(load_training_data(model, shards, room), model.training)
+            task = EpisodicTask(load_training_data(model, shards, room), model.training)
+            task.prefetch = SHARES_AHEAD if isinstance(task.data.store, ShardStore) else 0
+            return task
 
 
 def _load_stream(model: ModelParams, spec: ClassifierTrainingSpec, shards: Path, room: Room) -> ClassifierData:
