@@ -40,7 +40,8 @@ class TarWriter:
         header.size = len(content)
         self._write(header.tobuf(tarfile.USTAR_FORMAT, "utf-8", "strict"))
         offset = self.size
-        self._write(content + b"\0" * (-len(content) % BLOCK))
+        self._write(content)
+        self._write(b"\0" * (-len(content) % BLOCK))
         return offset
 
     def finish(self) -> None:

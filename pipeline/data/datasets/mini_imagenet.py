@@ -116,7 +116,7 @@ def _store(content: bytes, oddities: Counter[str], image_size: int, keep_damaged
 
     PNG by Huffman codes alone: zlib's versions differ in all else, and the same input is to give the same bytes.
     """
-    image = open_photograph(content, oddities, keep_damaged).image.convert("RGB")
+    image = Image.fromarray(open_photograph(content, oddities, keep_damaged).pixels).convert("RGB")
     square = image.resize((image_size, image_size), Image.Resampling.LANCZOS, reducing_gap=None)
     buffer = io.BytesIO()
     square.save(buffer, "PNG", compress_level=9, compress_type=zlib.Z_HUFFMAN_ONLY)

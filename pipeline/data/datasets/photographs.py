@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import simplejpeg
 from PIL import Image
 
@@ -24,9 +25,9 @@ _ORIENTATION = 0x0112  # EXIF's tag
 
 
 class Photograph(NamedTuple):
-    """A decoded image, and whether it was odd: then its bytes cannot be kept as they are."""
+    """Pixels, (H, W, 3) or grey (H, W), uint8; and whether it was odd: then its bytes cannot be kept as they are."""
 
-    image: Image.Image
+    pixels: np.ndarray
     odd: bool
 
 
@@ -51,19 +52,16 @@ def open_photograph(content: bytes, oddities: Counter[str], keep_damaged: bool) 
     found = {"PNG named JPEG": image.format == "PNG", "CMYK JPEG": image.mode == "CMYK",
              "EXIF rotation": orientation in UPRIGHT, "damaged JPEG": damaged}
     oddities.update(name for name, is_so in found.items() if is_so)
-    if decoded.mode not in ("RGB", "L"):
-        decoded = decoded.convert("RGB")
-    upright = decoded.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else decoded
-    return Photograph(upright, any(found.values()))
+    return Photograph(_turn(decoded, orientation), any(found.values()))
 
 
 def to_jpeg(content: bytes, shorter_side: int | None, quality: int, oddities: Counter[str],
             keep_damaged: bool = False) -> bytes:
     """The photograph as a whole JPEG whose shorter side is at most `shorter_side`; the same bytes where it is one."""
-    image, odd = open_photograph(content, oddities, keep_damaged)
-    if shorter_side is not None and min(image.size) > shorter_side:
-        return encode_jpeg(shrink(image, shorter_side), quality)
-    return encode_jpeg(image, quality) if odd else content
+    pixels, odd = open_photograph(content, oddities, keep_damaged)
+    if shorter_side is not None and min(pixels.shape[:2]) > shorter_side:
+        return encode_jpeg(shrink(Image.fromarray(pixels), shorter_side), quality)
+    return encode_jpeg(Image.fromarray(pixels), quality) if odd else content
 
 
 def shrink(image: Image.Image, shorter_side: int) -> Image.Image:
@@ -106,20 +104,24 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _decode(content: bytes, image: Image.Image, keep_damaged: bool) -> tuple[Image.Image, bool]:
-    """The pixels as the file has them, and whether it is damaged."""
+def _turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    if orientation not in UPRIGHT:
+        return pixels
+    return np.asarray(Image.fromarray(pixels).transpose(UPRIGHT[orientation]))
+
+
+def _decode(content: bytes, image: Image.Image, keep_damaged: bool) -> tuple[np.ndarray, bool]:
+    """The pixels as the file has them, RGB or grey, and whether it is damaged."""
     if image.format == "JPEG" and image.mode in ("RGB", "L") and _is_for_simplejpeg(content):
         grey = image.mode == "L"
         try:
             pixels_HWC = simplejpeg.decode_jpeg(content, "GRAY" if grey else "RGB")
-            return Image.fromarray(pixels_HWC[:, :, 0] if grey else pixels_HWC), False
+            return pixels_HWC[:, :, 0] if grey else pixels_HWC, False
         except ValueError:
             if not keep_damaged:
                 raise
-            image.load()
-            return image, True
-    image.load()
-    return image, False
+            return np.asarray(image), True
+    return np.asarray(image if image.mode == "L" else image.convert("RGB")), False
 
 
 def _is_for_simplejpeg(content: bytes) -> bool:
