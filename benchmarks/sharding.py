@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import simplejpeg
@@ -65,14 +66,14 @@ def measure_speed(photographs: Path) -> None:
 
 
 def _compare(raw: Path, folder: Path, side: int | None, contents: Sequence[bytes]) -> tuple[float, float, int]:
-    """Images/s of sharding and of the codec alone, the best of some rounds by turns; bytes of the shard."""
+    """Images/s of sharding and of the codec alone, the median of some rounds by turns; bytes of the shard."""
     params = _params(side)
     read = imagenet.open_raw(raw, params)
     plan = ShardPlan("all-000000.tar", "all", tuple(imagenet.read_raw(raw, params)))
     job = shards._Job(plan, folder / plan.name, imagenet.EXTENSION, "benchmark")
     seconds = [(_seconds(lambda: shards.write_shard(read, job)),
                 _seconds(lambda: [_codec(content, side) for content in contents])) for _ in range(ROUNDS)]
-    shipped, alone = (IMAGES / min(of_one) for of_one in zip(*seconds, strict=True))
+    shipped, alone = (IMAGES / median(of_one) for of_one in zip(*seconds, strict=True))
     return shipped, alone, job.path.stat().st_size
 
 

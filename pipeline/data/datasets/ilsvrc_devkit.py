@@ -15,7 +15,8 @@ def read_labels(devkit: Path) -> list[str]:
         ValueError: no devkit, not one, or SciPy is not installed.
     """
     if not devkit.is_file():
-        raise ValueError(f"{devkit}: no such file: ImageNet's devkit is not linked there; run the download stage")
+        raise ValueError(f"{devkit}: no such file: ImageNet's devkit is not linked there, or has been moved; run "
+                         f"python -m stages.download {devkit.parent.name}")
     truth, meta = _read_members(devkit, [TRUTH, META])
     synsets = _read_synsets(devkit, meta)
     try:

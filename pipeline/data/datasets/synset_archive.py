@@ -84,7 +84,8 @@ def read_listing(path: Path, archive: Path) -> pa.Table:
         ValueError: no listing, or one of an archive of another size; no archive.
     """
     if not archive.is_file():
-        raise ValueError(f"{archive}: no such file: ImageNet's archive is not linked there; run the download stage")
+        raise ValueError(f"{archive}: no such file: ImageNet's archive is not linked there, or has been moved; run "
+                         f"python -m stages.download {archive.parent.name}")
     if not path.is_file():
         raise ValueError(f"{path}: no such file; {LISTED_AGAIN}")
     try:
