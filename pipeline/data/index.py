@@ -1,7 +1,7 @@
 """The index: one row a sample, in Parquet; with it a sample is one `pread` away."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,12 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.data.manifest import Manifest, read_manifest
+from pipeline.data.manifest import Manifest, ShardEntry, read_manifest
 from pipeline.data.words import WORDS
 from pipeline.files import atomic_write, sha256_of
 
 FORMAT = "1"
 INDEX = "index.parquet"
+NOT_OPEN = -1  # in place of the descriptor of a shard that was not asked for
 _FORMAT_KEY = b"matchnet.index.format"
 _NAMES = pa.dictionary(pa.int32(), pa.string())
 SCHEMA = pa.schema([("key", pa.string()), ("shard", _NAMES), ("offset", pa.int64()), ("length", pa.int64()),
@@ -75,43 +76,64 @@ def read_index(path: Path) -> Index:
 class ShardReader:
     """The bytes of samples by their row in the index; the shards stay open.
 
+    Args:
+        groups: whose samples will be read; None is all. Shards of others are not opened, and need not be there.
     Raises (when opened):
         ValueError: a shard is missing or has another size than the manifest says; names the first key lost.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, groups: Collection[str] | None = None) -> None:
         self.directory = Path(directory)
         self.manifest = read_manifest(self.directory)
         self.index = read_index(self.directory / INDEX)
-        _check_sizes(self.directory, self.manifest, self.index)
-        self._fds = [os.open(self.directory / name, os.O_RDONLY) for name in self.index.shards]
+        wanted = _of_groups(self.manifest, groups)
+        _check_sizes(self.directory, self.manifest, self.index, wanted)
+        names = {entry.name for entry in wanted}
+        self._fds = [os.open(self.directory / name, os.O_RDONLY) if name in names else NOT_OPEN
+                     for name in self.index.shards]
+        self._state_of = {fd: _state(fd) for fd in self._fds if fd != NOT_OPEN}
         self._fd_R = np.asarray(self._fds, np.int64)[self.index.shard_R]
         # memoryviews give Python ints without a copy of the columns: 2x as fast as indexing the arrays
         self._fd, self._offset = self._fd_R.data, self.index.offset_R.data
         self._length = self.index.length_R.data
 
     def read(self, row: int) -> bytes:
-        """The bytes of one sample."""
+        """The bytes of one sample; raises as `read_many` does, but does not see that a shard of equal size changed."""
         length = self._length[row]
-        content = os.pread(self._fd[row], length, self._offset[row])
+        try:
+            content = os.pread(self._fd[row], length, self._offset[row])
+        except OSError as error:
+            raise self._named(error, row) from error
         if len(content) != length:
             self._refuse(row, content)
         return content
 
     def read_many(self, rows: Sequence[int] | np.ndarray) -> list[bytes]:
-        """The bytes of many samples, in the order of `rows`."""
+        """The bytes of many samples, in the order of `rows`.
+
+        Raises:
+            ValueError: a shard was cut short or written to since it was opened, or its group was not asked for.
+            OSError: the disk or the network fails. Both name the shard.
+        """
         rows = np.asarray(rows, np.int64)
-        lengths = self.index.length_R[rows].tolist()
-        contents = list(map(os.pread, self._fd_R[rows].tolist(), lengths, self.index.offset_R[rows].tolist()))
+        fds, lengths = self._fd_R[rows].tolist(), self.index.length_R[rows].tolist()
+        try:
+            contents = list(map(os.pread, fds, lengths, self.index.offset_R[rows].tolist()))
+        except OSError:
+            return [self.read(row) for row in rows]  # names the one that fails
         if list(map(len, contents)) != lengths:
             first = next(i for i, content in enumerate(contents) if len(content) != lengths[i])
             self._refuse(rows[first], contents[first])
+        changed = next((fd for fd in set(fds) if _state(fd) != self._state_of[fd]), None)
+        if changed is not None:
+            raise ValueError(f"{self.directory / self.index.shards[self._fds.index(changed)]}: written to while it was "
+                             "read; run the shard stage again, or remove it if it is a copy in a cache")
         return contents
 
     def close(self) -> None:
-        for fd in self._fds:
+        for fd in self._state_of:
             os.close(fd)
-        self._fds = []
+        self._state_of = {}
 
     def __enter__(self) -> "ShardReader":
         return self
@@ -124,16 +146,22 @@ class ShardReader:
         raise ValueError(f"{self.directory}: {self.index.place_of(row)}: {found}; the shard was cut short "
                          "after it was indexed; run the shard stage again")
 
+    def _named(self, error: OSError, row: int) -> Exception:
+        place = f"{self.directory}: {self.index.place_of(row)}"
+        if self._fd[row] == NOT_OPEN:
+            return ValueError(f"{place}: of a group that was not asked for when the shards were opened")
+        return OSError(error.errno, f"{place}: {error.strerror}; is the disk, or the network's, still there?")
 
-def verify_shards(directory: Path) -> None:
-    """Read everything and compare with the manifest.
+
+def verify_shards(directory: Path, groups: Collection[str] | None = None) -> None:
+    """Read everything (of the shards, those of `groups`; None is all) and compare with the manifest.
 
     Raises:
         ValueError: a shard or the index has other bytes than when it was written; names it.
     """
     directory = Path(directory)
     manifest = read_manifest(directory)
-    expected = {entry.name: entry.sha256 for entry in manifest.shards} | {INDEX: manifest.index_sha256}
+    expected = {entry.name: entry.sha256 for entry in _of_groups(manifest, groups)} | {INDEX: manifest.index_sha256}
     expected |= {WORDS: manifest.words.sha256} if manifest.words else {}
     for name, sha256 in expected.items():
         path = directory / name
@@ -143,12 +171,12 @@ def verify_shards(directory: Path) -> None:
                              f"{sha256}; run the shard stage again")
 
 
-def _check_sizes(directory: Path, manifest: Manifest, index: Index) -> None:
+def _check_sizes(directory: Path, manifest: Manifest, index: Index, wanted: Sequence[ShardEntry]) -> None:
     if len(index) != manifest.num_samples or set(index.shards) != {entry.name for entry in manifest.shards}:
         raise ValueError(f"{directory}: the index has {len(index)} samples in {len(index.shards)} shards, "
                          f"the manifest {manifest.num_samples} in {len(manifest.shards)}; "
                          "run the shard stage again")
-    for entry in manifest.shards:
+    for entry in wanted:
         path = directory / entry.name
         size = path.stat().st_size if path.is_file() else 0
         if size != entry.size:
@@ -157,3 +185,13 @@ def _check_sizes(directory: Path, manifest: Manifest, index: Index) -> None:
             first = f"; the first sample lost is {index.place_of(lost[0])}" if len(lost) else ""
             raise ValueError(f"{path}: {size:,} bytes, but the manifest says {entry.size:,}: cut short or "
                              f"edited after it was indexed{first}; run the shard stage again")
+
+
+def _of_groups(manifest: Manifest, groups: Collection[str] | None) -> list[ShardEntry]:
+    return [entry for entry in manifest.shards if groups is None or entry.group in groups]
+
+
+def _state(fd: int) -> tuple[int, int]:
+    """Changes when an open file is written to."""
+    stat = os.fstat(fd)
+    return stat.st_mtime_ns, stat.st_size

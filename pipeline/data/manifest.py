@@ -87,13 +87,22 @@ def read_manifest(directory: Path) -> Manifest:
     path = Path(directory) / MANIFEST
     if not path.is_file():
         raise ValueError(f"{path}: no such file: these shards are not finished; run the shard stage")
+    return parse_manifest(path.read_bytes(), str(path))
+
+
+def parse_manifest(content: bytes, origin: str) -> Manifest:
+    """The manifest in the bytes of a dataset.json; `origin` is where they are from, for messages.
+
+    Raises:
+        ValueError: not JSON, fields missing, or of another format version.
+    """
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = json.loads(content.decode())
         found = fields.pop("format", None)
     except (ValueError, AttributeError) as error:
-        raise ValueError(f"{path}: not a manifest ({error}); run the shard stage again") from error
+        raise ValueError(f"{origin}: not a manifest ({error}); run the shard stage again") from error
     if found != FORMAT:
-        raise ValueError(f"{path}: format {found!r}, but this program reads format {FORMAT}; "
+        raise ValueError(f"{origin}: format {found!r}, but this program reads format {FORMAT}; "
                          "run the shard stage again")
     try:
         fields["classes"] = tuple(ClassEntry(**entry) for entry in fields["classes"])
@@ -101,7 +110,7 @@ def read_manifest(directory: Path) -> Manifest:
         fields["words"] = WordsEntry(**fields["words"]) if "words" in fields else None
         return Manifest(**fields)
     except (TypeError, KeyError) as error:
-        raise ValueError(f"{path}: not a whole manifest ({error}); run the shard stage again") from error
+        raise ValueError(f"{origin}: not a whole manifest ({error}); run the shard stage again") from error
 
 
 def manifest_sha256(directory: Path) -> str:

@@ -26,9 +26,7 @@ class Selection:
 
 def select(manifest: Manifest, index: Index, split: str, parts: Sequence[Part] = PARTS) -> Selection:
     """Raises ValueError for a split that the dataset does not have, or parts that are not parts."""
-    unknown = [part for part in parts if part not in PARTS]
-    if unknown:
-        raise ValueError(f"parts: {unknown[0]!r} is not a part of a split; name some of {', '.join(PARTS)}")
+    _check(parts)
     names = manifest.split(split)
     class_ids = {entry.name: class_id for class_id, entry in enumerate(manifest.classes)}
     chosen = {part: np.array([class_ids[name] for name in names[part]] if part in parts else [], np.int64)
@@ -37,3 +35,21 @@ def select(manifest: Manifest, index: Index, split: str, parts: Sequence[Part] =
     key_R = index.key_R.take(rows).to_numpy(zero_copy_only=False)
     rows = rows[np.lexsort((key_R, index.class_id_R[rows]))]
     return Selection(rows, index.class_id_R[rows].astype(np.int64), chosen)
+
+
+def groups_of(manifest: Manifest, split: str, parts: Sequence[Part] = PARTS) -> set[str]:
+    """The groups of shards that hold the samples of these parts; of a corpus of sentences, all groups.
+
+    Raises ValueError as `select` does.
+    """
+    _check(parts)
+    if manifest.words is not None:
+        return {entry.group for entry in manifest.shards}
+    wanted = {name for part in parts for name in manifest.split(split)[part]}
+    return {entry.group for entry in manifest.classes if entry.name in wanted}
+
+
+def _check(parts: Sequence[Part]) -> None:
+    unknown = [part for part in parts if part not in PARTS]
+    if unknown:
+        raise ValueError(f"parts: {unknown[0]!r} is not a part of a split; name some of {', '.join(PARTS)}")

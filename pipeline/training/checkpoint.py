@@ -1,5 +1,7 @@
 """Files with weights: written whole or not at all, read without running code (tensors and plain values alone)."""
 
+import fnmatch
+import io
 import pickle
 import sys
 from collections.abc import Mapping
@@ -10,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.files import atomic_write
+from pipeline.storage import place_of
 
 STATE_FILE = "state.pt"
 
@@ -30,30 +33,43 @@ def load_tensors(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is missing, cut short, damaged, or holds more than tensors and plain values.
     """
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: there is no such file; `dvc repro` makes it") from None
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path}: holds more than tensors and plain values, or is no file of weights; "
-                              f"it is not loaded: {str(error).splitlines()[0]}") from error
-    except (RuntimeError, EOFError, OSError) as error:
-        reason = (str(error).splitlines() or ["nothing in it"])[0]
-        raise CheckpointError(f"{path}: cut short or damaged ({path.stat().st_size:,} bytes); delete it and run the "
-                              f"same command again: {reason}") from error
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such file; `dvc repro` makes it")
+    return _parse(path, str(path))
 
 
-def newest_state(folder: Path) -> dict[str, Any] | None:
+def newest_state(folder: Path | str) -> dict[str, Any] | None:
     """The state of the last checkpoint of a run that can be read, or None; a damaged one is passed over aloud.
 
     Training is a function of the state, so an older checkpoint leads to the same weights, only later.
+
+    Args:
+        folder: of the run, on this machine or an address; there, as Ray writes them, `step00000100/state.pt`.
+    Raises:
+        StorageError: the storage cannot be read: whether there is a checkpoint is not known.
     """
-    for path in sorted(folder.glob(f"step*/{STATE_FILE}"), reverse=True):
+    place = place_of(folder)
+    for name in sorted(fnmatch.filter(place.files(), f"step*/{STATE_FILE}"), reverse=True):
+        content, origin = (place / name).read(), (place / name).address
         try:
-            return load_tensors(path)
+            return _parse(io.BytesIO(content), origin)
         except CheckpointError as error:
             print(f"{error}\nthe checkpoint before it is used instead", file=sys.stderr, flush=True)
     return None
+
+
+def _parse(file: Path | io.BytesIO, origin: str) -> dict[str, Any]:
+    """What `save_tensors` wrote; `origin` is where it is from, for messages."""
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(f"{origin}: holds more than tensors and plain values, or is no file of weights; "
+                              f"it is not loaded: {str(error).splitlines()[0]}") from error
+    except (RuntimeError, EOFError, OSError) as error:
+        reason = (str(error).splitlines() or ["nothing in it"])[0]
+        size = file.stat().st_size if isinstance(file, Path) else len(file.getvalue())
+        raise CheckpointError(f"{origin}: cut short or damaged ({size:,} bytes); delete it and run the same command "
+                              f"again: {reason}") from error
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
