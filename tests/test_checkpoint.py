@@ -1,15 +1,19 @@
 """Files with weights: whole or refused, with the reason."""
 
+import errno
 import pickle
 
 import pytest
 import torch
+from faulty_storage import Faults, use_far_storage
 from torch import nn
 
 from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.methods import build_method
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.methods.pixels import PixelsSpec
+from pipeline import storage
+from pipeline.training import checkpoint
 from pipeline.training.checkpoint import (
     CheckpointError,
     load_tensors,
@@ -111,6 +115,30 @@ def test_the_last_good_state_serves_when_the_newest_is_damaged(tmp_path, capfd):
     assert newest_state(tmp_path)["step"] == 10
     said = capfd.readouterr().err
     assert str(damaged) in said and "the checkpoint before it is used instead" in said
+
+
+def test_a_run_at_an_address_is_taken_up(tmp_path, monkeypatch, capfd):
+    faults = Faults(tmp_path / "opened.log")
+    use_far_storage(tmp_path, faults, monkeypatch, (checkpoint,))
+    assert newest_state("far://run") is None
+    for step in (10, 20):
+        save_step(tmp_path / "run", step)
+    assert newest_state("far://run")["step"] == 20
+    faults.cut = 100
+    assert newest_state("far://run") is None
+    said = capfd.readouterr().err
+    assert "far://run/step00000020/state.pt: cut short or damaged (100 bytes)" in said
+    assert "far://run/step00000010/state.pt: cut short" in said
+
+
+def test_storage_that_fails_is_not_taken_for_a_run_without_checkpoints(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "FIRST_PAUSE_SECONDS", 0.001)
+    lost = ConnectionResetError(errno.ECONNRESET, "the line is dead")
+    faults = Faults(tmp_path / "log", {"state.pt": [lost] * storage.ATTEMPTS})
+    use_far_storage(tmp_path, faults, monkeypatch, (checkpoint,))
+    save_step(tmp_path / "run", 10)
+    with pytest.raises(storage.StorageError, match=r"step00000010/state\.pt: gave up after 4 attempts: .*line is dead"):
+        newest_state("far://run")
 
 
 def test_writing_that_fails_leaves_the_old_file(tmp_path):

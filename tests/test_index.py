@@ -1,5 +1,7 @@
 """The index: what it says is what the tars hold; an index or shards that do not fit are refused."""
 
+import errno
+import os
 import re
 import shutil
 import tarfile
@@ -64,6 +66,29 @@ def test_a_shard_cut_short_while_it_is_read(shards: Path) -> None:
             file.truncate(reader.index.offset_R[row] + 10)
         with pytest.raises(ValueError, match=rf"key {reader.index.key_R[row]}, offset \d+: 10 of \d+ bytes"):
             reader.read_many([0, row])
+
+
+def test_a_shard_written_to_while_it_is_read(shards: Path) -> None:
+    with ShardReader(shards) as reader:
+        assert reader.read_many([0])
+        name = reader.index.shards[reader.index.shard_R[0]]
+        with open(shards / name, "r+b") as file:
+            file.seek(700)
+            file.write(b"x")
+        other = int(np.flatnonzero(reader.index.shard_R != reader.index.shard_R[0])[0])
+        assert reader.read_many([other])
+        with pytest.raises(ValueError, match=rf"{re.escape(name)}: written to while it was read; run the shard stage"):
+            reader.read_many([other, 0])
+
+
+def test_a_disk_that_goes_away(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*place: int) -> bytes:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    with ShardReader(shards) as reader:
+        monkeypatch.setattr(os, "pread", fail)
+        with pytest.raises(OSError, match=rf"key {reader.index.key_R[3]}, offset \d+: Stale file handle; is the disk"):
+            reader.read_many([3, 0])
 
 
 def test_an_edited_shard_is_found_by_its_sha256(shards: Path) -> None:
