@@ -18,6 +18,7 @@ from pipeline.data.index import INDEX, read_index
 from pipeline.data.loading import load_split
 from pipeline.data.manifest import manifest_sha256, read_manifest
 from pipeline.data.samples import Room, load_samples
+from pipeline.data.selection import groups_of
 from pipeline.data.shard_store import ShardStore
 from pipeline.data.shards import shard_dataset
 from pipeline.data.spec import PARTS, DatasetParams, ListSplit, RandomSplit, WholeSplit
@@ -50,6 +51,22 @@ def test_the_pixels_are_those_of_the_archive_with_bright_ink(folder: Path) -> No
     row = np.flatnonzero(data.class_id_R == data.classes.index("Latin/character02"))[6]
     original = np.asarray(Image.open(io.BytesIO(png)).convert("L"))
     assert np.array_equal(data.samples_RCHW[row, 0].numpy(), 255 - original)
+
+
+def test_shards_of_other_parts_need_not_be_there(folder: Path, tmp_path: Path) -> None:
+    manifest = read_manifest(folder / "shards")
+    groups = groups_of(manifest, "alphabets", ("valid",))
+    shutil.copytree(folder / "shards", tmp_path / "some")
+    for entry in manifest.shards:
+        if entry.group not in groups:
+            (tmp_path / "some" / entry.name).unlink()
+    whole, some = (load_split(place, "alphabets", (1, 28, 28), ("valid",)) for place in
+                   (folder / "shards", tmp_path / "some"))
+    assert len(some.samples_RCHW) > 0 and torch.equal(whole.samples_RCHW, some.samples_RCHW)
+    with ShardStore(tmp_path / "some", "alphabets", (1, 28, 28), ("valid",), num_processes=1) as store:
+        assert torch.equal(store.gather(torch.arange(len(store))), some.samples_RCHW)
+    with pytest.raises(ValueError, match="no such file"):
+        load_split(tmp_path / "some", "alphabets", (1, 28, 28), ("train",))
 
 
 def test_the_order_does_not_depend_on_the_shards(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """From rows of the index to pixels. Imports no torch: worker processes that decode start in half a second."""
 
+from collections.abc import Collection
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import NamedTuple
@@ -16,12 +17,14 @@ class Decoder:
 
     Args:
         sample_shape: (C, size, size): one channel, or three.
+        groups: whose shards are read; None is all.
     Raises:
         ValueError: shards of sentences.
     """
 
-    def __init__(self, shards_dir: Path, sample_shape: tuple[int, ...]) -> None:
-        self.reader = ShardReader(shards_dir)
+    def __init__(self, shards_dir: Path, sample_shape: tuple[int, ...],
+                 groups: Collection[str] | None = None) -> None:
+        self.reader = ShardReader(shards_dir, groups)
         manifest = self.reader.manifest
         if manifest.words is not None:
             raise ValueError(f"{shards_dir}: {manifest.name} holds sentences; give the model a context instead of an "

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from pipeline.data.decoding import Decoder, DecodingJob, decode_job
-from pipeline.data.selection import select
+from pipeline.data.manifest import read_manifest
+from pipeline.data.selection import groups_of, select
 from pipeline.data.spec import PARTS, Part
 from pipeline.data.workers import WorkerPool
 
@@ -27,13 +28,14 @@ class ShardStore:
 
     def __init__(self, shards_dir: Path, split: str, sample_shape: tuple[int, ...],
                  parts: Sequence[Part] = PARTS, num_processes: int = 2) -> None:
-        with Decoder(shards_dir, sample_shape) as decoder:
+        groups = groups_of(read_manifest(shards_dir), split, parts)
+        with Decoder(shards_dir, sample_shape, groups) as decoder:
             chosen = select(decoder.reader.manifest, decoder.reader.index, split, parts)
         self.sample_shape = sample_shape
         self.class_id_R, self.parts = chosen.class_id_R, chosen.parts
         self._rows = chosen.rows
         self._num_processes = num_processes
-        self._workers = WorkerPool(Decoder, (shards_dir, sample_shape), num_processes)
+        self._workers = WorkerPool(Decoder, (shards_dir, sample_shape, groups), num_processes)
         self._memory: SharedMemory | None = None
 
     def __len__(self) -> int:
