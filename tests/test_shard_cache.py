@@ -19,7 +19,7 @@ from faulty_storage import Faults, use_far_storage
 
 from pipeline import storage
 from pipeline.data import shard_cache
-from pipeline.data.index import ShardReader, verify_shards
+from pipeline.data.index import INDEX, ShardReader, verify_shards
 from pipeline.data.manifest import MANIFEST, manifest_sha256, read_manifest
 from pipeline.data.publishing import publish_shards
 from pipeline.data.selection import groups_of, select
@@ -64,6 +64,10 @@ def rename(shards: Path, name: str) -> Path:
 
 def total_size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def size_of(path: Path) -> int:
+    return path.stat().st_size
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -325,6 +329,7 @@ def test_the_least_recently_used_goes_first(root: Path, faults: Faults, cache: C
     manifest = read_manifest(root / "small")
     groups = sorted({entry.group for entry in manifest.shards})
     cache = CacheParams(folder=cache.folder, gib=1.3 * total_size(root / "small") / GIB)
+    slack = max(map(size_of, root.glob("small/*.tar"))) + 2 * size_of(root / "small" / INDEX)
     used_at: dict[tuple[str, str], int] = {}
     random, removals = np.random.default_rng(0), 0
     for now in range(25):
@@ -341,6 +346,7 @@ def test_the_least_recently_used_goes_first(root: Path, faults: Faults, cache: C
             assert all(used_at[owner, group_of(file)] <= used_at[other, group_of(stays)] for other, stays in kept)
         if any(owner == name for owner, _ in removed):
             assert not kept  # this version's own other groups only go when nothing else can
+        assert not removed or total_size(Path(cache.folder)) + slack > cache.gib * GIB  # no more than is needed
         removals += len(removed)
     assert removals > 20
 
