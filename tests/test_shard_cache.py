@@ -360,6 +360,25 @@ def group_of(file: str) -> str:
     return file.rpartition("-")[0]
 
 
+def test_a_fetch_of_another_process_that_ends_meanwhile(root: Path, faults: Faults, cache: CacheParams,
+                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its `.part` gets its own name after it was listed, and still counts."""
+    part, unit_of = Path(cache.folder, "other-1", "x-000000.tar.part"), shard_cache._unit_of
+    part.parent.mkdir(parents=True)
+    part.write_bytes(bytes(1000))
+
+    def rename_it(name: str) -> str:
+        if name == part.name and part.exists():
+            part.rename(part.with_suffix(""))
+        return unit_of(name)
+
+    monkeypatch.setattr(shard_cache, "_unit_of", rename_it)
+    size = total_size(root / "small")
+    with (pytest.raises(StorageError, match=rf"{size:,} bytes are to be fetched, and 1,000 of the"),
+          local_shards("far://small", CacheParams(folder=cache.folder, gib=(size + 999) / GIB))):
+        pass
+
+
 def test_a_version_that_is_gone_leaves_no_folder(root: Path, faults: Faults, cache: CacheParams) -> None:
     rename(root / "small", "other")
     cache = CacheParams(folder=cache.folder, gib=total_size(root / "other") / GIB)

@@ -16,9 +16,9 @@ import re
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -287,10 +287,10 @@ def _make_room(cache: CacheParams, source: Place, wanted: int, missing: int, ver
     if wanted > bound:
         raise StorageError(f"{source.address}: {wanted:,} bytes of shards are needed at once, and cluster.cache.gib is "
                            f"{cache.gib:g} ({bound:,} bytes); raise it")
-    held = [path for path in Path(cache.folder).glob("*/*") if _unit_of(path.name)]
-    taken, free = sum(path.stat().st_size for path in held), _free(cache, held)
+    held = _held(Path(cache.folder))
+    taken, free = sum(stat.st_size for stat in held.values()), _free(cache, held)
     removable = _removable(held, version)
-    can_go = sum(path.stat().st_size for path in removable)
+    can_go = sum(held[path].st_size for path in removable)
     if taken - can_go + missing > bound:
         raise StorageError(f"{source.address}: {missing:,} bytes are to be fetched, and {taken - can_go:,} of the "
                            f"{bound:,} of cluster.cache.gib are in use by running processes; raise it or wait for them")
@@ -300,9 +300,20 @@ def _make_room(cache: CacheParams, source: Place, wanted: int, missing: int, ver
     for path in removable:
         if taken + missing <= bound and free >= missing:
             break
-        taken, free = taken - path.stat().st_size, free + path.stat().st_size
-        path.unlink()
+        taken, free = taken - held[path].st_size, free + held[path].st_size
+        path.unlink(missing_ok=True)
     _remove_empty(Path(cache.folder))
+
+
+def _held(folder: Path) -> dict[Path, os.stat_result]:
+    """All files but the locks. Other processes go on fetching meanwhile: a `.part` may have got its own name."""
+    held = {}
+    for path in folder.glob("*/*"):
+        for name in (path.name, path.name.removesuffix(".part")) if _unit_of(path.name) else ():
+            with suppress(FileNotFoundError):
+                held[path.with_name(name)] = path.with_name(name).stat()
+                break
+    return held
 
 
 def _unit_of(name: str) -> str:
@@ -313,16 +324,16 @@ def _unit_of(name: str) -> str:
     return "" if name == ".fetching" or name.endswith(".use") else TABLES
 
 
-def _removable(held: list[Path], version: Path) -> list[Path]:
+def _removable(held: Collection[Path], version: Path) -> list[Path]:
     use_of = {path: _use_of(path.parent, _unit_of(path.name)) for path in held}
     last_use = {use: use.stat().st_mtime_ns for use in set(use_of.values()) if use.exists() and not _is_used(use)}
     return sorted((path for path in held if use_of[path] in last_use),
                   key=lambda path: (path.parent == version, last_use[use_of[path]], path))
 
 
-def _free(cache: CacheParams, held: list[Path]) -> int:
+def _free(cache: CacheParams, held: Mapping[Path, os.stat_result]) -> int:
     """Bytes of the disk that are neither taken nor reserved by files that are being fetched."""
-    parts = [path.stat() for path in held if path.suffix == ".part"]
+    parts = [stat for path, stat in held.items() if path.suffix == ".part"]
     return shutil.disk_usage(cache.folder).free - sum(max(0, stat.st_size - stat.st_blocks * 512) for stat in parts)
 
 
