@@ -35,7 +35,7 @@ from pipeline.data.plan import ShardPlan
 from pipeline.data.sources import TRAINING
 from pipeline.data.spec import DatasetParams, ImagenetParams, WholeSplit
 
-IMAGES, ROUNDS = 160, 9
+IMAGES, ROUNDS = 64, 31
 REAL_IMAGES = sum(imagenet.NUM_IMAGES.values())
 REAL_BYTES = 147_897_477_120 + 6_744_924_160
 SIDES = (None, 256, 320)
