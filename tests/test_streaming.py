@@ -63,6 +63,15 @@ def test_the_images_are_those_of_the_training_classes(small_shards: Path) -> Non
         "some shards are not read"
 
 
+def test_shards_of_other_classes_need_not_be_there(small_shards: Path, tmp_path: Path) -> None:
+    shards = shutil.copytree(small_shards, tmp_path / "shards")
+    others = [entry.name for entry in read_manifest(shards).shards if "random_train" not in entry.group.split("+")]
+    for name in others:
+        (shards / name).unlink()
+    images, _ = stream_of(shards).read(range(NUM_IMAGES))
+    assert others and torch.equal(images, stream_of(small_shards).read(range(NUM_IMAGES))[0])
+
+
 def test_an_order_is_of_runs_that_are_cut_at_other_places_in_each_epoch(small_shards: Path) -> None:
     stream = stream_of(small_shards)
     shard_R = stream.index.shard_R[stream.row_R]

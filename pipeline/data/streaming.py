@@ -17,7 +17,7 @@ import atexit
 import io
 import os
 import tarfile
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -33,7 +33,8 @@ from matchnet.random_words import random_words, to_uniform
 from pipeline.data.cropping import WORDS, CropSpec, crop
 from pipeline.data.images import FORMATS, View, open_image
 from pipeline.data.index import Index, ShardReader
-from pipeline.data.manifest import Manifest
+from pipeline.data.manifest import Manifest, read_manifest
+from pipeline.data.selection import groups_of
 from pipeline.data.spec import Part
 from pipeline.data.tar import BLOCK
 from pipeline.data.workers import follow_parent
@@ -81,9 +82,10 @@ class ShardStream:
 
     def __init__(self, shards_dir: Path, split: str, parts: Sequence[Part], sample_shape: tuple[int, ...],
                  class_names: Sequence[str], crop_spec: CropSpec, seed: int, num_loaders: int = 0) -> None:
-        with ShardReader(shards_dir) as reader:  # it compares the sizes of the shards with the manifest
+        groups = groups_of(read_manifest(shards_dir), split, parts)
+        with ShardReader(shards_dir, groups) as reader:  # it compares the sizes of these shards with the manifest
             manifest, self.index = reader.manifest, reader.index
-        self.row_R = _rows_of(manifest, self.index, split, parts)
+        self.row_R = _rows_of(manifest, self.index, groups)
         if not len(self.row_R):
             raise ValueError(f"{manifest.name}: {', '.join(parts)} of split {split} have no images to train on; name "
                              "other train_parts")
@@ -207,11 +209,9 @@ LOADER_SETTINGS = {"multiprocessing_context": "spawn", "prefetch_factor": BATCHE
                    "worker_init_fn": _start_loader}
 
 
-def _rows_of(manifest: Manifest, index: Index, split: str, parts: Sequence[Part]) -> np.ndarray:
-    """The rows of whole shards: those of the groups that belong to these parts. Sorted by shard and offset."""
-    manifest.split(split)
-    wanted = {f"{split}_{part}" for part in parts}
-    shards = {entry.name for entry in manifest.shards if wanted & set(entry.group.split("+"))}
+def _rows_of(manifest: Manifest, index: Index, groups: Collection[str]) -> np.ndarray:
+    """The rows of whole shards, sorted by shard and offset."""
+    shards = {entry.name for entry in manifest.shards if entry.group in groups}
     return np.flatnonzero(np.array([name in shards for name in index.shards])[index.shard_R])
 
 
