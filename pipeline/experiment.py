@@ -16,6 +16,7 @@ from matchnet.episodes import ClassRows, Episodes, EpisodeSpec
 from matchnet.evaluation import EpisodeResults, embed_rows, episode_results, rows_drawn, run_episodes
 from matchnet.methods import Classifier, FineTuned, Method, Oracle
 from matchnet.methods.language_model import LanguageModelSpec
+from matchnet.methods.pixels import PixelsSpec
 from matchnet.running_text import TextModel
 from matchnet.statistics import mean_and_interval
 from matchnet.store import MemoryStore
@@ -123,7 +124,7 @@ def _require_same_tokens(model: ModelFile, samples: Samples) -> None:
 
 def _require_unseen(experiment: ExperimentParams, model: ModelFile, class_names: list[str]) -> None:
     """Held-out classes must be new to the model, whatever dataset it has learnt from; an oracle's need not."""
-    if experiment.part == "train" or experiment.oracle or isinstance(model.method, LanguageModelSpec) or not model.step:
+    if experiment.part == "train" or experiment.oracle or isinstance(model.method, PixelsSpec | LanguageModelSpec):
         return
     seen = sorted({name.partition("@")[0] for name in model.train_classes} & set(class_names))
     if seen:

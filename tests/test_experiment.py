@@ -30,10 +30,10 @@ EXPERIMENT = ExperimentParams(model="m", title="t", table="T", dataset="small", 
 
 
 def run(shards: Path, experiment: ExperimentParams, train_classes: list[str],
-        spec: MethodSpec = CLASSIFIER, method: Method | None = None, step: int = 0) -> Measured:
+        spec: MethodSpec = CLASSIFIER, method: Method | None = None) -> Measured:
     method = method or build_method(spec, SHAPE, len(train_classes))
     model = ModelFile(model_name="m", method=spec, sample_shape=SHAPE, num_classes=len(train_classes), state_dict={},
-                      step=step, seed=0, dataset_sha256=manifest_sha256(shards), split="random",
+                      step=0, seed=0, dataset_sha256=manifest_sha256(shards), split="random",
                       train_classes=train_classes, seconds=0.0)
     return run_experiment(experiment, COLUMNS, model, method, shards)
 
@@ -102,4 +102,4 @@ def test_a_model_that_has_seen_held_out_classes_is_refused(small_shards: Path, p
     experiment = replace(EXPERIMENT, part=part, columns=("2w5s",), oracle=oracle)
     with pytest.raises(ValueError, match=rf"which are of the {part} part of split random: nothing would be one-shot"
                        ) if refused else nullcontext():
-        run(small_shards, experiment, [f"{name}@90" if not oracle else name for name in classes], step=3)
+        run(small_shards, experiment, [f"{name}@90" if not oracle else name for name in classes])

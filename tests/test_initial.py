@@ -7,12 +7,14 @@ import torch
 
 from matchnet.context import FullContextSpec
 from matchnet.encoders.conv4 import Conv4Spec
+from matchnet.encoders.inception import InceptionSpec
 from matchnet.episodes import EpisodeSpec
 from matchnet.episodic_training import EpisodicSpec
 from matchnet.methods import Method, MethodSpec, build_method
 from matchnet.methods.classifier import ClassifierSpec
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.methods.pixels import PixelsSpec
+from matchnet.methods.torchvision_names import to_torchvision
 from pipeline.data.manifest import manifest_sha256, read_manifest
 from pipeline.params import ModelParams
 from pipeline.training.checkpoint import CheckpointError
@@ -74,3 +76,19 @@ def test_another_encoder_or_none_is_refused(small_shards: Path, tmp_path: Path) 
     write_base(tmp_path / "pixels.pt", small_shards, classes, PixelsSpec())
     with pytest.raises(CheckpointError, match=r"pixels\.pt: a pixels without an encoder"):
         take_weights(method, MODEL, tmp_path / "pixels.pt", small_shards)
+
+
+def test_published_weights_are_the_whole_classifier(small_shards: Path, tmp_path: Path) -> None:
+    """A file with torchvision's names, read without running what it holds."""
+    names, shape = read_manifest(small_shards).split("random")["train"], (3, 75, 75)
+    spec = ClassifierSpec(encoder=InceptionSpec(width=0.05))
+    torch.manual_seed(0)
+    source, method = (build_method(spec, shape, len(names)) for _ in range(2))
+    torch.save(to_torchvision(source.state_dict()), tmp_path / "published.pth")
+    model = ModelParams(dataset="small", split="random", image_size=75, channels=3, method=spec, training=None,
+                        published=str(tmp_path / "published.pth"))
+    take_weights(method, model, None, small_shards)
+    for name, weight in source.state_dict().items():
+        assert torch.equal(method.state_dict()[name], weight), name
+    with pytest.raises(CheckpointError, match=r"published.pth: its weights are of another architecture"):
+        take_weights(build_method(spec, shape, len(names) + 1), model, None, small_shards)

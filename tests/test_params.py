@@ -96,6 +96,8 @@ def test_refused_with_field_value_rule_and_remedy(values, path, value, message):
 LANGUAGE_MODEL, STATES, MATCHING = "models.ptb-language-models", "models.ptb-lm-states", "models.ptb-bilstm"
 AFFINE = {"max_rotation": 10.0, "max_shear": 0.15, "max_scale": 0.15, "max_translation": 2.0}
 IMAGES = {"context": None, "image_size": 28}
+INCEPTION = "models.imagenet-inception-rand"
+FINE = {"num_ways": 5, "num_shots": 1, "num_queries": 1, "fine_grained": {"share": 0.5, "largest_group": 20}}
 
 
 @pytest.mark.parametrize(("section", "changes", "message"), [
@@ -122,6 +124,14 @@ IMAGES = {"context": None, "image_size": 28}
      "models.ptb-bilstm.training: method matching_network trains on episodes: episode, ...; found"),
     (LANGUAGE_MODEL, {"training": {"steps": 5, "episode": {"num_ways": 5, "num_shots": 1, "num_queries": 1}}},
      "models.ptb-language-models.training: method language_model trains on running text: num_streams, window, ...;"),
+    (INCEPTION, {"method": {"name": "pixels"}}, "models.imagenet-inception-rand.training: batch_size, ... train a"),
+    (INCEPTION, {"rotations": True}, "found method classifier, image_size 299 and rotations true; give"),
+    (INCEPTION, {"published": "inception.pth"},
+     "models.imagenet-inception-rand.published: found 'inception.pth'; published weights are those of a classifier"),
+    ("models.imagenet-rand", {"init": "mini"}, "found 'mini', whose encoder is conv4, and this model's is"),
+    ("models.omniglot.training", {"episode": FINE}, "fine_grained"),
+    ("experiments.imagenet-lrand-matching", {"oracle": True},
+     "oracle: found true with method matching_network and adaptation null; an oracle is a classifier's softmax"),
     ("experiments.ptb-bilstm", {"model": "glyphs"},
      "experiments.ptb-bilstm.dataset: found 'ptb', and model 'glyphs' learns from glyphs: one is of images, one of"),
     ("experiments.glyphs", {"model": "ptb-bilstm"}, "one is of images, one of sentences; name another dataset or"),

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 
+from matchnet.classifier_training import ClassifierTrainingSpec
+from matchnet.encoders.inception import InceptionSpec
 from matchnet.encoders.language_model import LanguageModelStatesSpec
 from matchnet.episodes import EpisodeSpec
 from matchnet.episodic_training import EpisodicSpec
@@ -46,6 +48,7 @@ def _check_model(model: ModelParams, params: Params, path: str) -> None:
     dataset = _dataset_with_split(model, params, path)
     _check_samples(model, dataset.source in TEXT_SOURCES, path)
     _check_init(model, params, f"{path}.init")
+    _check_published(model, f"{path}.published")
     _check_training(model, path)
     if isinstance(model.training, EpisodicSpec):
         _check_task(model.training.episode, dataset, model.split, model.train_parts, 4 if model.rotations else 1,
@@ -91,8 +94,29 @@ def _check_init(model: ModelParams, params: Params, path: str) -> None:
                           "too: nothing would be one-shot; name one with targets: train")
 
 
+def _check_published(model: ModelParams, path: str) -> None:
+    """Published weights are those of a whole classifier; nothing is learnt on top of them."""
+    if model.published is None:
+        return
+    is_inception = isinstance(model.method, ClassifierSpec) and isinstance(model.method.encoder, InceptionSpec)
+    if not is_inception or model.training is not None or model.init is not None:
+        raise ParamsError(f"{path}: found {model.published!r}; published weights are those of a classifier with "
+                          "encoder inception_v3, with training: null and init: null; write so, or leave published out")
+
+
+def _check_stream(model: ModelParams, path: str) -> None:
+    """Single images, streamed from their shards, are what a classifier learns from, and nothing else."""
+    if not isinstance(model.training, ClassifierTrainingSpec):
+        return
+    if not isinstance(model.method, ClassifierSpec) or model.image_size is None or model.rotations:
+        raise ParamsError(f"{path}: batch_size, ... train a classifier of images, without rotations, from a stream; "
+                          f"found method {model.method.name}, image_size {model.image_size} and rotations "
+                          f"{str(model.rotations).lower()}; give another training, or change these")
+
+
 def _check_training(model: ModelParams, path: str) -> None:
     """Running text is what language models train on, and nothing else does."""
+    _check_stream(model, f"{path}.training")
     reads_text = isinstance(model.method, LanguageModelSpec)
     if model.training is not None and reads_text != isinstance(model.training, TextSpec):
         raise ParamsError(f"{path}.training: method {model.method.name} trains on "

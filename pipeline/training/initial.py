@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from matchnet.encoders import Encoder
 from matchnet.encoders.language_model import LanguageModelStates
 from matchnet.methods import Method
+from matchnet.methods.torchvision_names import ATTENTION, from_torchvision
 from pipeline.data.manifest import manifest_sha256, read_manifest
 from pipeline.params.sections import ModelParams
-from pipeline.training.checkpoint import CheckpointError, load_weights
+from pipeline.training.checkpoint import CheckpointError, load_tensors, load_weights
 from pipeline.training.model_file import ModelFile, read_model
 
 READER = "reader."  # the part of a language model that encodes
@@ -18,12 +19,16 @@ ENCODERS = ("encoder.", "encoder_f.")  # that of a classifier, a siamese net; of
 
 
 def take_weights(method: Method, model: ModelParams, init: Path | None, shards: Path) -> None:
-    """Put the weights of the model in file `init` into the encoders of `method`; nothing is done if it is None.
+    """Put the weights of the model in file `init` into the encoders of `method`, or published ones into all of it.
+
+    Nothing is done if the parameters name neither.
 
     Raises:
         CheckpointError: the file is missing, damaged, or its encoder is another one.
         ValueError: that model has learnt from classes that validate or test this one, or is of other words.
     """
+    if model.published is not None:
+        _take_published(method, Path(model.published))
     if init is None:
         return
     source = read_model(init)
@@ -36,6 +41,12 @@ def take_weights(method: Method, model: ModelParams, init: Path | None, shards: 
             load_weights(encoder.reader, _part(source.state_dict, READER), init)
         else:
             load_weights(encoder, _encoder_of(source, init), init)
+
+
+def _take_published(method: Method, path: Path) -> None:
+    """Those of torchvision's inception_v3; its outputs are the 1,000 synsets in the order of their names, as ours."""
+    weights = from_torchvision(load_tensors(path))
+    load_weights(method, _part(method.state_dict(), ATTENTION, kept=True) | weights, path)
 
 
 def _require_unseen(source: ModelFile, model: ModelParams, init: Path, shards: Path) -> None:
@@ -64,5 +75,7 @@ def _encoder_of(source: ModelFile, init: Path) -> dict[str, Tensor]:
     raise CheckpointError(f"{init}: a {source.method.name} without an encoder; name a classifier or a matching network")
 
 
-def _part(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): weight for name, weight in weights.items() if name.startswith(prefix)}
+def _part(weights: Mapping[str, Tensor], prefix: str, kept: bool = False) -> dict[str, Tensor]:
+    """Those whose name begins so; without that beginning, unless it is kept."""
+    return {name if kept else name.removeprefix(prefix): weight for name, weight in weights.items()
+            if name.startswith(prefix)}
