@@ -15,57 +15,24 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from itertools import cycle, islice
+from itertools import islice
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
+from benchmarks.photographs import read_photographs, write_shards
 from benchmarks.table import print_table
 from matchnet.random_words import random_words, to_uniform
 from pipeline.data.cropping import WORDS, CropSpec, crop
 from pipeline.data.images import open_image
-from pipeline.data.index import INDEX, write_index
-from pipeline.data.manifest import ClassEntry, Manifest, ShardEntry, write_manifest
 from pipeline.data.streaming import CROP_STREAM, ShardStream
-from pipeline.data.tar import TarWriter
-from pipeline.files import sha256_of
 
-BATCH, SHARD_BYTES = 32, 256 * 2**20
-
-
-def write_shards(folder: Path, contents: list[bytes], num_images: int) -> None:
-    """`num_images` images, shards, index and manifest of one group of one class."""
-    columns: dict[str, list] = {name: [] for name in ("key", "shard", "offset", "length")}
-    images = enumerate(islice(cycle(contents), num_images))
-    entries = []
-    while len(columns["key"]) < num_images:
-        entries.append(_write_shard(folder / f"all_train-{len(entries):06d}.tar", images, columns))
-    same = {"class_id": [0] * num_images, "class_name": ["photo"] * num_images, "group": ["all_train"] * num_images}
-    write_index(folder / INDEX, columns | same)
-    write_manifest(folder, Manifest(
-        name="photographs", num_samples=num_images, classes=(ClassEntry("photo", "all_train", num_images),),
-        splits={"all": {"train": ["photo"], "valid": [], "test": []}}, shards=tuple(entries),
-        index_sha256=sha256_of(folder / INDEX), parameters={"invert": False, "margin": None}, sources={}))
-
-
-def _write_shard(path: Path, images: Iterator[tuple[int, bytes]], columns: dict[str, list]) -> ShardEntry:
-    first = len(columns["key"])
-    with open(path, "wb") as file:
-        tar = TarWriter(file)
-        for number, content in images:
-            columns["key"].append(f"photo/{number}")
-            columns["shard"].append(path.name)
-            columns["offset"].append(tar.add(f"photo/{number}.jpg", content))
-            columns["length"].append(len(content))
-            if tar.size > SHARD_BYTES:
-                break
-        tar.finish()
-    return ShardEntry(path.name, "all_train", tar.size, len(columns["key"]) - first, tar.digest.hexdigest())
+BATCH = 32
 
 
 def stream_of(folder: Path, size: int, num_loaders: int) -> ShardStream:
-    return ShardStream(folder, "all", ("train",), (3, size, size), ["photo"], CropSpec(), 0, num_loaders)
+    return ShardStream(folder, "all", ("train",), (3, size, size), ["photo0"], CropSpec(), 0, num_loaders)
 
 
 def shares(num_images: int, first: int = 0) -> Iterator[range]:
@@ -129,8 +96,7 @@ def main() -> None:
     parser.add_argument("--loaders", type=int, default=2)
     parser.add_argument("--memory", action="store_true")
     arguments = parser.parse_args()
-    contents = [path.read_bytes() for path in sorted(arguments.photographs.iterdir())
-                if path.suffix.lower() in (".jpeg", ".jpg")]
+    contents = read_photographs(arguments.photographs)
     with tempfile.TemporaryDirectory() as folder:
         if arguments.memory:
             rows = []
