@@ -1,15 +1,16 @@
 # make demo: install, run everything on the embedded dataset, print the accuracies. make test: check everything.
-# make table1, omniglot, ptb: the same on the suites of those names.
+# make table1, omniglot, ptb: the same on the suites of those names. make standin: ImageNet, on a stand-in for it.
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo table1 omniglot ptb test lint install clean
+.PHONY: demo table1 omniglot ptb standin test lint install clean
 
 demo: SUITE = glyphs
 table1 omniglot ptb: SUITE = $@
-demo table1 omniglot ptb: $(INSTALLED)
+standin: SUITE = mini-standin rand-standin dogs-standin fine-grained-standin
+demo table1 omniglot ptb standin: $(INSTALLED)
 	python -m stages.select $(SUITE)
 	dvc repro
 	@python -m stages.report --table
