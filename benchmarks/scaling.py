@@ -10,8 +10,8 @@ DDP sums the gradients of n workers by a ring: each sends and receives 2 (n - 1)
 Assumed: every worker has as many images whatever n is (weak scaling); gradients are fp32; the slowest link of the ring,
 the network, decides B; the backward pass, two thirds of the computing, hides communication behind it (overlap = 2 / 3:
 DDP sends a bucket when it is full) where processors can do both, as GPUs can; decoding keeps up. Not modelled:
-stragglers, several rings, the restarts of nodes that are lost. The first table compares the model with what two processes
-of one thread each do here, over gloo on loopback, where the same cores compute and communicate: overlap = 0.
+stragglers, several rings, the restarts of nodes that are lost. The first table compares the model with what two
+processes of one thread each do here, over gloo on loopback, where the same cores compute and communicate: overlap = 0.
 """
 
 import argparse
@@ -118,7 +118,8 @@ def here() -> list[list[object]]:
     size = gradient_bytes(network("Conv-4, 28 px"))
     ring = Ring(size / max(large - tiny, 1e-9), tiny / 2)
     predicted = step_seconds(alone, size, 2, ring, overlap=0.0)
-    return [["1 process", 1 / alone, ""], ["2 processes", 2 / both, ""], ["2 processes, by the model", 2 / predicted, ""],
+    return [["1 process", 1 / alone, ""], ["2 processes", 2 / both, ""],
+            ["2 processes, by the model", 2 / predicted, ""],
             ["scaling efficiency, measured", alone / both,
              f"all-reduce {1000 * large:.1f} ms of {1000 * both:.0f} ms"],
             ["scaling efficiency, by the model", alone / predicted, ""]]

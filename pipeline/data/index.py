@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.data.manifest import Manifest, ShardEntry, read_manifest
+from pipeline.data.parquet import read_table
 from pipeline.data.words import WORDS
 from pipeline.files import atomic_write, sha256_of
 
@@ -56,17 +57,7 @@ def read_index(path: Path) -> Index:
     Raises:
         ValueError: no index there, not Parquet, or of another format version.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file; run the shard stage")
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path}: not a whole Parquet file ({error}); run the shard stage again") from error
-    found = (table.schema.metadata or {}).get(_FORMAT_KEY, b"none").decode()
-    if found != FORMAT:
-        raise ValueError(f"{path}: index of format {found}, but this program reads format {FORMAT}; "
-                         "run the shard stage again")
+    table = read_table(Path(path), _FORMAT_KEY, FORMAT, "index", "run the shard stage again")
     shard = table["shard"].combine_chunks()
     return Index(key_R=table["key"].combine_chunks(), shards=shard.dictionary.to_pylist(),
                  shard_R=shard.indices.to_numpy(), offset_R=table["offset"].to_numpy(),

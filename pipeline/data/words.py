@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from matchnet.tokens import FIRST_WORD
+from pipeline.data.parquet import read_table
 from pipeline.files import atomic_write
 
 WORDS = "words.parquet"
@@ -102,17 +103,8 @@ def read_words(path: Path) -> WordTable:
     Raises:
         ValueError: no table there, not Parquet, or of another format version.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file: these shards hold no sentences, or are not whole; run the shard stage")
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path}: not a whole Parquet file ({error}); run the shard stage again") from error
-    found = (table.schema.metadata or {}).get(_FORMAT_KEY, b"none").decode()
-    if found != FORMAT:
-        raise ValueError(f"{path}: word table of format {found}, but this program reads format {FORMAT}; "
-                         "run the shard stage again")
+    table = read_table(Path(path), _FORMAT_KEY, FORMAT, "word table",
+                       "run the shard stage again; shards of images have no words")
     word_P = table["token"].to_numpy() - FIRST_WORD
     name_P = table["word"].combine_chunks()
     vocabulary = [""] * (int(word_P.max()) + 1)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.data.parquet import read_table
 from pipeline.data.raw import RawSample
 from pipeline.files import atomic_write
 from pipeline.progress import Progress
@@ -86,17 +87,8 @@ def read_listing(path: Path, archive: Path) -> pa.Table:
     if not archive.is_file():
         raise ValueError(f"{archive}: no such file: ImageNet's archive is not linked there, or has been moved; run "
                          f"python -m stages.download {archive.parent.name}")
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file; {LISTED_AGAIN}")
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path}: not a whole Parquet file ({error}); {LISTED_AGAIN}") from error
-    found = (table.schema.metadata or {}).get(_KEY, b"none").decode()
     expected = f"{FORMAT} {archive.name} {os.path.getsize(archive)}"
-    if found != expected:
-        raise ValueError(f"{path}: made of {found!r}, but here is {expected!r} (format, file, bytes); {LISTED_AGAIN}")
-    return table
+    return read_table(path, _KEY, expected, "a listing (version, archive, bytes)", LISTED_AGAIN)
 
 
 def raw_sample(member: Member, archive: str, size: int) -> RawSample:
