@@ -72,7 +72,7 @@ class EpisodeSpec:
     def stream(self) -> int:
         """Specs differ in their stream, so 5w1s and 20w1s of one seed share no randomness.
 
-        Those that differ in their fine_grained alone share it: with a larger share, more of the same episodes are fine.
+        Fine-grained ones that differ in that alone share it: with a larger share, more of the same episodes are fine.
         """
         task = self.num_ways << 40 | self.num_shots << 20 | self.num_queries
         return task | (self.fine_grained is not None) << 63
@@ -152,6 +152,12 @@ class ClassRows:
                              f"{spec.num_ways} (num_ways) to {largest} (largest_group) of them; lower num_ways or "
                              "raise largest_group")
         return groups
+
+    def num_drawn(self, spec: EpisodeSpec) -> int:
+        """How many classes episodes of this spec can have: all, or those of the groups that are all they draw from."""
+        if spec.fine_grained is None or spec.fine_grained.share < 1:
+            return self.num_classes
+        return len(np.unique(np.concatenate(list(self.groups_for(spec)))))
 
     def check(self, spec: EpisodeSpec) -> None:
         """Refuse a spec that these classes cannot serve: ValueError with both numbers and the remedy."""

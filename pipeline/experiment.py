@@ -73,7 +73,7 @@ def run_experiment(experiment: ExperimentParams, columns: Mapping[str, EpisodeSp
     seconds = SecondsSpent(train=model.seconds, evaluate=round(time.monotonic() - started, 1))
     results = {column: ColumnResult.from_fractions(*mean_and_interval(of_column.accuracy_E), experiment.episodes,
                                                    specs[column].num_queries, experiment.paper.get(column),
-                                                   classes[column].num_classes)
+                                                   classes[column].num_drawn(specs[column]))
                for column, of_column in episodes.items()}
     metrics = _metrics(experiment, results, samples, model, method, seconds, perplexity)
     return Measured(episodes, shown, samples.vocabulary, metrics)
@@ -126,7 +126,7 @@ def _require_unseen(experiment: ExperimentParams, model: ModelFile, class_names:
     """Held-out classes must be new to the model, whatever dataset it has learnt from; an oracle's need not."""
     if experiment.part == "train" or experiment.oracle or isinstance(model.method, PixelsSpec | LanguageModelSpec):
         return
-    seen = sorted({name.partition("@")[0] for name in model.train_classes} & set(class_names))
+    seen = sorted(model.seen_classes & set(class_names))
     if seen:
         raise ValueError(f"model {model.model_name}: has been trained on {seen[0]!r} ({len(seen)} such classes), which "
                          f"are of the {experiment.part} part of split {experiment.split}: nothing would be one-shot; "

@@ -259,7 +259,7 @@ def test_an_archive_that_changed_after_it_was_listed(tmp_path: Path) -> None:
     raw = small_raw(tmp_path)
     archive = tmp_path / "archives" / ARCHIVE
     archive.write_bytes(archive.read_bytes()[:-512])
-    with pytest.raises(ValueError, match=rf"images.parquet: a listing .* of format 1 {ARCHIVE} \d+, but .*download stage"):
+    with pytest.raises(ValueError, match=rf"parquet: a listing .* of format 1 {ARCHIVE} \d+, but .*download stage"):
         make(raw, tmp_path / "out")
     archive.unlink()
     with pytest.raises(ValueError, match=rf"{ARCHIVE}: no such file: .* moved; run python -m stages.download small"):

@@ -125,14 +125,15 @@ def served(tmp_path: Path) -> Iterator[str]:
 
 def test_an_archive_at_an_address_is_downloaded_once_for_all_datasets(
         tmp_path: Path, served: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    params = replace(PARAMS, folder=served)
-    download_dataset("small", params, tmp_path / "raw/small")
+    monkeypatch.chdir(tmp_path)
+    params, raw = replace(PARAMS, folder=served), Path("raw")  # relative, as a stage has it
+    download_dataset("small", params, raw / "small")
     (tmp_path / "served" / ARCHIVE).unlink()
-    download_dataset("other", params, tmp_path / "raw/other")
-    links = {archive_path(tmp_path / "raw" / name, ARCHIVE).resolve() for name in ("small", "other")}
+    download_dataset("other", params, raw / "other")
+    links = {archive_path(raw / name, ARCHIVE).resolve() for name in ("small", "other")}
     (stored,) = links
-    assert stored.parent.parent == (tmp_path / "raw/.archives").resolve()
-    manifest = shard_dataset("other", params, tmp_path / "raw/other", tmp_path / "shards")
+    assert stored.parent.parent == (tmp_path / "raw/.archives").resolve() and stored.is_file()
+    manifest = shard_dataset("other", params, raw / "other", tmp_path / "shards")
     assert {entry.name for entry in manifest.classes} == set(SYNSETS)
 
 

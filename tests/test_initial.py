@@ -1,5 +1,6 @@
 """Models of images that begin with another's weights: the encoder is taken over, and nothing seen before is tested."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -29,13 +30,14 @@ MODEL = ModelParams(dataset="small", split="random", image_size=16, init="base",
                     training=EpisodicSpec(episode=EpisodeSpec(2, 1, 1), steps=1))
 
 
-def write_base(path: Path, shards: Path, classes: list[str], method: MethodSpec = BASE) -> Method:
+def write_base(path: Path, shards: Path, classes: list[str], method: MethodSpec = BASE,
+               earlier: Sequence[str] = ()) -> Method:
     """A model of fresh weights that says it was trained on `classes`; returns it."""
     torch.manual_seed(len(classes))
     built = build_method(method, SHAPE, len(classes))
     write_model(path, ModelFile(model_name="base", method=method, sample_shape=SHAPE, num_classes=len(classes),
                                 state_dict=built.state_dict(), step=1, seed=0, dataset_sha256=manifest_sha256(shards),
-                                split="random", train_classes=classes, seconds=0.0))
+                                split="random", train_classes=classes, earlier_classes=list(earlier), seconds=0.0))
     return built
 
 
@@ -64,6 +66,13 @@ def test_a_base_that_has_seen_held_out_classes_is_refused(part, turn, small_shar
     split = read_manifest(small_shards).split("random")
     write_base(tmp_path / "model.pt", small_shards, [*split["train"], split[part][0] + turn])
     with pytest.raises(ValueError, match=rf"trained on '{split[part][0]}' \(1 such classes\), a valid or test class"):
+        take_weights(build_method(MODEL.method, SHAPE, 0), MODEL, tmp_path / "model.pt", small_shards)
+
+
+def test_what_the_base_itself_began_with_counts_too(small_shards: Path, tmp_path: Path) -> None:
+    split = read_manifest(small_shards).split("random")
+    write_base(tmp_path / "model.pt", small_shards, split["train"], earlier=[split["test"][0]])
+    with pytest.raises(ValueError, match=rf"trained on '{split['test'][0]}' \(1 such classes\)"):
         take_weights(build_method(MODEL.method, SHAPE, 0), MODEL, tmp_path / "model.pt", small_shards)
 
 

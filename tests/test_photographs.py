@@ -9,6 +9,7 @@ from PIL import Image, ImageOps
 from small_imagenet import encoded, picture, rotated
 
 from pipeline.data.datasets.photographs import open_photograph, to_jpeg
+from pipeline.data.images import open_image
 
 LARGE = picture("large", (500, 375))
 
@@ -83,6 +84,17 @@ def test_exif_rotation_is_done_and_forgotten(orientation: int) -> None:
 def test_exif_that_cannot_be_read_leaves_the_image_upright(exif: bytes) -> None:
     content = encoded(LARGE, exif=exif)
     assert stored(content) == (content, Counter())
+
+
+@pytest.mark.parametrize("sampling", [0x31, 0x13, 0x42, 0x24, 0x14])
+def test_a_rare_sampling_is_stored_as_what_the_loader_reads(sampling: int) -> None:
+    """Bytes are edited, so the colours are wrong; what counts is that it is decoded, stored anew and counted."""
+    content = bytearray(encoded(picture("rare", (96, 96)), quality=90, subsampling=0))
+    frame = content.index(b"\xff\xc0")  # SOF0: length 2, precision 1, height 2, width 2, components 1; id, sampling
+    content[frame + 11] = sampling
+    found, oddities = stored(bytes(content), keep_damaged=True)
+    assert oddities["JPEG of rare sampling"] == 1 and found != bytes(content)
+    assert open_image(found, "jpg").size == (96, 96)
 
 
 def damaged(content: bytes) -> bytes:

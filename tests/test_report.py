@@ -220,7 +220,7 @@ def test_terminal_table(results: Path) -> None:
 
 @pytest.mark.parametrize(("of_sentences", "expected"), [
     (True, "Words that have enough sentences: 40 in 5w1s, 30 in 5w5s."),
-    (False, "Classes that have enough images: 40 in 5w1s, 30 in 5w5s.")])
+    (False, "Classes that episodes are drawn from: 40 in 5w1s, 30 in 5w5s.")])
 def test_columns_of_different_numbers_of_classes_say_so(tmp_path: Path, of_sentences: bool, expected: str) -> None:
     columns = {"5w5s": ColumnResult(50.0, 0.1, 10, 5, None, 30), "5w1s": ColumnResult(50.0, 0.1, 10, 5, None, 40)}
     write_metrics(tmp_path / "row" / "metrics.json",

@@ -96,6 +96,11 @@ def test_every_dependency_on_code_is_there(stage, method):
         assert (ROOT / dep).exists(), f"dvc.yaml: stage {stage} depends on {dep}, which is not there"
 
 
+@pytest.mark.parametrize("stage", ["download", "shard"])
+def test_editing_a_list_of_classes_makes_the_shards_again(stage):
+    assert "pipeline/data/lists" in declared(stage)
+
+
 def test_a_model_that_begins_with_another_depends_on_the_same_code():
     assert declared("train_on") == declared("train")
 

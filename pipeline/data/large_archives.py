@@ -86,5 +86,5 @@ def _link(link: Path, path: Path) -> None:
     link.parent.mkdir(parents=True, exist_ok=True)
     new = link.with_name(f"{link.name}.new")
     new.unlink(missing_ok=True)
-    new.symlink_to(path)
+    new.symlink_to(path.resolve())  # a relative one would be read from the folder that the link is in
     os.replace(new, link)

@@ -72,7 +72,7 @@ class Row:
         counts = {column: results[column].num_classes for column in sorted(results, key=column_order)}
         if len(set(counts.values())) < 2:
             return ""
-        what = "Words that have enough sentences" if self.info.of_sentences else "Classes that have enough images"
+        what = "Words that have enough sentences" if self.info.of_sentences else "Classes that episodes are drawn from"
         return f"{what}: {', '.join(f'{count} in {name}' for name, count in counts.items())}."
 
     def _perplexity(self) -> str:

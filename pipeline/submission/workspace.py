@@ -19,7 +19,7 @@ class WorkspaceError(ValueError):
 
 
 def lay_out(code: Path, folder: Path) -> None:
-    """Make `folder` hold the code of `code`, and nothing of an older version's.
+    """Put the code of `code` into `folder`; its files and folders replace those of their names, others stay.
 
     Raises:
         WorkspaceError: it is a git checkout, or holds something else than a workspace.

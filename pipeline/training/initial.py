@@ -53,7 +53,7 @@ def _require_unseen(source: ModelFile, model: ModelParams, init: Path, shards: P
     """Classes that this model is tested on, or validated on, must be new to the one that it begins with."""
     split = read_manifest(shards).split(model.split)
     held_out = {name for part, names in split.items() if part not in model.train_parts for name in names}
-    seen = sorted({name.partition("@")[0] for name in source.train_classes} & held_out)
+    seen = sorted(source.seen_classes & held_out)
     if seen:
         raise ValueError(f"{init}: has been trained on {seen[0]!r} ({len(seen)} such classes), a valid or test class "
                          f"of split {model.split}, to be learnt in one shot; begin with a model that was trained on "

@@ -1,6 +1,6 @@
 """`data/models/<model>/model.pt`: a trained method, with everything needed to build it again."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,12 @@ FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFile:
-    """What the file holds. `seconds` is what training took; `train_classes` are names, in the order of a classifier."""
+    """What the file holds.
+
+    train_classes: names, in the order of a classifier's outputs.
+    earlier_classes: what the model that it began with had seen.
+    seconds: that training took.
+    """
 
     model_name: str
     method: MethodSpec
@@ -27,7 +32,13 @@ class ModelFile:
     dataset_sha256: str
     split: str
     train_classes: list[str]
+    earlier_classes: list[str] = field(default_factory=list)
     seconds: float
+
+    @property
+    def seen_classes(self) -> set[str]:
+        """All that it has learnt from, directly or not; images turned by 90 degrees are of the same class."""
+        return {name.partition("@")[0] for name in (*self.train_classes, *self.earlier_classes)}
 
     def build(self, path: Path) -> Method:
         """The method with its weights; CheckpointError if they do not fit it."""
@@ -52,6 +63,7 @@ def read_model(path: Path) -> ModelFile:
     if content.get("format") != FORMAT:
         raise CheckpointError(f"{path}: format is {content.get('format')!r}, this version reads {FORMAT}; "
                               "delete it and train again")
+    content.setdefault("earlier_classes", [])  # files of before images could begin with another model
     fields = {name: content[name] for name in ModelFile.__dataclass_fields__}
     fields["method"] = parse(MethodSpec, content["method"], f"{path}: method")
     fields["sample_shape"] = tuple(content["sample_shape"])

@@ -10,7 +10,7 @@ from pipeline.data.manifest import manifest_sha256
 from pipeline.params import ModelParams, Params
 from pipeline.training.data import training_classes
 from pipeline.training.initial import take_weights
-from pipeline.training.model_file import ModelFile
+from pipeline.training.model_file import ModelFile, read_model
 from pipeline.training.run_log import seconds_spent
 
 
@@ -23,11 +23,11 @@ def make_model(name: str, params: Params, shards: Path, runs: Path,
     """
     model = params.models[name]
     if model.training is None:
-        return _model_file(name, model, shards, _untrained(model, init, shards), 0, 0.0), []
+        return _model_file(name, model, shards, _untrained(model, init, shards), 0, 0.0, init), []
     from pipeline.training.ray_training import run_training  # Ray takes seconds to import
 
     state, log = run_training(name, model, params.compute, params.cluster, shards, runs, init)
-    return _model_file(name, model, shards, state["model"], state["step"], seconds_spent(log)), log
+    return _model_file(name, model, shards, state["model"], state["step"], seconds_spent(log), init), log
 
 
 def _untrained(model: ModelParams, init: Path | None, shards: Path) -> dict[str, torch.Tensor]:
@@ -39,9 +39,10 @@ def _untrained(model: ModelParams, init: Path | None, shards: Path) -> dict[str,
 
 
 def _model_file(name: str, model: ModelParams, shards: Path, weights: dict[str, torch.Tensor], step: int,
-                seconds: float) -> ModelFile:
+                seconds: float, init: Path | None) -> ModelFile:
     classes = training_classes(model, shards)
+    earlier = sorted(read_model(init).seen_classes) if init else []
     return ModelFile(model_name=name, method=model.method, sample_shape=classes.sample_shape,
                      num_classes=len(classes.names), state_dict=weights, step=step,
                      seed=model.training.seed if model.training else 0, dataset_sha256=manifest_sha256(shards),
-                     split=model.split, train_classes=classes.names, seconds=seconds)
+                     split=model.split, train_classes=classes.names, earlier_classes=earlier, seconds=seconds)

@@ -1,6 +1,7 @@
 """Photographs of ImageNet as they are found, and as they are stored: upright, RGB or grey, whole.
 
-Known of ILSVRC2012: a PNG named JPEG (n02105855_2933), 22 JPEGs in CMYK, some with an EXIF rotation.
+Stored are JPEGs that simplejpeg decodes, since it is what reads them later. Known of ILSVRC2012: a PNG named JPEG
+(n02105855_2933), 22 JPEGs in CMYK, some with an EXIF rotation.
 """
 
 import io
@@ -86,7 +87,7 @@ class PhotographReader(MendingReader):
             return self._store(self._archive.read(sample), self.oddities)
         except ValueError as error:
             raise ValueError(f"{self._archive.archive}: {sample.member} (synset/name@offset+bytes): {error}; {AGAIN}; "
-                             "or write keep_damaged: true to keep what can be decoded of such images") from error
+                             "or write keep_damaged: true, which keeps those that can be decoded at all") from error
 
 
 def _orientation(image: Image.Image) -> int:
@@ -120,7 +121,8 @@ def _open(content: bytes, keep_damaged: bool) -> tuple[np.ndarray, list[str]]:
         orientation = _orientation(image)
     pixels, damaged = _decode(content, image, colours, keep_damaged)
     found = {"PNG named JPEG": image.format == "PNG", "CMYK JPEG": image.mode == "CMYK",
-             "EXIF rotation": orientation in UPRIGHT, "damaged JPEG": damaged}
+             "EXIF rotation": orientation in UPRIGHT, "damaged JPEG": damaged,
+             "JPEG of rare sampling": image.format == "JPEG" and image.mode != "CMYK" and colours is None}
     return _turn(pixels, orientation), [name for name, is_so in found.items() if is_so]
 
 
@@ -145,5 +147,5 @@ def _colours_of(content: bytes) -> str | None:
     """What simplejpeg is to decode to; None for what it cannot decode."""
     try:
         return COLOURS.get(simplejpeg.decode_jpeg_header(content)[2])
-    except ValueError:
+    except (ValueError, KeyError):  # a sampling that has no name there
         return None
