@@ -15,7 +15,7 @@ def train(name: str, params: Params) -> None:
     model, log = make_model(name, params, paths.SHARDS / wanted.dataset, paths.RUNS, init)
     write_curve(paths.curve_file(name), curve_from_records(log))
     write_model(paths.model_file(name), model)
-    forget_runs(name, paths.RUNS)
+    forget_runs(name, paths.RUNS, params.cluster.storage)
 
 
 if __name__ == "__main__":

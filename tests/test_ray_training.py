@@ -22,14 +22,18 @@ from matchnet.methods import build_method
 from matchnet.methods.mann import MannSpec
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.training import train
+from pipeline.data.publishing import publish_file
+from pipeline.data.shard_cache import CacheParams
 from pipeline.params import ComputeParams, ModelParams
 from pipeline.params.sections import ClusterParams
+from pipeline.storage import place_of
+from pipeline.training import log_copies
 from pipeline.training.cluster import ResourcesError, place
 from pipeline.training.data import load_training_data, training_classes
 from pipeline.training.ray_training import TrainingError, run_training
 from pipeline.training.run_log import read_log
-from pipeline.training.runs import run_folder
-from pipeline.training.worker import choose_precision
+from pipeline.training.runs import forget_runs, run_folder
+from pipeline.training.worker import choose_precision, init_file
 
 TRAINING = EpisodicSpec(episode=EpisodeSpec(5, 1, 2), steps=160, valid_episode=EpisodeSpec(2, 1, 2), valid_episodes=10,
                         valid_every=80, checkpoint_every=20, log_every=5)
@@ -95,6 +99,38 @@ def test_a_killed_worker_changes_nothing(undisturbed, arguments):
     assert same_bits(state["model"], undisturbed.weights)
 
 
+def test_a_run_on_storage_at_an_address_survives_its_worker_too(undisturbed, arguments, tmp_path, monkeypatch):
+    """Nothing but addresses reaches the worker: shards come through its node's cache, the log beside checkpoints."""
+    monkeypatch.setattr(log_copies, "SECONDS_BETWEEN_LISTINGS", 0.02)
+    storage, cache = tmp_path / "storage", CacheParams(folder=str(tmp_path / "cache"), gib=0.1)
+    arguments["cluster"] = ClusterParams(storage=f"file://{storage}", cache=cache)
+    folder = folder_of(arguments)
+    when_training(folder, lambda process: os.kill(process, signal.SIGKILL))
+    state, log = run_training(**arguments)
+    assert same_bits(state["model"], undisturbed.weights)
+    attempts = [line["step"] for line in log if "process" in line]
+    assert len(attempts) == 2 and 0 < attempts[1] < TRAINING.steps
+    assert {line["step"] for line in log if "loss" in line} == set(range(5, 161, 5)), "before the kill and after it"
+    assert [path.name for path in folder.iterdir()] == [log_copies.LOG_FILE]
+    assert len(list(storage.glob(f"runs/{folder.name}/step*/state.pt"))) == 2
+    assert list(tmp_path.glob("cache/*/dataset.json")) and list(storage.glob("shards/*/dataset.json"))
+
+    (storage / "runs" / "small-0123456789ab").mkdir()
+    forget_runs("small", arguments["runs"], arguments["cluster"].storage)
+    assert [path.name for path in (storage / "runs").iterdir()] == ["small-0123456789ab"], "another checkout's run"
+
+
+def test_the_file_of_first_weights_comes_from_an_address_whole(tmp_path):
+    (tmp_path / "model.pt").write_bytes(b"weights" * 300_000)
+    target = place_of(f"file://{tmp_path}/storage/runs/small") / "init.pt"
+    publish_file(tmp_path / "model.pt", target)
+    with init_file(target.address) as copy:
+        assert copy is not None and copy.read_bytes() == (tmp_path / "model.pt").read_bytes()
+    assert not copy.exists()
+    with init_file(str(tmp_path / "model.pt")) as own, init_file(None) as nothing:
+        assert own == tmp_path / "model.pt" and nothing is None
+
+
 def test_a_killed_driver_changes_nothing(undisturbed, arguments, capfd):
     folder = folder_of(arguments)
     driver = subprocess.Popen([sys.executable, Path(__file__).with_name("training_process.py")], stdin=subprocess.PIPE,
@@ -114,14 +150,16 @@ def test_a_finished_run_is_not_run_again(undisturbed):
     assert same_bits(again["model"], undisturbed.weights) and len(read_log(folder)) == before
 
 
-def test_two_workers_use_the_episodes_of_one(ray_session, arguments):
-    """MANN has no batch normalisation: the mean gradient over an episode a worker is that over two in one worker.
+@pytest.mark.parametrize("num_workers", [2, (1, 2)])
+def test_two_workers_use_the_episodes_of_one(ray_session, arguments, num_workers):
+    """Also where they are the most of a range.
 
+    MANN has no batch normalisation: the mean gradient over an episode a worker is that over two in one worker.
     Sums in another order, over five steps of Adam at a high rate: 1.3e-4 apart on a CPU with AVX-512.
     """
     training = replace(TRAINING, episodes_per_step=2, steps=5, valid_every=5, checkpoint_every=5, learning_rate=1e-2)
     model = replace(MODEL, train_parts=("train", "valid"), method=MannSpec(), training=training)
-    arguments |= {"model": model, "compute": replace(COMPUTE, num_workers=2)}
+    arguments |= {"model": model, "compute": replace(COMPUTE, num_workers=num_workers)}
     together = run_training(**arguments)[0]["model"]
     alone, with_others = (train_here(model, arguments["shards"], seed) for seed in (0, 1))
     assert largest_difference(together, alone) < 3e-4 < 1e-3 < largest_difference(with_others, alone)
@@ -167,6 +205,34 @@ def test_a_cluster_that_is_too_small_is_refused_at_once(ray_session, compute, me
 def test_threads_are_the_cores_shared_by_the_workers(ray_session):
     assert place(replace(COMPUTE, threads_per_worker=None)).threads == 2
     assert place(replace(COMPUTE, threads_per_worker=None, num_workers=2)).threads == 1
+
+
+@pytest.mark.parametrize(("change", "threads"), [
+    ({}, 8), ({"num_workers": 4}, 4), ({"num_workers": (1, 6)}, 4), ({"num_workers": (1, 100)}, 1),
+    ({"num_workers": 3, "threads_per_worker": 2}, 2)])
+def test_a_workers_threads_are_of_one_node(monkeypatch, change, threads):
+    three_nodes(monkeypatch)
+    assert place(replace(COMPUTE, **{"threads_per_worker": None, **change})).threads == threads
+
+
+def test_a_range_of_workers_takes_the_gpus_that_there_are(monkeypatch):
+    three_nodes(monkeypatch, gpus=1)
+    found = place(replace(COMPUTE, num_workers=(1, 8), threads_per_worker=None, device="auto"))
+    assert found.use_gpu and found.threads == 8
+    assert not place(replace(COMPUTE, num_workers=(4, 8), device="auto")).use_gpu
+
+
+def test_workers_that_no_node_has_room_for_are_refused(monkeypatch):
+    three_nodes(monkeypatch)
+    with pytest.raises(ResourcesError, match=r"num_workers is 4 with 5 threads each .*: 20 cores, and the cluster has "
+                                             "24 on 3 nodes, which hold 3 such workers; lower one of them"):
+        place(replace(COMPUTE, num_workers=(4, 8), threads_per_worker=5))
+
+
+def three_nodes(monkeypatch: pytest.MonkeyPatch, gpus: int = 0) -> None:
+    """Of 8 cores each, and one that is gone."""
+    nodes = [{"Alive": alive, "Resources": {"CPU": 8.0, "GPU": gpus}} for alive in (True, True, False, True)]
+    monkeypatch.setattr("pipeline.training.cluster.ray.nodes", lambda: nodes)
 
 
 def test_precision_is_what_was_asked_for_or_what_the_device_has():

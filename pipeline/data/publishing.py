@@ -42,6 +42,16 @@ def publish_shards(folder: Path, address: str) -> str:
     return target.address
 
 
+def shards_for_nodes(folder: Path, storage: str | None) -> str:
+    """Where every node finds a dataset's shards: published on the storage, or, without one, in this very folder."""
+    return publish_shards(folder, (place_of(storage) / "shards").address) if storage else str(folder.absolute())
+
+
+def publish_file(origin: Path, target: Place) -> None:
+    """Copy one file, whole or not at all; raises as `publish_shards`."""
+    patiently(target.address, lambda: _copy(origin, target, lambda count: None))
+
+
 def _is_there(target: Place, origin: Path) -> bool:
     """The folder's name stands for what the bytes are; a copy that was interrupted has fewer of them."""
     return target.size() == origin.stat().st_size

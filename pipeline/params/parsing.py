@@ -154,4 +154,6 @@ def _join(path: str, key: object) -> str:
 def _name_of(wanted: Any) -> str:
     if get_origin(wanted) is Literal:
         return " or ".join(map(str, get_args(wanted)))
+    if get_origin(wanted) is tuple:
+        return "a list, such as [a, b]"
     return PLAIN_NAMES.get(wanted, getattr(wanted, "__name__", str(wanted)))

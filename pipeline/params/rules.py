@@ -208,7 +208,7 @@ def _check_run(params: Params) -> None:
 
 def _check_workers(params: Params) -> None:
     """The models that `dvc repro` trains must occupy every worker; those not selected wait for other workers."""
-    num_workers = params.compute.num_workers
+    num_workers = params.compute.most_workers
     for name in (*params.run.models, *params.run.initialised):
         path, training = f"models.{name}.training", params.models[name].training
         if isinstance(training, TextSpec) and num_workers > 1:

@@ -6,6 +6,7 @@ own values; the rules between sections are in rules.py.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from matchnet.classifier_training import ClassifierTrainingSpec
@@ -14,6 +15,7 @@ from matchnet.episodic_training import EpisodicSpec
 from matchnet.methods import FineTuningSpec, MethodSpec
 from matchnet.methods.language_model import LanguageModelSpec
 from matchnet.text_training import TextSpec
+from pipeline.data.shard_cache import CacheParams
 from pipeline.data.spec import DatasetParams, Part
 
 
@@ -75,7 +77,12 @@ class ClusterParams:
 
     Args:
         mirror: folder or address asked before the sources; MATCHNET_MIRROR in the environment goes first.
-        ray_address: of a running Ray cluster; null starts a local one; RAY_ADDRESS goes first.
+        ray_address: of a running Ray cluster, where shard, train and evaluate then run; null runs them on this machine,
+            training in a Ray of its own; RAY_ADDRESS goes first.
+        storage: a path or an address (`s3://bucket/matchnet`) that all nodes see: shards, which are then made on this
+            machine, are published there for training and evaluation, and the state of unfinished runs lies there; null
+            leaves both in this folder, which all nodes of a cluster then see under the same path.
+        cache: of shards on each node's own disk; null reads them where they are. An address needs one.
         num_processes: for sharding; null is one a core.
         max_failures: how often a training run is started again from its checkpoint after losing a worker.
         memory_gib: images that take more, decoded, stay in their shards and are decoded whenever an episode asks for
@@ -85,6 +92,8 @@ class ClusterParams:
 
     mirror: str | None = None
     ray_address: str | None = None
+    storage: str | None = None
+    cache: CacheParams | None = None
     num_processes: int | None = None
     max_failures: int = 3
     memory_gib: float | None = None
@@ -99,6 +108,9 @@ class ClusterParams:
             raise ValueError(f"memory_gib is {self.memory_gib}; it must be at least 0, or null")
         if self.max_failures < 0:
             raise ValueError(f"max_failures is {self.max_failures}; it must be at least 0")
+        if self.storage is not None and "://" not in self.storage and not Path(self.storage).is_absolute():
+            raise ValueError(f"storage is {self.storage!r}; it must be an absolute path, the same on every node, or an "
+                             "address such as s3://bucket/matchnet")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,22 +118,36 @@ class ComputeParams:
     """How training is spread out. Sums change their order with it, so weights do in their last bits.
 
     Args:
-        num_workers: processes that train together, one a device.
+        num_workers: processes that train together, one a device; or the fewest and the most, [1, 8]: as many as the
+            cluster has room for, more or fewer when nodes come or go. A step has the same episodes for any number; the
+            weights differ as they do between fixed numbers: sums have another order, and batch normalisation takes
+            its statistics in each worker by itself.
         threads_per_worker: null shares the cores of this machine among the workers.
         device: `auto` is a GPU a worker where there are enough, else the CPU.
         precision: `auto` is bf16 where the device has instructions for it, else fp32.
     """
 
-    num_workers: int = 1
+    num_workers: int | tuple[int, int] = 1
     threads_per_worker: int | None = None
     device: Literal["auto", "cpu", "gpu"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("num_workers", "threads_per_worker"):
-            value = getattr(self, name)
+        for name, value in (("num_workers", self.fewest_workers), ("threads_per_worker", self.threads_per_worker)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
+        if self.fewest_workers > self.most_workers:
+            raise ValueError(f"num_workers is [{self.fewest_workers}, {self.most_workers}]; write the fewest first, "
+                             "then the most")
+
+    @property
+    def fewest_workers(self) -> int:
+        """Without so many, training waits."""
+        return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[0]
+
+    @property
+    def most_workers(self) -> int:
+        return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[1]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,7 +72,7 @@ def _parse(file: Path | io.BytesIO, origin: str) -> dict[str, Any]:
                               f"again: {reason}") from error
 
 
-def load_weights(module: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+def load_weights(module: nn.Module, weights: Mapping[str, Tensor], path: Path | str) -> None:
     """Put weights into a module of the same architecture.
 
     Raises:

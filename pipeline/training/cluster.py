@@ -58,20 +58,30 @@ def ray_cluster(address: str | None, num_cpus: int | None = None) -> Iterator[No
 
 
 def place(compute: ComputeParams) -> Placement:
-    """Decide device and threads of the workers from what the connected cluster has.
+    """Decide device and threads of the workers from what the connected cluster has; a worker's threads are of one node.
+
+    Of a range of workers, the threads are those that as many as there is room for now can have.
 
     Raises:
         ResourcesError: it has not enough; without this check Ray would wait for ever.
     """
-    found = ray.cluster_resources()
-    cpus, gpus, workers = int(found.get("CPU", 0)), int(found.get("GPU", 0)), compute.num_workers
-    use_gpu = compute.device == "gpu" or (compute.device == "auto" and gpus >= workers)
-    if use_gpu and gpus < workers:
-        raise ResourcesError(f"compute.num_workers is {workers} with a GPU each, and the cluster has {gpus}; "
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cpus, gpus = ([int(node.get(kind, 0)) for node in nodes] for kind in ("CPU", "GPU"))
+    fewest = compute.fewest_workers
+    use_gpu = compute.device == "gpu" or (compute.device == "auto" and sum(gpus) >= fewest)
+    if use_gpu and sum(gpus) < fewest:
+        raise ResourcesError(f"compute.num_workers is {fewest} with a GPU each, and the cluster has {sum(gpus)}; "
                              "lower it, set compute.device to cpu, or add nodes")
-    threads = compute.threads_per_worker or max(1, cpus // workers)
-    if threads * workers > cpus:
-        raise ResourcesError(f"compute.num_workers is {workers} with {threads} threads each "
-                             f"(compute.threads_per_worker): {threads * workers} cores, and the cluster has {cpus}; "
-                             "lower one of them or add nodes")
+
+    def places(threads: int) -> int:
+        return sum(min(cpu // threads, gpu) if use_gpu else cpu // threads for cpu, gpu in zip(cpus, gpus, strict=True))
+
+    wanted = min(compute.most_workers, places(1))
+    enough = [threads for threads in range(1, max(cpus) + 1) if places(threads) >= wanted]
+    threads = compute.threads_per_worker or max(enough, default=1)
+    if places(threads) < fewest:
+        each = "" if len(nodes) == 1 else f" on {len(nodes)} nodes, which hold {places(threads)} such workers"
+        raise ResourcesError(f"compute.num_workers is {fewest} with {threads} threads each "
+                             f"(compute.threads_per_worker): {threads * fewest} cores, and the cluster has "
+                             f"{sum(cpus)}{each}; lower one of them or add nodes")
     return Placement(use_gpu, threads)

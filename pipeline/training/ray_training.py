@@ -1,5 +1,6 @@
 """Training under Ray Train, from parameters to weights; started again after any kill, it goes on."""
 
+import posixpath
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,16 @@ from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig 
 from ray.train import TrainingFailedError  # isort: skip
 from ray.train.torch import TorchConfig, TorchTrainer  # isort: skip
 
+from pipeline.data.manifest import read_manifest
+from pipeline.data.publishing import publish_file, shards_for_nodes
+from pipeline.data.selection import groups_of
 from pipeline.params import ComputeParams, ModelParams
 from pipeline.params.sections import ClusterParams
+from pipeline.storage import Place
 from pipeline.training.checkpoint import newest_state
+from pipeline.training.log_copies import bring_log, following, log_folder
 from pipeline.training.run_log import progress_of, read_log
-from pipeline.training.runs import run_folder
+from pipeline.training.runs import place_of_run, run_folder
 from pipeline.training.worker import WorkerTask, train_on_worker
 
 CHECKPOINTS_KEPT = 2  # the last, and one before it should the last be damaged
@@ -29,8 +35,9 @@ def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster:
 
     Args:
         name: the model's name in params.yaml.
-        shards: the dataset's folder of shards; every node sees it under this path.
-        init: the file of the model that `model.init` names.
+        cluster: its `storage`, if there is one, gets a copy of the shards, and the run's checkpoints.
+        shards: the dataset's folder of shards; every node sees it under this path unless there is a storage.
+        init: the file of the model that `model.init` names; seen as the shards are.
         runs: where folders of unfinished runs lie, one a set of parameters; `forget_runs` removes them.
     Returns:
         (state, log): the last checkpoint's state, and the lines of the run's log.
@@ -42,36 +49,58 @@ def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster:
     assert model.training is not None
     folder = run_folder(name, model, compute, shards, runs, init)
     folder.mkdir(parents=True, exist_ok=True)
-    state = newest_state(folder)
+    run = place_of_run(folder, cluster.storage)
+    log = log_folder(run) or folder
+    state = newest_state(run.address)
     if state is not None:
-        print(f"{name}: goes on from step {state['step']} of {model.training.steps} ({folder})", flush=True)
+        print(f"{name}: goes on from step {state['step']} of {model.training.steps} ({run.address})", flush=True)
     if state is None or state["step"] < model.training.steps:
-        with ray_cluster(cluster.ray_address), progress_of(folder, f"training {name}", model.training.steps):
+        with ray_cluster(cluster.ray_address):
             placement = place(compute)
-            task = WorkerTask(model, init and init.absolute(), shards.absolute(), folder, placement.threads,
-                              compute.precision, cluster.memory_gib, cluster.num_loaders)
-            _fit(task, compute.num_workers, placement.use_gpu, cluster.max_failures)
-        state = newest_state(folder)
-    log = read_log(folder)
-    if state is None or state["step"] < model.training.steps:
-        raise TrainingError(f"{name}: {log[-1]['error']}")
-    return state, log
+            task = _task(model, init, shards, run, compute, cluster, placement.threads)
+            with following(run, folder), progress_of(log, f"training {name}", model.training.steps):
+                error = _fit(task, run, compute.num_workers, placement.use_gpu, cluster.max_failures)
+        if error is not None:
+            raise TrainingError(f"{name}: {error}")
+        state = newest_state(run.address)
+        assert state is not None, "the last step ends with a checkpoint"
+    bring_log(run, folder)
+    return state, read_log(log)
 
 
-def _fit(task: WorkerTask, num_workers: int, use_gpu: bool, max_failures: int) -> None:
+def _task(model: ModelParams, init: Path | None, shards: Path, run: Place, compute: ComputeParams,
+          cluster: ClusterParams, threads: int) -> WorkerTask:
+    """With all that it names where every node sees it."""
+    groups = groups_of(read_manifest(shards), model.split, tuple({*model.train_parts, "valid"}))
+    init_address = str(init.absolute()) if init is not None else None
+    if init is not None and cluster.storage:
+        publish_file(init, run / "init.pt")
+        init_address = (run / "init.pt").address
+    return WorkerTask(model, init_address, shards_for_nodes(shards, cluster.storage), cluster.cache,
+                      tuple(sorted(groups)), run.address, threads, compute.precision, cluster.memory_gib,
+                      cluster.num_loaders)
+
+
+def _fit(task: WorkerTask, run: Place, num_workers: int | tuple[int, int], use_gpu: bool,
+         max_failures: int) -> str | None:
+    """Until the last step; else why there is no use in trying again."""
+    runs, name = posixpath.split(run.path)
+    workers: Any = num_workers  # Ray's types are those of its older version, which has neither a range of workers ...
+    train_loop: Any = train_on_worker
     trainer = TorchTrainer(
-        train_on_worker,
+        train_loop,
         train_loop_config={"task": task},
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
-        scaling_config=ScalingConfig(num_workers=num_workers, use_gpu=use_gpu,
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu,
                                      resources_per_worker={"CPU": task.threads} | ({"GPU": 1} if use_gpu else {})),
-        run_config=RunConfig(name=task.run_folder.name, storage_path=str(task.run_folder.parent),
+        run_config=RunConfig(name=name, storage_path=runs, storage_filesystem=run.filesystem,
                              checkpoint_config=CheckpointConfig(num_to_keep=CHECKPOINTS_KEPT),
                              failure_config=FailureConfig(max_failures=max_failures)))
     try:
-        trainer.fit()
+        result: Any = trainer.fit()  # ... nor what the train loop returned
     except SystemExit as stop:  # Ray's answer to Ctrl-C, with status 0; an interrupted stage has not succeeded
         raise KeyboardInterrupt from stop
     except TrainingFailedError as error:
-        raise TrainingError(f"{task.run_folder.name}: {error}\nits state is in {task.run_folder}; "
+        raise TrainingError(f"{name}: {error}\nits state is in {run.address}; "
                             "the same command goes on from there") from error
+    return result.return_value

@@ -1,6 +1,9 @@
 """What each Ray Train worker does: load the data, build the model, take up the last checkpoint, train."""
 
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,13 +17,16 @@ from torch.nn.parallel import DistributedDataParallel
 from matchnet.methods import Method, build_method
 from matchnet.training import train
 from pipeline.data.samples import Room
+from pipeline.data.shard_cache import CacheParams, local_shards
 from pipeline.machine import available_memory, cores
 from pipeline.memory import keep_freed_memory
 from pipeline.params.sections import ModelParams
+from pipeline.storage import place_of
 from pipeline.training.checkpoint import STATE_FILE, load_weights, newest_state, save_tensors
 from pipeline.training.data import training_classes
 from pipeline.training.initial import take_weights
-from pipeline.training.run_log import RunLog
+from pipeline.training.log_copies import bring_log, log_folder
+from pipeline.training.run_log import LOG_FILE, RunLog
 from pipeline.training.tasks import load_task
 
 Precision = Literal["fp32", "bf16"]
@@ -28,52 +34,94 @@ Precision = Literal["fp32", "bf16"]
 
 @dataclass(frozen=True)
 class WorkerTask:
-    """Sent to every worker. Paths are absolute: a worker's working directory is Ray's."""
+    """Sent to every worker. Addresses, or absolute paths: a worker's working directory is Ray's.
+
+    init: file of the model that its first weights are taken from.
+    groups: of shards that are read.
+    run: folder of the run's checkpoints.
+    """
 
     model: ModelParams
-    init: Path | None  # file of the model that its first weights are taken from
-    shards: Path
-    run_folder: Path
+    init: str | None
+    shards: str
+    cache: CacheParams | None
+    groups: tuple[str, ...]
+    run: str
     threads: int
     precision: Literal["auto", "fp32", "bf16"]
     memory_gib: float | None = None  # as in ClusterParams
     num_loaders: int | None = None
 
 
-def train_on_worker(config: dict[str, WorkerTask]) -> None:
-    """The train loop that Ray runs in each of its workers; ends when the last checkpoint is reported."""
+def train_on_worker(config: dict[str, WorkerTask]) -> str | None:
+    """The train loop that Ray runs in each of its workers; ends when the last checkpoint is reported.
+
+    Returns None; or, of a run in one worker, why it had to end before: trying again, as Ray would, cannot help.
+    """
     task = config["task"]
     keep_freed_memory()
     torch.set_num_threads(task.threads)
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
-    state = newest_state(task.run_folder)
+    state = newest_state(task.run)
     if world_size > 1:
         torch.distributed.barrier()  # nobody writes a checkpoint before all have looked for the last one
     first_step = state["step"] if state else 0
-    log = RunLog(task.run_folder, first_step) if rank == 0 else None
-    try:
-        _train(task, state, rank, world_size, log)
-    except (ValueError, FloatingPointError) as error:
-        if log is None or world_size > 1:  # returning would leave the other workers waiting for this one
-            raise
-        log.write({"step": first_step, "error": str(error)})  # trying again, as Ray would, cannot help
+    with _log_of(task, first_step, rank) as log:
+        try:
+            with local_shards(task.shards, task.cache, task.groups) as shards:
+                _train(task, shards, state, rank, world_size, log)
+        except (ValueError, FloatingPointError) as error:
+            if log is None or world_size > 1:  # returning would leave the other workers waiting for this one
+                raise
+            log.write({"step": first_step, "error": str(error)})
+            return str(error)
+    return None
 
 
-def _train(task: WorkerTask, state: dict[str, Any] | None, rank: int, world_size: int, log: RunLog | None) -> None:
+@contextmanager
+def _log_of(task: WorkerTask, first_step: int, rank: int) -> Iterator[RunLog | None]:
+    """Of rank 0: in the run's folder; of a run at an address on this node's disk, after what was copied there."""
+    run = place_of(task.run)
+    folder = log_folder(run)
+    if rank > 0:
+        yield None
+    elif folder is not None:
+        yield RunLog(folder, first_step)
+    else:
+        with tempfile.TemporaryDirectory() as own_folder:
+            bring_log(run, Path(own_folder))
+            yield RunLog(Path(own_folder), first_step)
+
+
+def _train(task: WorkerTask, shards: Path, state: dict[str, Any] | None, rank: int, world_size: int,
+           log: RunLog | None) -> None:
     spec, device = task.model.training, get_device()
     assert spec is not None
-    training = load_task(task.model, task.shards, _room(task))
-    classes = training_classes(task.model, task.shards)
+    training = load_task(task.model, shards, _room(task))
+    classes = training_classes(task.model, shards)
     torch.manual_seed(spec.seed)
     method = build_method(task.model.method, classes.sample_shape, len(classes.names)).to(device)
     if state is None:
-        take_weights(method, task.model, task.init, task.shards)
+        with init_file(task.init) as init:
+            take_weights(method, task.model, init, shards)
     else:
-        load_weights(method, state["model"], task.run_folder)
+        load_weights(method, state["model"], task.run)
     train(_distributed(method, device, world_size), training, device=device,
           precision=choose_precision(task.precision, device), rank=rank, world_size=world_size, state=state,
-          **_callbacks(log))
+          **_callbacks(log, copied=log_folder(place_of(task.run)) is None))
+
+
+@contextmanager
+def init_file(address: str | None) -> Iterator[Path | None]:
+    """The file as a path: a copy of it where it lies at an address."""
+    if address is None or "://" not in address:
+        yield Path(address) if address else None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder, "init.pt")
+        copy.write_bytes(place_of(address).read())
+        yield copy
 
 
 def _room(task: WorkerTask) -> Room:
@@ -99,8 +147,12 @@ def _distributed(method: Method, device: torch.device, world_size: int) -> Metho
     return DistributedDataParallel(method, device_ids=[device] if device.type == "cuda" else None)
 
 
-def _callbacks(log: RunLog | None) -> dict[str, Any]:
-    """log, report and save as `train` calls them; rank 0 has the log. Ray wants `report` from every rank alike."""
+def _callbacks(log: RunLog | None, copied: bool) -> dict[str, Any]:
+    """log, report and save as `train` calls them; rank 0 has the log. Ray wants `report` from every rank alike.
+
+    Args:
+        copied: whether each checkpoint takes a copy of the log with it.
+    """
 
     def report(values: dict[str, Any]) -> None:
         if log is not None:
@@ -113,6 +165,8 @@ def _callbacks(log: RunLog | None) -> dict[str, Any]:
             return
         with tempfile.TemporaryDirectory() as folder_to_upload:
             save_tensors(Path(folder_to_upload, STATE_FILE), state)
+            if copied:
+                shutil.copy(log.path, Path(folder_to_upload, LOG_FILE))
             checkpoint = ray.train.Checkpoint.from_directory(folder_to_upload)
             ray.train.report({"step": state["step"]}, checkpoint=checkpoint,
                              checkpoint_dir_name=f"step{state['step']:08d}")
