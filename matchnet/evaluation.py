@@ -1,5 +1,8 @@
 """Evaluation: embed every sample that occurs once, then run any number of episodes on the embeddings.
 
+Both go batch by batch. What a batch gives depends, in its last bits, on what else is in it; so whoever divides the work
+among processes divides it between batches: by multiples of `embed_batch_size` rows, of `episode_batch_size` episodes.
+
 Shapes: R rows of a store, U rows that occur, E episodes, Q queries, N ways, B samples.
 """
 
@@ -70,7 +73,7 @@ def embed_rows(method: Method, store: Store, row_U: np.ndarray, device: torch.de
     """Features of some rows of a store, each once; nothing is kept but them. The next batch is read meanwhile."""
     method.eval()
     rows = torch.from_numpy(row_U)
-    chunks = rows.split(_embed_batch(store, device))
+    chunks = rows.split(embed_batch_size(store, device))
     feature_U = torch.empty(0)
     with ThreadPoolExecutor(max_workers=1) as reader:
         waiting = reader.submit(store.gather, chunks[0])
@@ -87,7 +90,8 @@ def embed_rows(method: Method, store: Store, row_U: np.ndarray, device: torch.de
     return SomeRows(feature_U, rows, len(store))
 
 
-def _embed_batch(store: Store, device: torch.device | str) -> int:
+def embed_batch_size(store: Store, device: torch.device | str) -> int:
+    """Samples of a batch of `embed_rows`; its last may be smaller."""
     if torch.device(device).type != "cpu":
         return EMBED_BATCH
     return min(EMBED_BATCH, max(EMBED_AT_LEAST, EMBED_NUMBERS // math.prod(store.sample_shape)))
@@ -95,21 +99,25 @@ def _embed_batch(store: Store, device: torch.device | str) -> int:
 
 @torch.inference_mode()
 def run_episodes(method: Method, features: MemoryStore, classes: ClassRows, spec: EpisodeSpec, num_episodes: int,
-                 seed: int) -> Iterator[tuple[Episodes, Tensor]]:
-    """Episodes 0 .. num_episodes - 1 in batches, each with its log_probs_EQN."""
+                 seed: int, first: int = 0) -> Iterator[tuple[Episodes, Tensor]]:
+    """Episodes first .. first + num_episodes - 1 in batches, each with its log_probs_EQN."""
     method.eval()
-    numbers_per_episode = spec.num_ways * spec.samples_per_way * features.samples[0].numel()
-    batch_size = max(1, FEATURES_PER_BATCH // numbers_per_episode)
-    for first in range(0, num_episodes, batch_size):
-        episodes = sample_episodes(seed, range(first, min(first + batch_size, num_episodes)), spec, classes)
+    batch_size, end = episode_batch_size(features, spec), first + num_episodes
+    for begin in range(first, end, batch_size):
+        episodes = sample_episodes(seed, range(begin, min(begin + batch_size, end)), spec, classes)
         yield episodes, method.classify_rows(features, episodes)
 
 
+def episode_batch_size(features: MemoryStore, spec: EpisodeSpec) -> int:
+    """Episodes of a batch of `run_episodes`; its last may be smaller."""
+    return max(1, FEATURES_PER_BATCH // (spec.num_ways * spec.samples_per_way * features.samples[0].numel()))
+
+
 def episode_results(method: Method, features: MemoryStore, classes: ClassRows, spec: EpisodeSpec, num_episodes: int,
-                    seed: int, advance: Advance = no_progress) -> EpisodeResults:
-    """What there is to say of episodes 0 .. num_episodes - 1; raises as evaluate does."""
-    accuracies, shares, done = [], [], 0
-    for episodes, log_probs_EQN in run_episodes(method, features, classes, spec, num_episodes, seed):
+                    seed: int, advance: Advance = no_progress, first: int = 0) -> EpisodeResults:
+    """What there is to say of episodes first .. first + num_episodes - 1; raises as evaluate does."""
+    accuracies, shares, done = [], [], first
+    for episodes, log_probs_EQN in run_episodes(method, features, classes, spec, num_episodes, seed, first):
         no_number_E = log_probs_EQN.isnan().flatten(1).any(1)
         if no_number_E.any():
             raise FloatingPointError(f"episode {done + int(no_number_E.nonzero()[0])}: {type(method).__name__} gives "

@@ -12,8 +12,7 @@ from matchnet.episodes import EpisodeSpec, sample_episodes
 from matchnet.evaluation import embed_rows
 from pipeline import paths
 from pipeline.data.manifest import manifest_sha256
-from pipeline.data.samples import Room
-from pipeline.experiment import loaded_samples, method_for, shown_episode
+from pipeline.experiment import FEW, loaded_samples, method_for, shown_episode
 from pipeline.params import ExperimentParams, Params
 from pipeline.params.sections import ComparisonParams
 from pipeline.results.comparison import Comparison, compared, difference_of
@@ -96,8 +95,7 @@ def _answers(experiment: ExperimentParams, spec: EpisodeSpec, numbers: Sequence[
         return []
     path = paths.model_file(experiment.model)
     model, device = read_model(path), "cuda" if torch.cuda.is_available() else "cpu"
-    few = Room(memory_bytes=0, num_processes=1)  # of all images, these episodes' alone are decoded
-    with loaded_samples(experiment, model, paths.SHARDS / experiment.dataset, few) as samples:
+    with loaded_samples(experiment, model, paths.SHARDS / experiment.dataset, FEW) as samples:
         classes = samples.classes_for(spec)
         method = method_for(experiment, model, model.build(path), samples, classes).to(device)
         episodes = sample_episodes(experiment.seed, numbers, spec, classes)

@@ -13,16 +13,20 @@ import torch
 from torch import Tensor
 
 from matchnet.episodes import ClassRows, Episodes, EpisodeSpec
-from matchnet.evaluation import EpisodeResults, embed_rows, episode_results, rows_drawn, run_episodes
+from matchnet.evaluation import Advance, EpisodeResults, embed_rows, episode_results, rows_drawn, run_episodes
 from matchnet.methods import Classifier, FineTuned, Method, Oracle
 from matchnet.methods.language_model import LanguageModelSpec
 from matchnet.methods.pixels import PixelsSpec
 from matchnet.running_text import TextModel
 from matchnet.statistics import mean_and_interval
-from matchnet.store import MemoryStore
+from matchnet.store import MemoryStore, SomeRows
+from pipeline.data.manifest import read_manifest
 from pipeline.data.samples import Room, Samples, load_samples
+from pipeline.data.selection import groups_of
 from pipeline.data.sentences import load_sentences
 from pipeline.data.spec import Part
+from pipeline.data.workers import close_if_possible
+from pipeline.evaluation import Source, Workers, embed_on, episodes_on
 from pipeline.files import atomic_write
 from pipeline.params import ExperimentParams
 from pipeline.progress import Progress
@@ -31,6 +35,7 @@ from pipeline.results.shown_episode import ShownEpisode, thumbnails
 from pipeline.training.model_file import ModelFile
 
 SHOWN = 100  # episodes of the first column that those to show are chosen from
+FEW = Room(memory_bytes=0, num_processes=1)  # of all images, those that are looked at alone are decoded
 
 
 @dataclass(frozen=True)
@@ -44,16 +49,19 @@ class Measured:
 
 
 def run_experiment(experiment: ExperimentParams, columns: Mapping[str, EpisodeSpec], model: ModelFile, method: Method,
-                   shards: Path) -> Measured:
+                   shards: Path, workers: Workers | None = None) -> Measured:
     """Embed what the episodes of all columns are made of, each sample once, then run them on the embeddings.
 
+    Args:
+        workers: that share both; None does everything in this process.
     Raises:
         ValueError: damaged shards, classes that cannot serve a column, sentences with other tokens than the model's, or
             an oracle of other classes than the part's.
     """
     started = time.monotonic()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    with loaded_samples(experiment, model, shards) as samples:
+    device = "cuda" if torch.cuda.is_available() and workers is None else "cpu"
+    room = None if workers is None else FEW
+    with loaded_samples(experiment, model, shards, room) as samples:
         specs = {column: columns[column] for column in experiment.columns}
         classes = {column: samples.classes_for(spec) for column, spec in specs.items()}
         most = max(classes.values(), key=lambda of_column: of_column.num_classes)  # has those of every column
@@ -62,11 +70,11 @@ def run_experiment(experiment: ExperimentParams, columns: Mapping[str, EpisodeSp
         row_U = np.unique(np.concatenate([rows_drawn(classes[column], spec, experiment.episodes, experiment.seed)
                                           for column, spec in specs.items()]))
         with Progress(f"embedding {samples.name} for {model.model_name}", len(row_U), "samples") as progress:
-            features = embed_rows(method, samples.store, row_U, device, progress.advance)
+            features = embed_rows(method, samples.store, row_U, device, progress.advance) if workers is None else \
+                embed_on(workers, method, _source(experiment, model, shards, workers), samples.store, row_U,
+                         progress.advance)
         with Progress(f"testing {model.model_name}", experiment.episodes * len(specs), "episodes") as progress:
-            episodes = {column: episode_results(method, features, classes[column], spec, experiment.episodes,
-                                                experiment.seed, progress.advance)
-                        for column, spec in specs.items()}
+            episodes = _episodes(experiment, specs, classes, method, features, row_U, workers, progress.advance)
         first = experiment.columns[0]
         shown = _shown(method, samples, features, classes[first], specs[first], experiment)
     perplexity = _perplexity(method, shards, experiment.part, device)
@@ -79,6 +87,22 @@ def run_experiment(experiment: ExperimentParams, columns: Mapping[str, EpisodeSp
     return Measured(episodes, shown, samples.vocabulary, metrics)
 
 
+def _source(experiment: ExperimentParams, model: ModelFile, shards: Path, workers: Workers) -> Source:
+    groups = groups_of(read_manifest(shards), experiment.split, (experiment.part,))
+    return Source(workers.shards, workers.cache, tuple(sorted(groups)), experiment.split, experiment.part,
+                  model.sample_shape)
+
+
+def _episodes(experiment: ExperimentParams, specs: Mapping[str, EpisodeSpec], classes: Mapping[str, ClassRows],
+              method: Method, features: SomeRows, row_U: np.ndarray, workers: Workers | None,
+              advance: Advance) -> dict[str, EpisodeResults]:
+    if workers is not None:
+        return episodes_on(workers, method, features, row_U, classes, specs, experiment.episodes, experiment.seed,
+                           advance)
+    return {column: episode_results(method, features, classes[column], spec, experiment.episodes, experiment.seed,
+                                    advance) for column, spec in specs.items()}
+
+
 @contextmanager
 def loaded_samples(experiment: ExperimentParams, model: ModelFile, shards: Path,
                    room: Room | None = None) -> Iterator[Samples]:
@@ -88,9 +112,7 @@ def loaded_samples(experiment: ExperimentParams, model: ModelFile, shards: Path,
         _require_same_tokens(model, samples)
         yield samples
     finally:
-        close = getattr(samples.store, "close", None)  # what is in memory has nothing to close
-        if close is not None:
-            close()
+        close_if_possible(samples.store)  # what is in memory has nothing to close
 
 
 def method_for(experiment: ExperimentParams, model: ModelFile, method: Method, samples: Samples,

@@ -1,6 +1,14 @@
 """Stage evaluate: measure one experiment; results/<experiment>/metrics.json and episodes.png (.html for sentences)."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 from pipeline import paths
+from pipeline.data.manifest import read_manifest
+from pipeline.data.selection import groups_of
+from pipeline.data.shard_cache import local_shards
+from pipeline.evaluation import Workers
 from pipeline.experiment import run_experiment, write_columns
 from pipeline.params import Params, named
 from pipeline.results.episode_grid import draw_episodes
@@ -14,7 +22,10 @@ def evaluate(name: str, params: Params) -> None:
     experiment = named(params.experiments, "experiments", name)
     path = paths.model_file(experiment.model)
     model = read_model(path)
-    measured = run_experiment(experiment, params.columns, model, model.build(path), paths.SHARDS / experiment.dataset)
+    folder = paths.SHARDS / experiment.dataset
+    groups = groups_of(read_manifest(folder), experiment.split, (experiment.part,))
+    with _workers(params, folder) as workers, local_shards(str(folder), params.cluster.cache, groups) as shards:
+        measured = run_experiment(experiment, params.columns, model, model.build(path), shards, workers)
     write_columns(paths.accuracies_file(name),
                   {column: episodes.accuracy_E for column, episodes in measured.episodes.items()})
     write_columns(paths.most_one_way_file(name),
@@ -24,6 +35,18 @@ def evaluate(name: str, params: Params) -> None:
     else:
         write_episodes(paths.sentences_file(name), measured.shown, measured.vocabulary)
     write_metrics(paths.metrics_file(name), measured.metrics)
+
+
+@contextmanager
+def _workers(params: Params, shards: Path) -> Iterator[Workers | None]:
+    """Those of the cluster that is named; None without one."""
+    if params.cluster.ray_address is None:
+        yield None
+        return
+    from pipeline.ray_jobs import cluster_workers  # Ray takes seconds to import
+
+    with cluster_workers(params.cluster, params.compute, shards) as workers:
+        yield workers
 
 
 if __name__ == "__main__":

@@ -9,8 +9,14 @@ from stages.command import run_stage
 
 def shard(name: str, params: Params) -> None:
     dataset = named(params.datasets, "datasets", name)
-    shard_dataset(name, dataset, paths.RAW / name, paths.SHARDS / name,
-                  num_processes=params.cluster.num_processes or cores())
+    if params.cluster.ray_address is None or params.cluster.storage is not None:  # then nodes need not see this folder
+        shard_dataset(name, dataset, paths.RAW / name, paths.SHARDS / name,
+                      num_processes=params.cluster.num_processes or cores())
+        return
+    from pipeline.ray_jobs import cluster_jobs  # Ray takes seconds to import
+
+    with cluster_jobs(params.cluster) as run:  # a worker's working directory is Ray's: absolute paths
+        shard_dataset(name, dataset, (paths.RAW / name).absolute(), (paths.SHARDS / name).absolute(), run=run)
 
 
 if __name__ == "__main__":

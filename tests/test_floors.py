@@ -46,9 +46,10 @@ def test_a_room_imports_nothing_above_it(folder, forbidden):
             assert not any(module == name or module.startswith(f"{name}.") for name in forbidden), f"{file}: {module}"
 
 
-def test_ray_is_imported_in_two_rooms_only():
+def test_ray_is_imported_in_two_rooms_and_one_file_only():
     """Everything else works, and is tested, without it."""
     for folder in ("matchnet", "pipeline", "stages"):
         for file in files(folder):
             if any(module.split(".")[0] == "ray" for module in imported_modules(file)):
-                assert file.parent.name in ("training", "submission"), f"{file} imports ray"
+                assert file.parent.name in ("training", "submission") or file.name == "ray_jobs.py", \
+                    f"{file} imports ray"

@@ -14,7 +14,8 @@ STAGES = ("download", "shard", "train", "evaluate", "compare", "report")
 METHODS = ("matching_network", "pixels", "classifier", "siamese", "mann", "language_model")
 CHOICE = "matchnet/methods/__init__.py"  # builds the method that the parameters name
 # What cannot change a result. Parameters are dependencies by their values.
-HARMLESS = ("pipeline/params", "pipeline/data/spec.py", "pipeline/progress.py", "stages/command.py")
+HARMLESS = ("pipeline/params", "pipeline/data/spec.py", "pipeline/progress.py", "pipeline/ray_jobs.py",
+            "stages/command.py")
 
 
 def module_file(module: str) -> Path | None:

@@ -10,9 +10,11 @@ import json
 import os
 import shutil
 import sys
+import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from pipeline.data.splits import make_split
 from pipeline.data.swap import building_place, swap_in
 from pipeline.data.tar import TarWriter, WrittenShard, note_of, read_note, write_note
 from pipeline.data.words import WORDS, write_words
-from pipeline.data.workers import run_jobs, stop_if_asked
+from pipeline.data.workers import RunJobs, run_jobs, stop_if_asked
 from pipeline.files import sha256_of
 from pipeline.progress import Progress
 
@@ -44,12 +46,14 @@ class _Job:
 
 
 def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path,
-                  num_processes: int = 1) -> Manifest:
+                  num_processes: int = 1, run: RunJobs | None = None) -> Manifest:
     """Write `out_dir` with a dataset's shards, index and manifest; the same input gives the same bytes.
 
     Built in `<out_dir>.new`; a run that was interrupted goes on with the shards it had finished. Until the
     new version is whole, an earlier one stays as it was.
 
+    Args:
+        run: makes the shards elsewhere, on nodes that see both folders under these paths; None is `num_processes` here.
     Raises:
         ValueError: bad raw data (archive and member named) or splits that the classes cannot fill.
         OSError: the disk is full, ...; the unfinished version is then removed. Before the work begins: the disk has
@@ -69,7 +73,8 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
     new = building_place(out_dir)
     _require_space(name, plans, new)
     try:
-        written = _write_shards(name, params, raw_dir, new, plans, sources, num_processes)
+        written = _write_shards(name, params, raw_dir, new, plans, sources,
+                                run or partial(run_jobs, num_processes=num_processes))
         oddities = _count_oddities(name, params, raw_dir, written.values())
         _write_index(new / INDEX, plans, written, class_names)
         if words:
@@ -130,7 +135,7 @@ def _check_keys(samples: Sequence[RawSample]) -> None:
 
 
 def _write_shards(name: str, params: DatasetParams, raw_dir: Path, new: Path, plans: Sequence[ShardPlan],
-                  sources: Mapping[str, str], num_processes: int) -> dict[str, WrittenShard]:
+                  sources: Mapping[str, str], run: RunJobs) -> dict[str, WrittenShard]:
     extension = source_of(params.source).EXTENSION
     jobs = [_Job(plan, new / plan.name, extension, _fingerprint(params, plan, sources)) for plan in plans]
     found = {job.plan.name: read_note(job.path, job.fingerprint) for job in jobs}
@@ -139,7 +144,7 @@ def _write_shards(name: str, params: DatasetParams, raw_dir: Path, new: Path, pl
     missing = [job for job in jobs if job.plan.name not in written]
     with Progress(f"sharding {name}", sum(len(plan.samples) for plan in plans), "samples") as progress:
         progress.advance(sum(len(note.offsets) for note in written.values()))
-        for job, result in run_jobs(_start, (raw_dir, params), write_shard, missing, num_processes):
+        for job, result in run(_start, (raw_dir, params), write_shard, missing):
             written[job.plan.name] = result
             progress.advance(len(result.offsets))
     return written
@@ -150,8 +155,11 @@ def _start(raw_dir: Path, params: DatasetParams) -> ReadSample:
 
 
 def write_shard(read: ReadSample, job: _Job) -> WrittenShard:
-    """One shard: to `<name>.part`, synced, renamed, then its note."""
-    part = job.path.with_name(job.path.name + ".part")
+    """One shard: to a `.part`, synced, renamed, then its note.
+
+    The `.part` has a name of its own: a node that was given up for lost may still be writing the same shard.
+    """
+    part = job.path.with_name(f"{job.path.name}.{uuid.uuid4().hex}.part")
     offsets, lengths = [], []
     if isinstance(read, MendingReader):
         read.oddities.clear()

@@ -9,10 +9,23 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing.synchronize import Event
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+
+
+class RunJobs(Protocol):
+    """How jobs get to workers, on this machine (`run_jobs`) or on a cluster.
+
+    Yields (job, work(started, job)) as they finish, in any order, with `started` what `start(*start_args)` returned in
+    that worker: once in each that gets a job, and closed there if it can be, unless the process ends. All are functions
+    of modules, since they are sent to other processes.
+    """
+
+    def __call__(self, start: Callable, start_args: tuple, work: Callable[..., Result],
+                 jobs: Sequence[Job]) -> Iterator[tuple[Job, Result]]: ...
+
 
 _state: dict = {}  # of this worker process: what `start` returned, and the event that asks to stop
 
@@ -56,13 +69,22 @@ def run_jobs(start: Callable, start_args: tuple, work: Callable[..., Result], jo
     """`WorkerPool.run` for one list of jobs; with one process, or one job, everything runs in this one."""
     if num_processes == 1 or len(jobs) <= 1:
         started = start(*start_args)
-        yield from ((job, work(started, job)) for job in jobs)
+        try:
+            yield from ((job, work(started, job)) for job in jobs)
+        finally:
+            close_if_possible(started)
         return
     pool = WorkerPool(start, start_args, min(num_processes, len(jobs)))
     try:
         yield from pool.run(work, jobs)
     finally:
         pool.close()
+
+
+def close_if_possible(started: object) -> None:
+    close = getattr(started, "close", None)
+    if close is not None:
+        close()
 
 
 def stop_if_asked() -> None:

@@ -1,0 +1,149 @@
+"""Sharding and evaluation on a Ray cluster: the same bytes and the same bits as in one process, whoever is lost."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import small_omniglot
+import torch
+
+from matchnet.encoders.conv4 import Conv4Spec
+from matchnet.episodes import EpisodeSpec
+from matchnet.evaluation import embed_batch_size, embed_rows, episode_batch_size, to_input
+from matchnet.methods import Method, build_method
+from matchnet.methods.matching_network import MatchingNetworkSpec
+from pipeline import evaluation
+from pipeline.data.manifest import manifest_sha256, read_manifest
+from pipeline.data.samples import load_samples
+from pipeline.data.selection import groups_of
+from pipeline.data.shard_cache import CacheParams
+from pipeline.data.shards import shard_dataset
+from pipeline.data.workers import RunJobs, run_jobs
+from pipeline.evaluation import Source, Workers, embed_on
+from pipeline.experiment import run_experiment
+from pipeline.files import sha256_of
+from pipeline.params.sections import ExperimentParams
+from pipeline.training.model_file import ModelFile
+
+SHAPE = (1, 96, 96)
+NETWORK = MatchingNetworkSpec(encoder=Conv4Spec(num_filters=8, num_blocks=2))
+COLUMNS = {"3w1s": EpisodeSpec(3, 1, 2), "2w5s": EpisodeSpec(2, 5, 1)}
+EXPERIMENT = ExperimentParams(model="m", title="t", table="T", dataset="small", split="random", part="test",
+                              columns=tuple(COLUMNS), episodes=450, seed=3, adaptation=None, paper={})
+AT_ONCE = (1, 2)
+
+
+@pytest.fixture
+def by_value() -> Iterator[None]:
+    """Functions of this file, which Ray's workers cannot import, are sent as they are."""
+    from ray import cloudpickle
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    yield
+    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+
+def on_ray(at_once: int) -> RunJobs:
+    from pipeline.ray_jobs import run_tasks
+
+    return partial(run_tasks, at_once=at_once)
+
+
+@pytest.fixture(scope="module")
+def method() -> Method:
+    """Its normalisation has seen images."""
+    torch.manual_seed(0)
+    method = build_method(NETWORK, SHAPE, num_classes=5)
+    with torch.no_grad():
+        method.train().embed(torch.rand(8, *SHAPE))
+    return method.eval()
+
+
+def shares_of(run: RunJobs, shards: Path, cache: CacheParams | None = None) -> Workers:
+    return Workers(run, str(shards), cache, device="cpu", threads=1)
+
+
+def measure(shards: Path, method: Method, workers: Workers | None) -> Any:
+    model = ModelFile(model_name="m", method=NETWORK, sample_shape=SHAPE, num_classes=5, state_dict={}, step=1, seed=0,
+                      dataset_sha256=manifest_sha256(shards), split="random", train_classes=["a"], seconds=0.0)
+    return run_experiment(EXPERIMENT, COLUMNS, model, method, shards, workers)
+
+
+def test_shared_features_are_those_of_one_process_to_the_last_bit(
+        small_shards: Path, method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several batches, the last a smaller one; jobs that come back in any order."""
+    monkeypatch.setattr(evaluation, "BATCHES_PER_JOB", 2)
+    store, row_U = load_samples(small_shards, "random", ("test",), SHAPE).store, np.arange(3, 80)
+    assert len(row_U) > 3 * embed_batch_size(store, "cpu") and len(row_U) % embed_batch_size(store, "cpu")
+    alone = embed_rows(method, store, row_U, "cpu")
+    groups = groups_of(read_manifest(small_shards), "random", ("test",))
+    source = Source(str(small_shards), None, tuple(groups), "random", "test", SHAPE)
+
+    def backwards(start: Any, start_args: tuple, work: Any, jobs: Any) -> Iterator[Any]:
+        return run_jobs(start, start_args, work, jobs[::-1], 1)
+
+    shared = embed_on(shares_of(backwards, small_shards), method, source, store, row_U)
+    assert torch.equal(shared.samples, alone.samples) and torch.equal(shared.position_R, alone.position_R)
+    one_by_one = torch.cat([method.embed(to_input(store.gather(torch.tensor([row])))) for row in row_U.tolist()])
+    torch.testing.assert_close(shared.samples, one_by_one.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_an_experiment_on_a_cluster_gives_what_one_process_gives(
+        ray_session: None, small_shards: Path, method: Method, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "BATCHES_PER_JOB", 1)
+    alone = measure(small_shards, method, None)
+    assert len(set(alone.episodes["3w1s"].accuracy_E)) > 3
+    cache = CacheParams(folder=str(tmp_path / "cache"), gib=0.1)
+    for at_once in AT_ONCE:
+        shared = measure(small_shards, method, shares_of(on_ray(at_once), small_shards, cache))
+        for column in COLUMNS:
+            for field in ("accuracy_E", "most_one_way_E"):
+                expected, found = (getattr(one.episodes[column], field) for one in (alone, shared))
+                assert np.array_equal(expected, found), (at_once, column, field)
+        assert shared.metrics.columns == alone.metrics.columns
+        for one, other in zip(alone.shown, shared.shown, strict=True):
+            assert torch.equal(one.log_probs_QN, other.log_probs_QN) and torch.equal(one.query_Q, other.query_Q)
+    assert list(tmp_path.glob("cache/*/dataset.json")), "workers read through their node's cache"
+    features = torch.zeros(1, 8 * 24 * 24)
+    assert all(episode_batch_size(evaluation.SomeRows(features, torch.zeros(1, dtype=torch.int64), 1), spec)
+               < EXPERIMENT.episodes / 2 for spec in COLUMNS.values()), "the episodes are several jobs"
+
+
+def test_shards_made_on_a_cluster_have_the_same_bytes(
+        ray_session: None, small_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = small_omniglot.small_omniglot(tmp_path / "raw", monkeypatch)
+    shard_dataset("small", small_omniglot.PARAMS, raw, tmp_path / "shards", run=on_ray(2))
+    expected, found = ({path.name: sha256_of(path) for path in folder.iterdir()}
+                       for folder in (small_shards, tmp_path / "shards"))
+    assert found == expected and len(found) > 6
+
+
+def start_in(folder: Path) -> Path:
+    (folder / f"started-{os.getpid()}").touch()
+    return folder
+
+
+def die_once(folder: Path, job: int) -> int:
+    """Job 2 takes its process with it, the first time."""
+    if job == 2 and not (folder / "died").exists():
+        (folder / "died").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if job == 5:
+        raise ValueError("sample 5 is damaged")
+    return job * job
+
+
+def test_a_job_whose_worker_is_lost_is_run_again(ray_session: None, by_value: None, tmp_path: Path) -> None:
+    found = dict(on_ray(2)(start_in, (tmp_path,), die_once, range(5)))
+    assert found == {job: job * job for job in range(5)} and (tmp_path / "died").exists()
+
+
+def test_an_error_in_a_job_comes_as_it_is(ray_session: None, by_value: None, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^sample 5 is damaged$"):
+        list(on_ray(2)(start_in, (tmp_path,), die_once, [5]))
