@@ -58,8 +58,9 @@ class EpisodicTask(Task):
     def __init__(self, data: EpisodicData, spec: EpisodicSpec) -> None:
         self.data = data
         self.spec: EpisodicSpec = spec
-        images = spec.episodes_per_step * spec.episode.num_ways * spec.episode.samples_per_way
-        self.units = {"episodes": spec.episodes_per_step, "images": images}
+        samples = spec.episodes_per_step * spec.episode.num_ways * spec.episode.samples_per_way
+        of_images = len(data.store.sample_shape) == 3  # (C, H, W); a sentence is (L,)
+        self.units = {"episodes": spec.episodes_per_step, "images" if of_images else "sentences": samples}
 
     def check(self, world_size: int) -> None:
         if world_size > self.spec.episodes_per_step:

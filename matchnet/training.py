@@ -135,7 +135,8 @@ class Task(ABC):
 def train(model: Method | DistributedDataParallel, task: Task, *,
           device: torch.device | str = "cpu", precision: Literal["fp32", "bf16"] = "fp32",
           rank: int = 0, world_size: int = 1, state: Values | None = None,
-          report: Callable[[Values], None], save: Callable[[Values], None], log: Callable[[Values], None]) -> None:
+          report: Callable[[Values], None], save: Callable[[Values], None], log: Callable[[Values], None],
+          step_done: Callable[[], None] = lambda: None) -> None:
     """Train `model` in place from step 0, or from the step of `state`.
 
     Args:
@@ -146,7 +147,8 @@ def train(model: Method | DistributedDataParallel, task: Task, *,
         save: called by every rank at each checkpoint with {"step", "model", "optimizer", "task"}: tensors and plain
             values; with an average of the weights that is "model", and "trained" what is averaged. The tensors are
             those that training goes on with: write or copy them before returning.
-        log: called by rank 0 every `log_every` steps with loss, accuracy (means since the last), speeds and shares.
+        log: called by every rank each `log_every` steps: means of its losses and accuracies since the last call, speeds.
+        step_done: called by every rank after each update of the weights; no speed counts what it takes (a profiler's).
     Raises:
         ValueError: workers that cannot share a step; data that cannot serve it.
         FloatingPointError: the loss is not finite; names the step. Seen when logging and before saving: no
@@ -185,7 +187,7 @@ def train(model: Method | DistributedDataParallel, task: Task, *,
                         result = model(batch)
                     (result["loss"] * (weight / parts)).backward()
                 task.after_step(result)
-                meter.count(result)
+                meter.count(result, weight / shares)
             if spec.gradient_clip is not None:
                 nn.utils.clip_grad_norm_(model.parameters(), spec.gradient_clip)
             optimizer.step()
@@ -193,7 +195,9 @@ def train(model: Method | DistributedDataParallel, task: Task, *,
                 average.update(method, step)
 
             done = step + 1
-            if rank == 0 and (done % spec.log_every == 0 or done == spec.steps):
+            with meter.paused():
+                step_done()
+            if done % spec.log_every == 0 or done == spec.steps:
                 log({"step": done, "learning_rate": learning_rate(spec, step), **meter.read(done)})
             if done % spec.valid_every == 0 or done == spec.steps:
                 with meter.paused():
@@ -246,7 +250,12 @@ def autocast(device: torch.device | str, precision: str) -> Any:
 
 
 class Meter:
-    """Means and speeds between two lines of the log; a step of this worker is so many parts."""
+    """Means and speeds between two lines of a worker's log; its share of a step has so many parts.
+
+    `images_per_second` is of all workers together, `worker_images_per_second` of this one. `data_wait_share` is the
+    share of the time in which nothing was done but wait for a batch (or make it, with a `prefetch` of 0); on a GPU it
+    is the host that waits: what the device had still to compute meanwhile was not delayed by it.
+    """
 
     NAMES = frozenset({"loss", "accuracy"})  # of what a method gives
 
@@ -255,7 +264,7 @@ class Meter:
         self.restart()
 
     def restart(self) -> None:
-        self.started, self.waited, self.counted = time.perf_counter(), 0.0, 0
+        self.started, self.waited, self.counted, self.steps_worth = time.perf_counter(), 0.0, 0, 0.0
         self.sums: dict[str, Any] = {"loss": 0.0}
 
     @contextmanager
@@ -272,8 +281,10 @@ class Meter:
         yield
         self.started += time.perf_counter() - began
 
-    def count(self, result: Values) -> None:
+    def count(self, result: Values, share: float) -> None:
+        """A part is done, that was this share of the whole step."""
         self.counted += 1
+        self.steps_worth += share
         for name in self.NAMES & result.keys():
             self.sums[name] = self.sums.get(name, 0.0) + result[name].detach()  # on the device: no wait for a GPU
 
@@ -291,6 +302,8 @@ class Meter:
         speed = self.counted / self.parts / seconds
         line = {"steps_per_second": speed, "data_wait_share": self.waited / seconds}
         line |= {name: float(total) / self.counted for name, total in self.sums.items()}
-        line |= {f"{unit}_per_second": speed * count for unit, count in self.units.items()}
+        for unit, count in self.units.items():
+            line[f"{unit}_per_second"] = speed * count
+            line[f"worker_{unit}_per_second"] = self.steps_worth / seconds * count
         self.restart()
         return line

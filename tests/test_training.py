@@ -216,6 +216,13 @@ def test_a_worker_without_an_episode_is_refused() -> None:
 
 # ---- what it says, and when ----
 
+def test_each_update_is_told() -> None:
+    method = LinearMethod()
+    seen: list[int] = []
+    run(method, SPEC, step_done=lambda: seen.append(len(method.batches)))
+    assert seen == list(range(1, 13))
+
+
 def test_callbacks_come_at_their_steps_and_at_the_end() -> None:
     calls: list[tuple[str, int]] = []
     run(LinearMethod(), replace(SPEC, steps=11),
@@ -226,11 +233,11 @@ def test_callbacks_come_at_their_steps_and_at_the_end() -> None:
                      ("report", 10), ("log", 11), ("report", 11), ("save", 11)]
 
 
-def test_only_rank_0_logs_and_every_rank_reports_and_saves() -> None:
+def test_every_rank_reports_saves_and_logs() -> None:
     calls: list[str] = []
     run(LinearMethod(), SPEC, rank=1, world_size=2, report=lambda _: calls.append("report"),
         save=lambda _: calls.append("save"), log=lambda _: calls.append("log"))
-    assert calls.count("report") == calls.count("save") == 3 and "log" not in calls
+    assert calls.count("report") == calls.count("save") == 3 and calls.count("log") == 4
 
 
 def test_without_validation_classes_nothing_is_reported() -> None:
@@ -261,13 +268,27 @@ def test_log_holds_the_means_of_all_steps_since_the_last_line_and_the_rate() -> 
         assert 0 < line["data_wait_share"] < 1
 
 
-def test_speeds_count_the_episodes_of_all_workers_once() -> None:
-    lines: list[dict[str, Any]] = []
-    run(LinearMethod(), replace(SPEC, episodes_per_step=3), world_size=2, log=lines.append)
-    assert lines[0]["episodes_per_second"] == pytest.approx(3 * lines[0]["steps_per_second"])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_speeds_count_the_episodes_of_all_workers_once_and_those_of_each(accumulate: int) -> None:
+    """Five episodes a step: three of rank 0, two of rank 1."""
+    spec = replace(SPEC, episodes_per_step=5, accumulate=accumulate)
+    for rank, own in enumerate((3, 2)):
+        lines: list[dict[str, Any]] = []
+        run(LinearMethod(), spec, rank=rank, world_size=2, log=lines.append)
+        for line in lines:
+            assert line["episodes_per_second"] == pytest.approx(5 * line["steps_per_second"])
+            assert line["images_per_second"] == pytest.approx(5 * 9 * line["steps_per_second"])
+            assert line["worker_episodes_per_second"] == pytest.approx(own * line["steps_per_second"])
+            assert line["worker_images_per_second"] == pytest.approx(9 * line["worker_episodes_per_second"])
 
 
-def test_time_of_validation_and_saving_is_not_the_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sentences_are_not_called_images() -> None:
+    store = MemoryStore(torch.arange(48 * 7).reshape(48, 7))
+    task = EpisodicTask(replace(DATA, store=store), SPEC)
+    assert task.units == {"episodes": 2, "sentences": 18}
+
+
+def test_time_of_validation_saving_and_profiling_is_not_the_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a clock that a callback moves on by an hour, the speeds are as if it had not."""
     clock = [0.0]
 
@@ -275,12 +296,12 @@ def test_time_of_validation_and_saving_is_not_the_trainings(monkeypatch: pytest.
         clock[0] += 1.0
         return clock[0]
 
-    def take_an_hour(_: dict[str, Any]) -> None:
+    def take_an_hour(_: dict[str, Any] | None = None) -> None:
         clock[0] += 3600
 
     monkeypatch.setattr("matchnet.training.time.perf_counter", tick)
     lines: list[dict[str, Any]] = []
-    run(LinearMethod(), SPEC, report=take_an_hour, save=take_an_hour, log=lines.append)
+    run(LinearMethod(), SPEC, report=take_an_hour, save=take_an_hour, step_done=take_an_hour, log=lines.append)
     assert min(line["steps_per_second"] for line in lines) > 0.1
 
 
@@ -316,9 +337,9 @@ def test_a_loss_that_is_no_number_stops_the_run_and_is_never_saved(call: int, no
     assert all(step < call for step in saved)
 
 
-def test_a_worker_that_does_not_log_saves_no_such_loss_either() -> None:
+def test_every_rank_notices_a_loss_of_its_own() -> None:
     method = LinearMethod(break_at_call=2)
-    with pytest.raises(FloatingPointError, match="before step 4"):
+    with pytest.raises(FloatingPointError, match="before step 3"):
         run(method, SPEC, rank=1, world_size=2)
 
 
