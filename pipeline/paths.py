@@ -5,6 +5,7 @@ from pathlib import Path
 RAW = Path("data/raw")
 SHARDS = Path("data/shards")
 RUNS = Path("data/runs")  # of unfinished training runs; no stage's output
+PROFILES = Path("data/profiles")  # of steps of training runs; no stage's output either
 MODELS = Path("data/models")
 EVALUATIONS = Path("data/evaluations")
 RESULTS = Path("results")
@@ -16,6 +17,14 @@ def model_file(model: str) -> Path:
 
 def curve_file(model: str) -> Path:
     return RESULTS / "training" / f"{model}.csv"
+
+
+def speed_file(model: str) -> Path:
+    return RESULTS / "training" / f"{model}.speed.json"
+
+
+def trace_file(model: str) -> Path:
+    return PROFILES / f"{model}.json.gz"
 
 
 def metrics_file(experiment: str) -> Path:

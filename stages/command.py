@@ -2,22 +2,27 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from pipeline.params import Params, read_params
 
 
-def run_stage(stage: Callable[[str, Params], None], about: str | None, what: str) -> None:
+def run_stage(stage: Callable[..., None], about: str | None, what: str, flags: Mapping[str, str] | None = None) -> None:
     """Run `stage(name, params)` as a command; `python -m stages.train --help` shows `about`.
+
+    Each of `flags`, with its help, is a keyword of `stage` as well: `--profile` calls it with `profile=True`.
 
     A ValueError (bad parameters or data) or an error of the system (a full disk) is printed and ends with status 1;
     any other is our bug and keeps its traceback. Ctrl-C ends with status 130.
     """
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("name", metavar=what, help=f"name of the {what} in params.yaml")
-    name = parser.parse_args().name
+    for flag, help_text in (flags or {}).items():
+        parser.add_argument(f"--{flag}", action="store_true", help=help_text)
+    arguments = vars(parser.parse_args())
+    name = arguments.pop("name")
     try:
-        stage(name, read_params())
+        stage(name, read_params(), **arguments)
     except (ValueError, OSError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
     except KeyboardInterrupt:

@@ -1,22 +1,39 @@
-"""Stage train: make one model, data/models/<model>/model.pt, and its learning curve, results/training/<model>.csv."""
+"""Stage train: make one model, data/models/<model>/model.pt, its learning curve and its speed, results/training/<model>.*.
+
+With --profile a trace of some steps is written as well, data/profiles/<model>.json.gz, for ui.perfetto.dev or
+chrome://tracing. It is there after some ten steps; the training goes on to its end, with the same weights.
+"""
 
 from pipeline import paths
 from pipeline.params import Params, named
 from pipeline.results.curves import curve_from_records, write_curve
+from pipeline.results.speed import speed_from_logs, write_speed
 from pipeline.training.model_file import write_model
 from pipeline.training.models import make_model
-from pipeline.training.runs import forget_runs
+from pipeline.training.run_log import read_worker_logs
+from pipeline.training.runs import forget_runs, run_folder
 from stages.command import run_stage
 
+FLAGS = {"profile": "write a trace of some steps to data/profiles"}
 
-def train(name: str, params: Params) -> None:
+
+def train(name: str, params: Params, profile: bool = False) -> None:
     wanted = named(params.models, "models", name)
+    shards = paths.SHARDS / wanted.dataset
     init = paths.model_file(wanted.init) if wanted.init else None
-    model, log = make_model(name, params, paths.SHARDS / wanted.dataset, paths.RUNS, init)
+    trace = paths.trace_file(name) if profile else None
+    if trace:
+        trace.unlink(missing_ok=True)
+    model, log = make_model(name, params, shards, paths.RUNS, init, trace)
+    logs = read_worker_logs(run_folder(name, wanted, params.compute, shards, paths.RUNS, init))
     write_curve(paths.curve_file(name), curve_from_records(log))
+    write_speed(paths.speed_file(name), speed_from_logs(logs))
     write_model(paths.model_file(name), model)
     forget_runs(name, paths.RUNS, params.cluster.storage)
+    if trace:
+        print(f"the trace of some steps: {trace} (open it at ui.perfetto.dev or chrome://tracing)" if trace.exists()
+              else f"{name}: no trace: no step was left to run; the same command trains it anew")
 
 
 if __name__ == "__main__":
-    run_stage(train, __doc__, "model")
+    run_stage(train, __doc__, "model", FLAGS)

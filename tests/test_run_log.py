@@ -1,6 +1,15 @@
 """The log of a training run survives kills, and knows which attempt a line is of."""
 
-from pipeline.training.run_log import LOG_FILE, RunLog, progress_of, read_log, seconds_spent
+from pipeline.training.run_log import (
+    LOG_FILE,
+    RunLog,
+    log_file,
+    next_attempt,
+    progress_of,
+    read_log,
+    read_worker_logs,
+    seconds_spent,
+)
 from pipeline.training.runs import forget_runs
 
 
@@ -40,3 +49,27 @@ def test_only_the_runs_of_this_model_are_forgotten(tmp_path):
         (tmp_path / name).mkdir()
     forget_runs("omniglot", tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["omniglot-fce-0123456789ab", "omniglot-notes"]
+
+
+def test_each_rank_has_a_log_of_its_own_of_the_same_attempt(tmp_path):
+    RunLog(tmp_path, 0)
+    attempt = next_attempt(tmp_path)
+    for rank in (0, 1, 10):
+        RunLog(tmp_path, 5, attempt, rank, node="n").write({"step": 10})
+    logs = read_worker_logs(tmp_path)
+    assert list(logs) == [0, 1, 10] and logs[0] == read_log(tmp_path) and logs[10] == read_log(tmp_path, 10)
+    assert [[line["attempt"] for line in lines] for lines in logs.values()] == [[1, 2, 2], [2, 2], [2, 2]]
+    assert logs[1][0]["node"] == "n" and logs[1][0]["time"] > 0
+
+
+def test_a_worker_killed_in_the_middle_of_a_line_spoils_no_log(tmp_path):
+    RunLog(tmp_path, 0)
+    RunLog(tmp_path, 0, 1, rank=1).write({"step": 10})
+    with open(tmp_path / log_file(1), "a") as file:
+        file.write('{"step": 2')
+    RunLog(tmp_path, 5, next_attempt(tmp_path), rank=1)
+    assert [(line["step"], line["attempt"]) for line in read_worker_logs(tmp_path)[1]] == [(0, 1), (10, 1), (5, 2)]
+
+
+def test_no_run_has_no_logs(tmp_path):
+    assert read_worker_logs(tmp_path / "gone") == {}

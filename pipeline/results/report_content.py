@@ -9,6 +9,7 @@ from pipeline.results.comparison import HUB_SHARE, Comparison, read_comparison
 from pipeline.results.curve_svg import curve_svg
 from pipeline.results.curves import read_curve
 from pipeline.results.metrics import Machine, ModelUsed
+from pipeline.results.speed import NOT_MEASURED, SUFFIX, Speed, read_speeds
 from pipeline.results.tables import (
     OTHER,
     POINTS_OFF,
@@ -33,12 +34,13 @@ COMPARED = ("Two models on the same episodes, as in the paper's Figure 2. The ep
 
 @dataclass(frozen=True)
 class ModelSection:
-    """A model: its parameters by dotted name, what is known of its training, its learning curve as SVG."""
+    """A model: its parameters by dotted name, what is known of its training, its learning curve as SVG, its speed."""
 
     name: str
     parameters: Mapping[str, str]
     used: ModelUsed | None
     curve: str | None
+    speed: Speed = NOT_MEASURED
 
     @property
     def facts(self) -> str:
@@ -110,8 +112,9 @@ def collect_report(results_dir: Path, rows: Sequence[RowInfo],
     curves = {path.stem: path for path in sorted(results_dir.glob("training/*.csv"))}
     names = [name for name in model_parameters if name in used or name in curves]
     names += [name for name in dict.fromkeys([*used, *curves]) if name not in model_parameters]
-    models = [ModelSection(name, flattened(model_parameters.get(name, {})), used.get(name),
-                           _curve(name, curves)) for name in names]
+    speeds = read_speeds(sorted(results_dir.glob(f"training/*{SUFFIX}")))
+    models = [ModelSection(name, flattened(model_parameters.get(name, {})), used.get(name), _curve(name, curves),
+                           speeds.get(name, NOT_MEASURED)) for name in names]
     episodes = {row.info.experiment: path for row in members for name in ("episodes.png", "episodes.html")
                 if (path := results_dir / row.info.experiment / name).exists()}
     infos = {row.info.experiment: row.info for row in members}

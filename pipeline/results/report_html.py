@@ -99,7 +99,20 @@ def _cell(row: Row, column: str) -> str:
 def _model(model: ModelSection) -> str:
     command = f" · <code>{escape(model.command)}</code>" if model.command else ""
     return (f'<article><h3>{escape(model.name)}</h3><p class="again">{escape(model.facts)}{command}</p>'
-            f"{model.curve or ''}{_parameters(model.parameters)}</article>\n")
+            f"{_speed(model)}{model.curve or ''}{_parameters(model.parameters)}</article>\n")
+
+
+def _speed(model: ModelSection) -> str:
+    workers = model.speed.workers
+    line = f'<p class="again">Training: {escape(model.speed.facts)}</p>' if workers else ""
+    return line + (f"<details><summary>Each worker</summary>{_workers(model)}</details>" if len(workers) > 1 else "")
+
+
+def _workers(model: ModelSection) -> str:
+    head, rows = model.speed.table()
+    heads = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>\n" for row in rows)
+    return f'<div class="scroll"><table><thead><tr>{heads}</tr></thead>\n<tbody>{body}</tbody></table></div>'
 
 
 def _parameters(parameters: Mapping[str, str]) -> str:

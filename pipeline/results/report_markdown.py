@@ -65,6 +65,10 @@ def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _model(model: ModelSection) -> str:
     command = f" · `{model.command}`" if model.command else ""
     parts = [f"### {text(model.name)}", model.facts + command]
+    if model.speed.workers:
+        parts.append(f"Training: {model.speed.facts}")
+    if len(model.speed.workers) > 1:
+        parts.append(_grid(*model.speed.table()))
     if model.curve:
         parts.append(f"![Learning curves of {text(model.name)}](curves/{model.name}.svg)")
     if model.parameters:

@@ -15,18 +15,19 @@ from pipeline.training.run_log import seconds_spent
 
 
 def make_model(name: str, params: Params, shards: Path, runs: Path,
-               init: Path | None = None) -> tuple[ModelFile, list[dict[str, Any]]]:
+               init: Path | None = None, trace: Path | None = None) -> tuple[ModelFile, list[dict[str, Any]]]:
     """The trained model and the lines of its training log (none for a method without training).
 
     Args:
         init: the file of the model that `models.<name>.init` names.
+        trace: where a profile of some of the steps is written, or None for none.
     """
     model = params.models[name]
     if model.training is None:
         return _model_file(name, model, shards, _untrained(model, init, shards), 0, 0.0, init), []
     from pipeline.training.ray_training import run_training  # Ray takes seconds to import
 
-    state, log = run_training(name, model, params.compute, params.cluster, shards, runs, init)
+    state, log = run_training(name, model, params.compute, params.cluster, shards, runs, init, trace)
     return _model_file(name, model, shards, state["model"], state["step"], seconds_spent(log), init), log
 
 

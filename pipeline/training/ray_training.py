@@ -30,7 +30,8 @@ class TrainingError(ValueError):
 
 
 def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster: ClusterParams,
-                 shards: Path, runs: Path, init: Path | None = None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+                 shards: Path, runs: Path, init: Path | None = None,
+                 trace: Path | None = None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Train `model` to its last step, or go on from the last checkpoint of an earlier try.
 
     Args:
@@ -39,6 +40,7 @@ def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster:
         shards: the dataset's folder of shards; every node sees it under this path unless there is a storage.
         init: the file of the model that `model.init` names; seen as the shards are.
         runs: where folders of unfinished runs lie, one a set of parameters; `forget_runs` removes them.
+        trace: where rank 0 writes a profile of some of the steps; see pipeline.training.profiling.
     Returns:
         (state, log): the last checkpoint's state, and the lines of the run's log.
     Raises:
@@ -57,7 +59,7 @@ def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster:
     if state is None or state["step"] < model.training.steps:
         with ray_cluster(cluster.ray_address):
             placement = place(compute)
-            task = _task(model, init, shards, run, compute, cluster, placement.threads)
+            task = _task(model, init, shards, run, compute, cluster, placement.threads, trace)
             with following(run, folder), progress_of(log, f"training {name}", model.training.steps):
                 error = _fit(task, run, compute.num_workers, placement.use_gpu, cluster.max_failures)
         if error is not None:
@@ -69,7 +71,7 @@ def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster:
 
 
 def _task(model: ModelParams, init: Path | None, shards: Path, run: Place, compute: ComputeParams,
-          cluster: ClusterParams, threads: int) -> WorkerTask:
+          cluster: ClusterParams, threads: int, trace: Path | None) -> WorkerTask:
     """With all that it names where every node sees it."""
     groups = groups_of(read_manifest(shards), model.split, tuple({*model.train_parts, "valid"}))
     init_address = str(init.absolute()) if init is not None else None
@@ -78,7 +80,7 @@ def _task(model: ModelParams, init: Path | None, shards: Path, run: Place, compu
         init_address = (run / "init.pt").address
     return WorkerTask(model, init_address, shards_for_nodes(shards, cluster.storage), cluster.cache,
                       tuple(sorted(groups)), run.address, threads, compute.precision, cluster.memory_gib,
-                      cluster.num_loaders)
+                      cluster.num_loaders, trace and trace.absolute())
 
 
 def _fit(task: WorkerTask, run: Place, num_workers: int | tuple[int, int], use_gpu: bool,

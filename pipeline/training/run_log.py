@@ -1,6 +1,7 @@
-"""The log of a training run: one JSON object a line in its folder, and following it from another process.
+"""The logs of a training run: one JSON object a line in its folder, and following them from another process.
 
-Lines are keyed by (step, attempt): after a worker was lost, the steps since the last checkpoint run a second time.
+Lines are keyed by (step, attempt): after a worker was lost, the steps since the last checkpoint run a second time. Rank
+0 writes log.jsonl, rank 1 log-rank001.jsonl, and so on: no file has two writers, and no worker waits for another's line.
 """
 
 import json
@@ -19,13 +20,19 @@ SECONDS_BETWEEN_LOOKS = 0.5
 
 
 class RunLog:
-    """Written by rank 0. Each attempt begins with a line that has its first step and its process."""
+    """One worker's. Each attempt begins with a line that has its first step, its process and the time (Unix's, in
+    seconds); `about` says more of the worker.
 
-    def __init__(self, folder: Path, first_step: int) -> None:
-        self.path = folder / LOG_FILE
-        self.attempt = 1 + max((line["attempt"] for line in read_log(folder)), default=0)
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+
+    def __init__(self, folder: Path, first_step: int, attempt: int | None = None, rank: int = 0,
+                 **about: str | int) -> None:
+        self.path = folder / log_file(rank)
+        self.attempt = next_attempt(folder) if attempt is None else attempt
         self.started = time.monotonic()
-        self.write({"step": first_step, "process": os.getpid()})
+        self.write({"step": first_step, "process": os.getpid(), "time": round(time.time(), 3), **about})
 
     def write(self, values: dict[str, Any]) -> None:
         """Append one line; `seconds` counts from the start of this attempt."""
@@ -36,10 +43,25 @@ class RunLog:
             file.write((b"\n" if torn else b"") + line.encode() + b"\n")
 
 
-def read_log(folder: Path) -> list[dict[str, Any]]:
-    """All whole lines, in the order of writing; a line that a kill cut short is left out."""
-    path = folder / LOG_FILE
+def log_file(rank: int) -> str:
+    return f"log-rank{rank:03d}.jsonl" if rank else LOG_FILE
+
+
+def next_attempt(folder: Path) -> int:
+    """The number of an attempt that begins now. All ranks of it must ask before rank 0 begins its log."""
+    return 1 + max((line["attempt"] for line in read_log(folder)), default=0)
+
+
+def read_log(folder: Path, rank: int = 0) -> list[dict[str, Any]]:
+    """All whole lines of a worker, in the order of writing; a line that a kill cut short is left out."""
+    path = folder / log_file(rank)
     return [] if not path.exists() else list(_whole_lines(path.read_text(encoding="utf-8").splitlines()))
+
+
+def read_worker_logs(folder: Path) -> dict[int, list[dict[str, Any]]]:
+    """The lines of each rank that ever wrote any."""
+    ranks = sorted(int(path.stem.removeprefix("log-rank")) for path in folder.glob("log-rank*.jsonl"))
+    return {rank: lines for rank in (0, *ranks) if (lines := read_log(folder, rank))}
 
 
 def seconds_spent(lines: list[dict[str, Any]]) -> float:

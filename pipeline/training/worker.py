@@ -1,6 +1,7 @@
 """What each Ray Train worker does: load the data, build the model, take up the last checkpoint, train."""
 
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,8 +27,10 @@ from pipeline.training.checkpoint import STATE_FILE, load_weights, newest_state,
 from pipeline.training.data import training_classes
 from pipeline.training.initial import take_weights
 from pipeline.training.log_copies import bring_log, log_folder
-from pipeline.training.run_log import LOG_FILE, RunLog
+from pipeline.training.profiling import profiler
+from pipeline.training.run_log import LOG_FILE, RunLog, next_attempt
 from pipeline.training.tasks import load_task
+from pipeline.training.usage import peak_memory
 
 Precision = Literal["fp32", "bf16"]
 
@@ -51,6 +54,7 @@ class WorkerTask:
     precision: Literal["auto", "fp32", "bf16"]
     memory_gib: float | None = None  # as in ClusterParams
     num_loaders: int | None = None
+    trace: Path | None = None  # where rank 0 writes a profile of some steps
 
 
 def train_on_worker(config: dict[str, WorkerTask]) -> str | None:
@@ -63,16 +67,18 @@ def train_on_worker(config: dict[str, WorkerTask]) -> str | None:
     torch.set_num_threads(task.threads)
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
-    state = newest_state(task.run)
-    if world_size > 1:
-        torch.distributed.barrier()  # nobody writes a checkpoint before all have looked for the last one
-    first_step = state["step"] if state else 0
-    with _log_of(task, first_step, rank) as log:
+    with _own_log_folder(task.run) as log_place:
+        state, attempt = newest_state(task.run), next_attempt(log_place)
+        if world_size > 1:
+            torch.distributed.barrier()  # nobody writes a checkpoint or a log before all have looked for the last one
+        first_step = state["step"] if state else 0
+        log = RunLog(log_place, first_step, attempt, rank, workers=world_size, host=socket.gethostname(),
+                     node=ray.get_runtime_context().get_node_id())
         try:
             with local_shards(task.shards, task.cache, task.groups) as shards:
                 _train(task, shards, state, rank, world_size, log)
         except (ValueError, FloatingPointError) as error:
-            if log is None or world_size > 1:  # returning would leave the other workers waiting for this one
+            if world_size > 1:  # returning would leave the other workers waiting for this one
                 raise
             log.write({"step": first_step, "error": str(error)})
             return str(error)
@@ -80,22 +86,20 @@ def train_on_worker(config: dict[str, WorkerTask]) -> str | None:
 
 
 @contextmanager
-def _log_of(task: WorkerTask, first_step: int, rank: int) -> Iterator[RunLog | None]:
-    """Of rank 0: in the run's folder; of a run at an address on this node's disk, after what was copied there."""
-    run = place_of(task.run)
+def _own_log_folder(run_address: str) -> Iterator[Path]:
+    """The run's folder; of a run at an address one on this node's disk, with the log that was copied there."""
+    run = place_of(run_address)
     folder = log_folder(run)
-    if rank > 0:
-        yield None
-    elif folder is not None:
-        yield RunLog(folder, first_step)
-    else:
-        with tempfile.TemporaryDirectory() as own_folder:
-            bring_log(run, Path(own_folder))
-            yield RunLog(Path(own_folder), first_step)
+    if folder is not None:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as own_folder:
+        bring_log(run, Path(own_folder))
+        yield Path(own_folder)
 
 
 def _train(task: WorkerTask, shards: Path, state: dict[str, Any] | None, rank: int, world_size: int,
-           log: RunLog | None) -> None:
+           log: RunLog) -> None:
     spec, device = task.model.training, get_device()
     assert spec is not None
     training = load_task(task.model, shards, _room(task))
@@ -107,9 +111,11 @@ def _train(task: WorkerTask, shards: Path, state: dict[str, Any] | None, rank: i
             take_weights(method, task.model, init, shards)
     else:
         load_weights(method, state["model"], task.run)
-    train(_distributed(method, device, world_size), training, device=device,
-          precision=choose_precision(task.precision, device), rank=rank, world_size=world_size, state=state,
-          **_callbacks(log, copied=log_folder(place_of(task.run)) is None))
+    steps_left = spec.steps - (state["step"] if state else 0)
+    with profiler(task.trace if rank == 0 else None, steps_left, device) as step_done:
+        train(_distributed(method, device, world_size), training, device=device,
+              precision=choose_precision(task.precision, device), rank=rank, world_size=world_size, state=state,
+              step_done=step_done, **_callbacks(log, rank, device, copied=log_folder(place_of(task.run)) is None))
 
 
 @contextmanager
@@ -147,20 +153,23 @@ def _distributed(method: Method, device: torch.device, world_size: int) -> Metho
     return DistributedDataParallel(method, device_ids=[device] if device.type == "cuda" else None)
 
 
-def _callbacks(log: RunLog | None, copied: bool) -> dict[str, Any]:
-    """log, report and save as `train` calls them; rank 0 has the log. Ray wants `report` from every rank alike.
+def _callbacks(log: RunLog, rank: int, device: torch.device, copied: bool) -> dict[str, Any]:
+    """log, report and save as `train` calls them; rank 0 logs what all know. Ray wants `report` from every rank.
 
     Args:
-        copied: whether each checkpoint takes a copy of the log with it.
+        copied: whether each checkpoint takes a copy of rank 0's log with it.
     """
 
+    def write(values: dict[str, Any]) -> None:
+        log.write({**values, **peak_memory(device)})
+
     def report(values: dict[str, Any]) -> None:
-        if log is not None:
+        if rank == 0:
             log.write(values)
         ray.train.report(values)
 
     def save(state: dict[str, Any]) -> None:
-        if log is None:
+        if rank != 0:
             ray.train.report({"step": state["step"]})
             return
         with tempfile.TemporaryDirectory() as folder_to_upload:
@@ -171,4 +180,4 @@ def _callbacks(log: RunLog | None, copied: bool) -> dict[str, Any]:
             ray.train.report({"step": state["step"]}, checkpoint=checkpoint,
                              checkpoint_dir_name=f"step{state['step']:08d}")
 
-    return {"report": report, "save": save, "log": log.write if log else (lambda values: None)}
+    return {"report": report, "save": save, "log": write}

@@ -1,0 +1,182 @@
+"""`results/training/<model>.speed.json`: what training was like for each of its workers.
+
+A file of its own, since these figures differ from run to run where the weights do not. The file is checked when it is
+written and when it is read, as metrics.json is.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from pipeline.files import atomic_write
+
+SUFFIX = ".speed.json"
+OWN = "worker_"  # begins the names of a worker's own speeds in its log: worker_images_per_second
+PER_SECOND = "_per_second"
+UNITS = ("episodes", "images", "sentences", "tokens")  # as the tasks of matchnet call what a step is made of
+
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+Count = Annotated[int, Field(ge=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Lines = Sequence[Mapping[str, Any]]
+
+
+class SpeedError(ValueError):
+    """A .speed.json that is not one; the message names file, field and value."""
+
+
+@dataclass(frozen=True)
+class WorkerSpeed:
+    """One worker over all attempts of the run, without validation and checkpoints.
+
+    node: counted from 0, in the order of the ranks that are on it.
+    per_second: this worker's own share of the episodes, images, ... of a step.
+    data_wait_share: of the time, what was spent waiting for data; see matchnet.training.Meter.
+    peak_gpu_mib: None on a CPU.
+    """
+
+    __pydantic_config__ = STRICT
+    rank: Count
+    node: Count
+    steps_per_second: NotNegative
+    per_second: dict[str, NotNegative]
+    data_wait_share: Annotated[float, Field(ge=0, le=1)]
+    peak_rss_mib: NotNegative
+    peak_gpu_mib: NotNegative | None
+
+
+@dataclass(frozen=True)
+class Speed:
+    """The content of the file; no workers where nothing was trained or nothing measured."""
+
+    __pydantic_config__ = STRICT
+    workers: tuple[WorkerSpeed, ...]
+
+    @property
+    def facts(self) -> str:
+        """"4.1 steps/s · 262 images/s · 3% waiting for data · 2 workers, up to 612 MiB each"; empty without workers."""
+        if not self.workers:
+            return ""
+        count = len(self.workers)
+        nodes = len({worker.node for worker in self.workers})
+        together = {unit: sum(worker.per_second.get(unit, 0.0) for worker in self.workers)
+                    for unit in self.workers[0].per_second}
+        gpu = max((worker.peak_gpu_mib for worker in self.workers if worker.peak_gpu_mib is not None), default=None)
+        memory = f"{max(worker.peak_rss_mib for worker in self.workers):,.0f} MiB"
+        memory += "" if gpu is None else f" and {gpu:,.0f} MiB of the GPU"
+        who = "1 worker" if count == 1 else f"{count} workers" + (f" on {nodes} nodes" if nodes > 1 else "")
+        waiting = sum(worker.data_wait_share for worker in self.workers) / count
+        return " · ".join([f"{shown(self.workers[0].steps_per_second)} steps/s",
+                           *(f"{shown(value)} {unit}/s" for unit, value in together.items()),
+                           f"{waiting:.0%} waiting for data",
+                           f"{who}, up to {memory}{' each' if count > 1 else ''}"])
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """A head, and a row a worker."""
+        units = list(self.workers[0].per_second)
+        head = ["worker", "node", "steps/s", *(f"{unit}/s" for unit in units), "waiting for data", "memory, MiB",
+                "GPU memory, MiB"]
+        return head, [[str(worker.rank), str(worker.node), shown(worker.steps_per_second),
+                       *(shown(worker.per_second.get(unit, 0.0)) for unit in units), f"{worker.data_wait_share:.1%}",
+                       f"{worker.peak_rss_mib:,.0f}",
+                       "–" if worker.peak_gpu_mib is None else f"{worker.peak_gpu_mib:,.0f}"]
+                      for worker in self.workers]
+
+
+NOT_MEASURED = Speed(())
+SPEED = TypeAdapter(Speed)
+
+
+def speed_from_logs(logs: Mapping[int, Lines]) -> Speed:
+    """What the lines of each rank add up to, over all attempts; a rank that logged no speed is left out.
+
+    Args:
+        logs: rank -> the lines of its log. An attempt begins with a line that has the `node`; a line with speeds is
+            about the steps since the line before it.
+    """
+    measured = {rank: lines for rank, lines in logs.items() if any("steps_per_second" in line for line in lines)}
+    names = list(dict.fromkeys(_node(measured[rank]) for rank in sorted(measured)))
+    return Speed(tuple(_worker(rank, names.index(_node(measured[rank])), measured[rank]) for rank in sorted(measured)))
+
+
+def write_speed(path: Path, speed: Speed) -> None:
+    """Write the file, whole or not at all.
+
+    Raises:
+        SpeedError: a value that the file may not hold (a NaN, a share above 1).
+    """
+    text = json.dumps(asdict(speed), indent=2) + "\n"
+    _parse(text, path)
+    with atomic_write(path) as file:
+        file.write(text)
+
+
+def read_speed(path: Path) -> Speed:
+    """Read what `write_speed` wrote.
+
+    Raises:
+        SpeedError: not JSON, or a field missing, unknown or impossible.
+    """
+    return _parse(Path(path).read_text(encoding="utf-8"), path)
+
+
+def read_speeds(paths: Iterable[Path]) -> dict[str, Speed]:
+    """By the name of the model."""
+    return {path.name.removesuffix(SUFFIX): read_speed(path) for path in paths}
+
+
+def shown(value: float) -> str:
+    """Three digits, or all before the point: 0.0412, 4.12, 262, 31,192."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _parse(text: str, path: Path) -> Speed:
+    try:
+        return SPEED.validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the whole file"
+        value = "" if first["type"] in ("missing", "json_invalid") else f" (found {first['input']!r})"
+        raise SpeedError(f"{path}: {field}: {first['msg']}{value}; train the model again") from error
+
+
+def _node(lines: Lines) -> str:
+    return next((line["node"] for line in reversed(lines) if "node" in line), "")
+
+
+def _worker(rank: int, node: int, lines: Lines) -> WorkerSpeed:
+    """Means over time: all steps by all seconds."""
+    steps, speeds = _stretches(lines)
+    seconds = [count / line["steps_per_second"] for count, line in zip(steps, speeds, strict=True)]
+
+    def mean(name: str) -> float:
+        weighted = (line[name] * length for line, length in zip(speeds, seconds, strict=True))
+        return sum(weighted) / sum(seconds)
+
+    units = [unit for unit in UNITS if f"{OWN}{unit}{PER_SECOND}" in speeds[-1]]
+    gpu = [line["peak_gpu_mib"] for line in speeds if line["peak_gpu_mib"] is not None]
+    return WorkerSpeed(rank=rank, node=node, steps_per_second=_digits(sum(steps) / sum(seconds)),
+                       per_second={unit: _digits(mean(f"{OWN}{unit}{PER_SECOND}")) for unit in units},
+                       data_wait_share=_digits(mean("data_wait_share")),
+                       peak_rss_mib=max(line["peak_rss_mib"] for line in speeds), peak_gpu_mib=max(gpu, default=None))
+
+
+def _stretches(lines: Lines) -> tuple[list[int], list[Mapping[str, Any]]]:
+    """The lines with speeds, and how many steps each is about."""
+    steps, speeds, before = [], [], 0
+    for line in lines:
+        if "process" in line:  # an attempt begins
+            before = line["step"]
+        elif "steps_per_second" in line:
+            steps.append(line["step"] - before)
+            speeds.append(line)
+            before = line["step"]
+    return steps, speeds
+
+
+def _digits(value: float) -> float:
+    return float(f"{value:.6g}")
