@@ -147,7 +147,7 @@ def train(model: Method | DistributedDataParallel, task: Task, *,
         save: called by every rank at each checkpoint with {"step", "model", "optimizer", "task"}: tensors and plain
             values; with an average of the weights that is "model", and "trained" what is averaged. The tensors are
             those that training goes on with: write or copy them before returning.
-        log: called by every rank each `log_every` steps: means of its losses and accuracies since the last call, speeds.
+        log: called by every rank each `log_every` steps: its mean loss and accuracy since the last call, and speeds.
         step_done: called by every rank after each update of the weights; no speed counts what it takes (a profiler's).
     Raises:
         ValueError: workers that cannot share a step; data that cannot serve it.

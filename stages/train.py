@@ -1,4 +1,4 @@
-"""Stage train: make one model, data/models/<model>/model.pt, its learning curve and its speed, results/training/<model>.*.
+"""Stage train: make one model, data/models/<model>/model.pt, its curve and its speed, results/training.
 
 With --profile a trace of some steps is written as well, data/profiles/<model>.json.gz, for ui.perfetto.dev or
 chrome://tracing. It is there after some ten steps; the training goes on to its end, with the same weights.

@@ -1,7 +1,7 @@
 """The logs of a training run: one JSON object a line in its folder, and following them from another process.
 
 Lines are keyed by (step, attempt): after a worker was lost, the steps since the last checkpoint run a second time. Rank
-0 writes log.jsonl, rank 1 log-rank001.jsonl, and so on: no file has two writers, and no worker waits for another's line.
+0 writes log.jsonl, rank 1 log-rank001.jsonl, and so on: no file has two writers, and no worker waits for another.
 """
 
 import json

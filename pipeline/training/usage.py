@@ -10,7 +10,7 @@ BYTES_OF_MAXRSS = 1 if sys.platform == "darwin" else 1024
 
 
 def peak_memory(device: torch.device) -> dict[str, float | None]:
-    """The most memory that this process has had so far, in MiB: resident, without its loaders', and tensors' on its GPU.
+    """The most memory that this process has had so far, in MiB: resident, without its loaders', and of its GPU.
 
     The latter is what torch's allocator had handed out; None on a CPU.
     """

@@ -1,0 +1,263 @@
+"""Seconds that Ray and DVC add to a run, whatever its length.
+
+    python -m benchmarks.overhead [--rounds 3] [--only imports|ray|dvc] [--set RAY_TRAIN_ENABLE_PREEMPTION_WATCHER=1]
+
+A run of a few tiny steps goes through `run_training`, as the train stage has it, in a process of its own; DVC runs
+stages that do nothing. By the clock, and in CPU seconds (user and system) of all processes, which is what counts where
+others run beside it; both are medians over the rounds. `processes` is how many a phase has started. The last table says
+what share of a run all this is, by its length. With --set, variables of the environment are others than stages have.
+"""
+
+import argparse
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+
+import psutil
+from PIL import Image
+
+from benchmarks.table import print_table
+
+RUN_LENGTHS = {"10 s": 10, "1 minute": 60, "10 minutes": 600, "1 hour": 3600}
+IMPORTS = {"import torch": "import torch", "import ray, after torch": "import torch\n---\nimport ray",
+           "import ray.train.torch, after both": "import torch, ray\n---\nimport ray.train.torch"}
+STAGES = ("download", "shard", "train", "evaluate", "report")  # their own imports
+IMPORTS |= {f"all that stage {stage} imports": f"import stages.{stage}" for stage in STAGES}
+STEPS, NO_OP_STAGES = 10, 6
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one phase: by the clock, and of all processes that took part."""
+
+    seconds: float
+    cpu_seconds: float
+    processes: int = 0
+
+
+def middle(costs: Sequence[Cost]) -> Cost:
+    """The median of each figure."""
+    return Cost(median(cost.seconds for cost in costs), median(cost.cpu_seconds for cost in costs),
+                round(median(cost.processes for cost in costs)))
+
+
+def command_cost(command: Sequence[str], folder: Path | None = None) -> Cost:
+    """Of a command that must succeed, its children included."""
+    before, started = os.times(), time.perf_counter()
+    subprocess.run(command, check=True, cwd=folder, capture_output=True)
+    after, seconds = os.times(), time.perf_counter() - started
+    return Cost(seconds, after.children_user + after.children_system - before.children_user - before.children_system)
+
+
+# ---- imports ----
+
+
+def import_cost(code: str) -> Cost:
+    """Of the last part of `code`, in a fresh process; parts are separated by ---."""
+    *before, measured = code.split("---\n")
+    script = "\n".join(["import time", *before, "clock, cpu = time.perf_counter(), time.process_time()", measured,
+                        "print(time.perf_counter() - clock, time.process_time() - cpu)"])
+    output = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
+    return Cost(*map(float, output.split()))
+
+
+# ---- Ray ----
+
+
+class Tree:
+    """CPU seconds of this process and all its descendants, those that have ended since included as last seen."""
+
+    def __init__(self) -> None:
+        self.seen: dict[tuple[int, float], float] = {}
+
+    def look(self) -> tuple[float, int]:
+        """(CPU seconds so far, processes so far)."""
+        me = psutil.Process()
+        for process in [me, *me.children(recursive=True)]:
+            try:
+                times = process.cpu_times()
+                self.seen[process.pid, process.create_time()] = times.user + times.system
+            except psutil.NoSuchProcess:
+                continue
+        return sum(self.seen.values()), len(self.seen)
+
+
+def ray_phases(steps: int) -> dict[str, Cost]:
+    """In this process: a training of `steps` tiny steps, phase by phase."""
+    tree = Tree()
+    moments = [("", time.time(), *tree.look())]
+
+    def now(name: str) -> None:
+        moments.append((name, time.time(), *tree.look()))
+
+    from pipeline.params import ComputeParams
+    from pipeline.params.sections import ClusterParams
+    from pipeline.training.cluster import ray_cluster
+    from pipeline.training.ray_training import run_training
+    from pipeline.training.run_log import read_log
+
+    now("imports of the train stage")
+    with tempfile.TemporaryDirectory() as folder:
+        shards, runs = Path(folder, "shards"), Path(folder, "runs")
+        model = tiny_problem(shards, steps)
+        now("")  # the problem is the benchmark's own
+        with ray_cluster(None):
+            now("ray.init")
+            compute = ComputeParams(threads_per_worker=1, device="cpu", precision="fp32")
+            run_training("tiny", model, compute, ClusterParams(), shards, runs)
+            now("fit")
+            [run] = runs.iterdir()
+            begin, *lines = [line for line in read_log(run) if "process" in line or "steps_per_second" in line]
+        now("ray.shutdown")
+    return phases(moments, begin["time"], [line["seconds"] for line in lines])
+
+
+def phases(moments: Sequence[tuple[str, float, float, int]], began: float,
+           step_seconds: Sequence[float]) -> dict[str, Cost]:
+    """From moments (name of what has ended, time, CPU seconds so far, processes so far) to the cost of each phase.
+
+    Args:
+        began: when the worker's function began; `fit` is divided at this and at the steps.
+        step_seconds: from then on to the end of each step.
+    """
+    costs = {}
+    for before, after in pairwise(moments):
+        if after[0]:
+            costs[after[0]] = Cost(after[1] - before[1], after[2] - before[2], after[3] - before[3])
+        if after[0] == "fit":
+            first, last = began + step_seconds[0], began + step_seconds[-1]
+            parts = {"fit: to the worker's first line": began - before[1], "fit: its data and model, first step":
+                     first - began, "fit: the other steps": last - first, "fit: last step to end": after[1] - last}
+            costs |= {name: Cost(seconds, 0.0) for name, seconds in parts.items()}
+    return costs
+
+
+def tiny_problem(shards: Path, steps: int):
+    """Shards of 36 images of 6 classes, and the parameters of a model that learns them in no time."""
+    from matchnet.encoders.conv4 import Conv4Spec
+    from matchnet.episodes import EpisodeSpec
+    from matchnet.episodic_training import EpisodicSpec
+    from matchnet.methods.matching_network import MatchingNetworkSpec
+    from pipeline.data.index import INDEX, write_index
+    from pipeline.data.manifest import ClassEntry, Manifest, ShardEntry, write_manifest
+    from pipeline.data.tar import TarWriter
+    from pipeline.files import sha256_of
+    from pipeline.params import ModelParams
+
+    shards.mkdir()
+    columns: dict[str, list] = {name: [] for name in ("key", "shard", "offset", "length", "class_id", "class_name",
+                                                      "group")}
+    with open(shards / "all_train-000000.tar", "wb") as file:
+        tar = TarWriter(file)
+        for number in range(36):
+            name, content = f"class{number // 6}", _png(number)
+            row = (f"{name}/{number}", "all_train-000000.tar", tar.add(f"{name}/{number}.png", content), len(content),
+                   number // 6, name, "all_train")
+            for column, value in zip(columns.values(), row, strict=True):
+                column.append(value)
+        tar.finish()
+    write_index(shards / INDEX, columns)
+    names = [f"class{c}" for c in range(6)]
+    write_manifest(shards, Manifest(
+        name="tiny", num_samples=36, classes=tuple(ClassEntry(name, "all_train", 6) for name in names),
+        splits={"all": {"train": names, "valid": [], "test": []}},
+        shards=(ShardEntry("all_train-000000.tar", "all_train", tar.size, 36, tar.digest.hexdigest()),),
+        index_sha256=sha256_of(shards / INDEX), parameters={"source": "omniglot", "invert": False, "margin": None},
+        sources={}))
+    return ModelParams(dataset="tiny", split="all", image_size=16,
+                       method=MatchingNetworkSpec(encoder=Conv4Spec(num_filters=4)),
+                       training=EpisodicSpec(episode=EpisodeSpec(5, 1, 1), steps=steps, log_every=1))
+
+
+def _png(number: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (16, 16), number).save(file, "png")
+    return file.getvalue()
+
+
+def ray_in_a_process(settings: Sequence[str]) -> dict[str, Cost]:
+    """`ray_phases` in a fresh one, as a stage is."""
+    command = [sys.executable, "-m", "benchmarks.overhead", "--phases"]
+    environment = {**os.environ, **dict(setting.split("=", 1) for setting in settings)}
+    started = time.perf_counter()
+    output = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+    seconds = time.perf_counter() - started
+    found = {name: Cost(**cost) for name, cost in json.loads(output.splitlines()[-1]).items()}
+    whole = [cost for name, cost in found.items() if not name.startswith("fit: ")]
+    found["all of it, the process's start and end too"] = Cost(seconds, sum(cost.cpu_seconds for cost in whole),
+                                                               sum(cost.processes for cost in whole))
+    return found
+
+
+# ---- DVC ----
+
+
+def dvc_costs() -> dict[str, Cost]:
+    """`dvc repro` of stages that do nothing, with one dependency and one output each."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        dvc = [sys.executable, "-m", "dvc"]
+        command_cost([*dvc, "init", "--no-scm", "--quiet"], folder)
+        one, many = (_repro(folder, dvc, count) for count in (1, NO_OP_STAGES))
+        nothing = command_cost([*dvc, "repro"], folder)
+    more = NO_OP_STAGES - 1
+    return {"dvc repro of one stage": one, "nothing to do": nothing,
+            "each stage more": Cost((many.seconds - one.seconds) / more, (many.cpu_seconds - one.cpu_seconds) / more)}
+
+
+def _repro(folder: Path, dvc: Sequence[str], count: int) -> Cost:
+    """All `count` stages run: their dependency is new."""
+    Path(folder, "dep").write_text(str(count))
+    stages = [f"  s{i}:\n    cmd: echo {i} > out{i}\n    deps: [dep]\n    outs: [out{i}]\n" for i in range(count)]
+    Path(folder, "dvc.yaml").write_text("stages:\n" + "".join(stages))
+    return command_cost([*dvc, "repro"], folder)
+
+
+# ---- tables ----
+
+
+def rows_of(rounds: Sequence[dict[str, Cost]]) -> list[list[object]]:
+    """A row a phase, in the order of the first round; a dash for what was not counted."""
+    costs = {name: middle([found[name] for found in rounds]) for name in rounds[0]}
+    return [[name, cost.seconds, cost.cpu_seconds or "–", cost.processes or "–"] for name, cost in costs.items()]
+
+
+def shares(seconds: float) -> list[object]:
+    """Of runs of these lengths, in percent of the whole."""
+    return [f"{seconds / (seconds + length):.1%}" for length in RUN_LENGTHS.values()]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=("imports", "ray", "dvc"))
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", dest="settings")
+    parser.add_argument("--phases", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.phases:
+        return print(json.dumps({name: asdict(cost) for name, cost in ray_phases(STEPS).items()}))
+    measures = {"imports": lambda: {name: import_cost(code) for name, code in IMPORTS.items()},
+                "ray": lambda: ray_in_a_process(arguments.settings), "dvc": dvc_costs}
+    rows = [row for name, measure in measures.items() if arguments.only in (None, name)
+            for row in rows_of([measure() for _ in range(arguments.rounds)])]
+    print_table(["", "seconds", "CPU seconds", "processes"], rows)
+    if arguments.only is None:
+        seconds = {str(name): float(str(value)) for name, value, *_ in rows}
+        added = seconds["all of it, the process's start and end too"] - seconds["fit: the other steps"]
+        print("\nShare of a run by its length")
+        print_table(["of a stage of that length, this is", *RUN_LENGTHS],
+                    [["the train stage, without its steps", *shares(added)],
+                     ["DVC, one stage more", *shares(seconds["each stage more"])]])
+
+
+if __name__ == "__main__":
+    main()
