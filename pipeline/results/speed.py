@@ -167,7 +167,9 @@ def _worker(rank: int, node: int, lines: Lines) -> WorkerSpeed:
 
 def _stretches(lines: Lines) -> tuple[list[int], list[Mapping[str, Any]]]:
     """The lines with speeds, and how many steps each is about."""
-    steps, speeds, before = [], [], 0
+    steps: list[int] = []
+    speeds: list[Mapping[str, Any]] = []
+    before = 0
     for line in lines:
         if "process" in line:  # an attempt begins
             before = line["step"]
