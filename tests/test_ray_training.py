@@ -112,7 +112,8 @@ def test_a_run_on_storage_at_an_address_survives_its_worker_too(undisturbed, arg
     assert len(attempts) == 2 and 0 < attempts[1] < TRAINING.steps
     assert {line["step"] for line in log if "loss" in line} == set(range(5, 161, 5)), "before the kill and after it"
     assert [path.name for path in folder.iterdir()] == [log_copies.LOG_FILE]
-    assert len(list(storage.glob(f"runs/{folder.name}/step*/state.pt"))) == 2
+    kept = len(list(storage.glob(f"runs/{folder.name}/step*/state.pt")))
+    assert kept in (2, 3), "two, and one that the worker had written and not reported when it was killed"
     assert list(tmp_path.glob("cache/*/dataset.json")) and list(storage.glob("shards/*/dataset.json"))
 
     (storage / "runs" / "small-0123456789ab").mkdir()
