@@ -296,3 +296,8 @@ def test_dvc_exp_run_sets_this_value_and_no_other(path, tmp_path):
 def test_params_yaml_has_no_anchor():
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
     assert not [line for line in text.splitlines() if "<<:" in line or ": &" in line or ": *" in line]
+
+
+def test_the_run_section_has_every_part_that_dvc_yaml_reads(values):
+    """A part that is missing has a default here, and none there."""
+    assert set(values["run"]) == set(run_section([], parse(Params, values, "")))
