@@ -23,6 +23,7 @@ from pipeline.training.runs import place_of_run, run_folder
 from pipeline.training.worker import WorkerTask, train_on_worker
 
 CHECKPOINTS_KEPT = 2  # the last, and one before it should the last be damaged
+RAYS_LIST = "checkpoint_manager_snapshot.json"  # Ray's list of a run's checkpoints
 
 
 class TrainingError(ValueError):
@@ -83,9 +84,16 @@ def _task(model: ModelParams, init: Path | None, shards: Path, run: Place, compu
                       cluster.num_loaders, trace and trace.absolute())
 
 
+def _forget_rays_list(run: Place) -> None:
+    """Ray takes up no run whose list a kill has cut short, or names a checkpoint that was deleted; we need no list."""
+    if (run / RAYS_LIST).size() is not None:
+        run.filesystem.delete_file((run / RAYS_LIST).path)
+
+
 def _fit(task: WorkerTask, run: Place, num_workers: int | tuple[int, int], use_gpu: bool,
          max_failures: int) -> str | None:
     """Until the last step; else why there is no use in trying again."""
+    _forget_rays_list(run)
     runs, name = posixpath.split(run.path)
     workers: Any = num_workers  # Ray's types are those of its older version, which has neither a range of workers ...
     train_loop: Any = train_on_worker
