@@ -1,0 +1,281 @@
+"""Kill parts of a training run on three nodes, at moments that a seed decides; it must end as a run left alone does.
+
+    python tests/chaos.py --kind worker node driver head --kills 10 --seed 0
+
+Two workers, one a node, train over gloo. What is killed (SIGKILL), and what a user does then:
+    worker  one of the two processes that train; nothing
+    node    a node and all that runs there; starts another one, after up to five seconds
+    driver  the process that was started by the user; the same command again
+    head    the head's node, with the controller; starts head and nodes again, then the same command
+One line a kill: the last step logged before, seconds until a step was logged again, and how many steps ran twice.
+"""
+
+import argparse
+import hashlib
+import os
+import pickle
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ray_nodes import Cluster, environment
+from small_omniglot import PARAMS, small_omniglot
+
+from matchnet.encoders.conv4 import Conv4Spec
+from matchnet.episodes import EpisodeSpec
+from matchnet.episodic_training import EpisodicSpec
+from matchnet.methods.matching_network import MatchingNetworkSpec
+from pipeline.data.shards import shard_dataset
+from pipeline.params import ComputeParams, ModelParams
+from pipeline.params.sections import ClusterParams
+from pipeline.training.checkpoint import STATE_FILE, CheckpointError, load_tensors
+from pipeline.training.run_log import read_log
+from pipeline.training.runs import run_folder
+
+KINDS = ("worker", "node", "driver", "head")
+CHECKPOINT_EVERY = 10
+PATIENCE = 900  # seconds for anything: a busy machine is slow
+COMPUTE = ComputeParams(num_workers=2, threads_per_worker=1, device="cpu", precision="fp32")
+HEADER = ("killed", "at step", "s to next step", "steps twice", "cut short", "what was seen")
+
+
+@dataclass(frozen=True)
+class Kill:
+    """What one kill did. damaged: checkpoints that were cut short on disk just after it."""
+
+    kind: str
+    step: int
+    seconds: float
+    steps_twice: int
+    damaged: int
+    seen: str
+
+
+class Driver:
+    """`run_training` in a process of its own."""
+
+    def __init__(self, arguments: dict[str, Any], output: Path) -> None:
+        self.output = output
+        with open(output, "w") as file:
+            self.process = subprocess.Popen([sys.executable, Path(__file__).with_name("training_process.py")],
+                                            stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT,
+                                            env=environment())
+        assert self.process.stdin is not None
+        self.process.stdin.write(pickle.dumps(arguments))
+        self.process.stdin.close()
+
+    def finish(self) -> None:
+        status = self.process.wait(PATIENCE)
+        assert status == 0, f"the driver ended with {status}:\n{self.output.read_text()[-3000:]}"
+
+    def end_by_itself(self) -> str:
+        """After its cluster was lost: how it ended."""
+        began = time.monotonic()
+        status = self.process.wait(PATIENCE)
+        assert status != 0, "a driver that lost its cluster has not succeeded"
+        lines = [line for line in self.output.read_text().splitlines() if line.strip()]
+        return f"ended with {status} after {time.monotonic() - began:.0f} s: {lines[-1][-120:] if lines else ''}"
+
+
+class Run:
+    """A training run on the cluster: its folder, its driver, and what is killed of it."""
+
+    def __init__(self, cluster: Cluster, shards: Path, folder: Path, steps: int) -> None:
+        self.cluster, self.steps, self.folder = cluster, steps, folder
+        self.arguments = {"name": "chaos", "model": model(steps), "compute": COMPUTE, "shards": shards,
+                          "cluster": ClusterParams(ray_address=cluster.address, max_failures=1000),
+                          "runs": folder / "runs"}
+        self.state_folder = run_folder("chaos", model(steps), COMPUTE, shards, folder / "runs")
+        folder.mkdir()
+        self.drivers = 0
+        self.start()
+
+    def start(self) -> None:
+        self.drivers += 1
+        self.driver = Driver(self.arguments, self.folder / f"driver{self.drivers}.txt")
+
+    def wait_for_step(self, step: int, after_attempt: int = 0) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not any(line["step"] >= step for line in self.steps_logged() if line["attempt"] > after_attempt):
+            if self.driver.process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"step {step} was not reached:\n{self.driver.output.read_text()[-3000:]}")
+            time.sleep(0.02)
+
+    def steps_logged(self) -> list[dict[str, Any]]:
+        return [line for line in read_log(self.state_folder) if "loss" in line]
+
+    def kill(self, kind: str, chance: random.Random) -> Kill:
+        """Kill, do what a user does, and wait for the next step."""
+        killed = time.monotonic()
+        seen = getattr(self, f"_kill_{kind}")(chance)
+        newest, damaged = self.checkpoints()
+        old = self.steps_logged()[-1]
+        self.wait_for_step(0, after_attempt=old["attempt"])
+        seconds = time.monotonic() - killed
+        first = next(line["step"] for line in self.steps_logged() if line["attempt"] > old["attempt"])
+        last = max(line["step"] for line in self.steps_logged() if line["attempt"] == old["attempt"])
+        assert first > newest, f"checkpoint {newest} was on disk, and the run went on from {first - 1}"
+        return Kill(kind, last, seconds, last - first + 1, damaged, seen)
+
+    def _kill_worker(self, chance: random.Random) -> str:
+        pid = chance.choice(self.cluster.training_workers())
+        rank_0 = [line for line in read_log(self.state_folder) if "process" in line][-1]["process"]
+        os.kill(pid, signal.SIGKILL)
+        return "rank 0" if pid == rank_0 else "rank 1"
+
+    def _kill_node(self, chance: random.Random) -> str:
+        node = chance.choice(self.cluster.nodes[1:])
+        node.kill()
+        pause = chance.uniform(0, 5)
+        time.sleep(pause)
+        self.cluster.replace(node)
+        return f"another node started after {pause:.1f} s"
+
+    def _kill_driver(self, chance: random.Random) -> str:
+        self.driver.process.kill()
+        self.driver.process.wait()
+        self.start()
+        return ""
+
+    def _kill_head(self, chance: random.Random) -> str:
+        self.cluster.head.kill()
+        ended = self.driver.end_by_itself()
+        self.cluster.restart()
+        self.start()
+        return f"driver {ended}"
+
+    def checkpoints(self) -> tuple[int, int]:
+        """Step of the newest one that can be read (0 without one), and how many cannot."""
+        newest, damaged = 0, 0
+        for path in self.state_folder.glob(f"step*/{STATE_FILE}"):
+            try:
+                newest = max(newest, load_tensors(path)["step"])
+            except CheckpointError:
+                damaged += path.exists()  # else it was an old one, removed just now
+        return newest, damaged
+
+    def end(self) -> str:
+        """SHA-256 of all that the last checkpoint holds."""
+        self.driver.finish()
+        newest, damaged = self.checkpoints()
+        assert (newest, damaged) == (self.steps, 0), f"last checkpoint {newest}, {damaged} damaged"
+        return digest(load_tensors(self.state_folder / f"step{newest:08d}" / STATE_FILE))
+
+    def losses(self) -> dict[int, set[float]]:
+        """Of each step, in every attempt."""
+        found: dict[int, set[float]] = {}
+        for line in self.steps_logged():
+            found.setdefault(line["step"], set()).add(line["loss"])
+        return found
+
+
+def model(steps: int) -> ModelParams:
+    """Steps of some 40 ms."""
+    training = EpisodicSpec(episode=EpisodeSpec(10, 1, 5), episodes_per_step=8, steps=steps, log_every=1,
+                            checkpoint_every=CHECKPOINT_EVERY, valid_episode=EpisodeSpec(2, 1, 2), valid_episodes=2,
+                            valid_every=steps)
+    return ModelParams(dataset="small", split="random", image_size=28, training=training,
+                       method=MatchingNetworkSpec(encoder=Conv4Spec(num_filters=4)))
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of tensors and plain values, in nested dicts and lists."""
+    sha = hashlib.sha256()
+
+    def add(value: Any) -> None:
+        if isinstance(value, torch.Tensor):
+            sha.update(f"{value.dtype}{tuple(value.shape)}".encode() + value.contiguous().numpy().tobytes())
+        elif isinstance(value, dict):
+            for key in sorted(value, key=str):
+                sha.update(repr(key).encode())
+                add(value[key])
+        elif isinstance(value, list | tuple):
+            for item in value:
+                add(item)
+        else:
+            sha.update(repr(value).encode())
+
+    add(value)
+    return sha.hexdigest()
+
+
+def kill_steps(kills: int, steps: int, chance: random.Random) -> list[int]:
+    return sorted(chance.sample(range(1, steps - CHECKPOINT_EVERY), kills))
+
+
+@contextmanager
+def three_nodes() -> Iterator[tuple[Cluster, Path]]:
+    """The cluster and a folder with shards; at the end nothing of either is left."""
+    with tempfile.TemporaryDirectory(prefix="chaos") as folder, pytest.MonkeyPatch.context() as patch:
+        raw = small_omniglot(Path(folder, "raw"), patch)
+        shard_dataset("small", PARAMS, raw, Path(folder, "shards"))
+        cluster = Cluster()
+        try:
+            cluster.start()
+            yield cluster, Path(folder)
+        finally:
+            cluster.stop()
+
+
+def left_alone(cluster: Cluster, folder: Path, steps: int) -> tuple[str, dict[int, set[float]]]:
+    """The digest and the losses of a run in which nothing is killed."""
+    run = Run(cluster, folder / "shards", folder / f"alone{steps}", steps)
+    return run.end(), run.losses()
+
+
+def disturbed(cluster: Cluster, folder: Path, kind: str, steps: int, kills: int, seed: int,
+              alone: tuple[str, dict[int, set[float]]]) -> Iterator[Kill]:
+    """Every kill of one run.
+
+    Raises:
+        AssertionError: the run does not end as the one left alone, names the first step that differs; a checkpoint is
+            lost or damaged.
+    """
+    chance = random.Random(f"{kind} {seed}")
+    run = Run(cluster, folder / "shards", folder / f"{kind}{seed}", steps)
+    try:
+        for step in kill_steps(kills, steps, chance):
+            run.wait_for_step(step, after_attempt=max((line["attempt"] for line in run.steps_logged()), default=1) - 1)
+            time.sleep(chance.uniform(0, 0.3))  # so that it comes within a step, or while a checkpoint is written
+            yield run.kill(kind, chance)
+        end, losses = run.end(), run.losses()
+    finally:
+        run.driver.process.kill()
+        run.driver.process.wait()
+    differing = [step for step in sorted(losses) if losses[step] != alone[1][step]]
+    assert losses.keys() == alone[1].keys() and not differing, f"{kind}: the loss differs at step {differing[0]}"
+    assert end == alone[0], f"{kind}: the last checkpoint differs"
+
+
+def main(kinds: list[str], kills: int, seed: int) -> None:
+    steps = 20 * kills + 2 * CHECKPOINT_EVERY
+    row = "{:<8}{:>8}{:>16}{:>13}{:>11}  {}"
+    with three_nodes() as (cluster, folder):
+        alone = left_alone(cluster, folder, steps)
+        print(f"left alone: {steps} steps, SHA-256 {alone[0]}")
+        print(row.format(*HEADER), flush=True)
+        for kind in kinds:
+            for kill in disturbed(cluster, folder, kind, steps, kills, seed, alone):
+                print(row.format(kill.kind, kill.step, f"{kill.seconds:.1f}", kill.steps_twice, kill.damaged,
+                                 kill.seen), flush=True)
+            print(f"{kind}: same losses in all steps, same last checkpoint", flush=True)
+    print("nothing was left behind", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kind", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--kills", type=int, default=10, help="of each kind")
+    parser.add_argument("--seed", type=int, default=0)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the cluster is stopped
+    main(*(getattr(parser.parse_args(), name) for name in ("kind", "kills", "seed")))
