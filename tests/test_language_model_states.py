@@ -131,8 +131,8 @@ def test_both_encoders_begin_with_the_language_models_weights(tmp_path):
 @pytest.mark.parametrize("word", ["cat", "dog"])
 def test_a_language_model_that_has_predicted_a_word_to_be_learnt_in_one_shot_is_refused(tmp_path, word):
     path = language_model_file(tmp_path / "model.pt", ["<eos>", "the", word])
-    with pytest.raises(ValueError, match=rf"model\.pt: has learnt to predict '{word}' \(1 such words\), a valid or "
-                                         "test class of split words, to be learnt in one shot; use a language model"):
+    with pytest.raises(ValueError, match=rf"model\.pt: has been trained on '{word}' \(1 such classes\), a valid or "
+                                         "test class of split words, to be learnt in one shot; begin with a model"):
         take_weights(network(), MODEL, path, tmp_path)
 
 

@@ -3,7 +3,6 @@
 import os
 from pathlib import Path
 
-import pytest
 import torch
 
 from benchmarks.overhead import Cost, Tree, command_cost, import_cost, middle, phases, rows_of, tiny_problem
@@ -37,7 +36,7 @@ def test_cpu_seconds_are_those_of_processes_that_have_ended_too() -> None:
     assert 0.4 < command_cost(["python", "-c", burn]).cpu_seconds < 5
     tree = Tree()
     cpu, processes = tree.look()
-    assert processes >= 1 and cpu == pytest.approx(sum(os.times()[:2]), abs=0.5)
+    assert processes >= 1 and cpu > sum(os.times()[:2]) - 0.5  # more, where other tests have left a Ray running
     tree.seen[-1, 0.0] = 1000.0
     assert tree.look()[0] > 1000.0
 

@@ -95,7 +95,7 @@ def test_the_report_shows_it(measured: Measured, tmp_path: Path) -> None:
     assert measured.vocabulary is not None
     write_metrics(tmp_path / "row" / "metrics.json", measured.metrics)
     write_episodes(tmp_path / "row" / "episodes.html", measured.shown, measured.vocabulary)
-    write_report(tmp_path, [RowInfo("row", "Pixels", "T")], {}, tmp_path)
+    write_report(tmp_path, [RowInfo("row", "Pixels", "T", of_sentences=True)], {}, tmp_path)
     shown = (tmp_path / "row" / "episodes.html").read_text().strip()
     for name in ("report.md", "report.html"):
         text = (tmp_path / name).read_text()
