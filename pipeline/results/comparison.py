@@ -1,15 +1,14 @@
 """`results/comparisons/<name>.json`: two experiments on the same episodes, in figures."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from matchnet.statistics import mean_and_interval
-from pipeline.files import atomic_write
+from pipeline.results.checked_json import parse_checked, write_checked
 from pipeline.results.metrics import STRICT, Count, MetricsError, Percent, Positive
 
 HUB_SHARE = 0.6  # of an episode's queries
@@ -67,16 +66,13 @@ def compared(names: tuple[str, str, str], difference_E: np.ndarray, most_one_way
 
 
 def write_comparison(path: Path, comparison: Comparison) -> None:
-    with atomic_write(path) as file:
-        file.write(json.dumps(asdict(comparison), indent=2) + "\n")
+    write_checked(COMPARISON, asdict(comparison), path, MetricsError, _remedy(path))
 
 
 def read_comparison(path: Path) -> Comparison:
     """Read what write_comparison wrote; MetricsError for anything else, with file and field."""
-    try:
-        return COMPARISON.validate_json(path.read_text(encoding="utf-8"))
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the whole file"
-        raise MetricsError(f"{path}: {field}: {first['msg']}; make it again with `dvc repro compare@{path.stem}`"
-                           ) from error
+    return parse_checked(COMPARISON, path.read_text(encoding="utf-8"), path, MetricsError, _remedy(path))
+
+
+def _remedy(path: Path) -> str:
+    return f"make it again with `dvc repro compare@{path.stem}`"

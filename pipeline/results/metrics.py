@@ -3,7 +3,6 @@
 The file is checked when it is written and when it is read, so that no report shows a number that is not one.
 """
 
-import json
 import os
 import platform
 from dataclasses import asdict, dataclass
@@ -11,9 +10,9 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter
 
-from pipeline.files import atomic_write
+from pipeline.results.checked_json import parse_checked, write_checked
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -116,10 +115,7 @@ def write_metrics(path: Path, metrics: Metrics) -> None:
         MetricsError: a value that the file may not hold (a NaN, an accuracy above 100, ...).
     """
     content = {name: value for name, value in asdict(metrics).items() if value is not None}
-    text = json.dumps(content, indent=2) + "\n"
-    _parse(text, path)
-    with atomic_write(path) as file:
-        file.write(text)
+    write_checked(METRICS, content, path, MetricsError, _remedy(path))
 
 
 def read_metrics(path: Path) -> Metrics:
@@ -128,18 +124,11 @@ def read_metrics(path: Path) -> Metrics:
     Raises:
         MetricsError: not JSON, or a field missing, unknown or impossible.
     """
-    return _parse(Path(path).read_text(encoding="utf-8"), path)
+    return parse_checked(METRICS, Path(path).read_text(encoding="utf-8"), path, MetricsError, _remedy(path))
 
 
-def _parse(text: str, path: Path) -> Metrics:
-    try:
-        return METRICS.validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the whole file"
-        value = "" if first["type"] in ("missing", "json_invalid") else f" (found {first['input']!r})"
-        raise MetricsError(f"{path}: {field}: {first['msg']}{value}; "
-                           f"make it again with `dvc repro evaluate@{Path(path).parent.name}`") from error
+def _remedy(path: Path) -> str:
+    return f"make it again with `dvc repro evaluate@{Path(path).parent.name}`"
 
 
 def machine_facts() -> Machine:

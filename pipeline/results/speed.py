@@ -4,15 +4,14 @@ A file of its own, since these figures differ from run to run where the weights 
 written and when it is read, as metrics.json is.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter
 
-from pipeline.files import atomic_write
+from pipeline.results.checked_json import parse_checked, write_checked
 
 SUFFIX = ".speed.json"
 OWN = "worker_"  # begins the names of a worker's own speeds in its log: worker_images_per_second
@@ -89,6 +88,7 @@ class Speed:
 
 NOT_MEASURED = Speed(())
 SPEED = TypeAdapter(Speed)
+AGAIN = "train the model again"
 
 
 def speed_from_logs(logs: Mapping[int, Lines]) -> Speed:
@@ -109,10 +109,7 @@ def write_speed(path: Path, speed: Speed) -> None:
     Raises:
         SpeedError: a value that the file may not hold (a NaN, a share above 1).
     """
-    text = json.dumps(asdict(speed), indent=2) + "\n"
-    _parse(text, path)
-    with atomic_write(path) as file:
-        file.write(text)
+    write_checked(SPEED, asdict(speed), path, SpeedError, AGAIN)
 
 
 def read_speed(path: Path) -> Speed:
@@ -121,7 +118,7 @@ def read_speed(path: Path) -> Speed:
     Raises:
         SpeedError: not JSON, or a field missing, unknown or impossible.
     """
-    return _parse(Path(path).read_text(encoding="utf-8"), path)
+    return parse_checked(SPEED, Path(path).read_text(encoding="utf-8"), path, SpeedError, AGAIN)
 
 
 def read_speeds(paths: Iterable[Path]) -> dict[str, Speed]:
@@ -132,16 +129,6 @@ def read_speeds(paths: Iterable[Path]) -> dict[str, Speed]:
 def shown(value: float) -> str:
     """Three digits, or all before the point: 0.0412, 4.12, 262, 31,192."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _parse(text: str, path: Path) -> Speed:
-    try:
-        return SPEED.validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the whole file"
-        value = "" if first["type"] in ("missing", "json_invalid") else f" (found {first['input']!r})"
-        raise SpeedError(f"{path}: {field}: {first['msg']}{value}; train the model again") from error
 
 
 def _node(lines: Lines) -> str:
