@@ -6,12 +6,12 @@ run that goes on from the checkpoint writes those steps again.
 
 import fnmatch
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from pipeline.files import atomic_write
 from pipeline.storage import Place, StorageError
+from pipeline.threads import thread_beside
 from pipeline.training.run_log import LOG_FILE
 
 SECONDS_BETWEEN_LISTINGS = 5.0  # a listing of an object store takes a tenth of a second, and costs
@@ -22,17 +22,9 @@ def log_folder(run: Place) -> Path | None:
     return None if "://" in run.address else Path(run.path)
 
 
-@contextmanager
-def following(run: Place, folder: Path) -> Iterator[None]:
+def following(run: Place, folder: Path) -> AbstractContextManager[None]:
     """While the block lasts, bring the newest copy of the log of `run` to `folder` now and then."""
-    stop = threading.Event()
-    thread = threading.Thread(target=_follow, args=(run, folder, stop), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+    return thread_beside(_follow, run, folder)
 
 
 def bring_log(run: Place, folder: Path) -> None:

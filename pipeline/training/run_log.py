@@ -9,11 +9,12 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from pipeline.progress import Progress
+from pipeline.threads import thread_beside
 
 LOG_FILE = "log.jsonl"
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -70,17 +71,9 @@ def seconds_spent(lines: list[dict[str, Any]]) -> float:
     return round(sum(last.values()), 1)
 
 
-@contextmanager
-def progress_of(folder: Path, what: str, steps: int) -> Iterator[None]:
+def progress_of(folder: Path, what: str, steps: int) -> AbstractContextManager[None]:
     """Show the progress of the run in `folder` while the block lasts: steps, steps/s, loss, accuracy."""
-    stop = threading.Event()
-    thread = threading.Thread(target=_follow, args=(folder, what, steps, len(read_log(folder)), stop), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+    return thread_beside(_follow, folder, what, steps, len(read_log(folder)))
 
 
 def _follow(folder: Path, what: str, steps: int, seen: int, stop: threading.Event) -> None:
