@@ -57,10 +57,14 @@ def small_omniglot(raw_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return raw_dir
 
 
-def mirror() -> str:
-    """The mirror of public downloads: MATCHNET_MIRROR, or beside the repository; skips without one."""
+def mirror_if_any() -> str:
+    """The mirror of public downloads: MATCHNET_MIRROR, or beside the repository; "" without one."""
     beside = Path(__file__).parents[2] / "shared" / "mirror"
-    place = os.environ.get("MATCHNET_MIRROR") or (str(beside) if beside.is_dir() else "")
-    if not place:
+    return os.environ.get("MATCHNET_MIRROR") or (str(beside) if beside.is_dir() else "")
+
+
+def mirror() -> str:
+    """The same; the test that asks is skipped without one."""
+    if not (place := mirror_if_any()):
         pytest.skip("no mirror of the public downloads: set MATCHNET_MIRROR")
     return place
