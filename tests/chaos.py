@@ -1,13 +1,18 @@
 """Kill parts of a training run on three nodes, at moments that a seed decides; it must end as a run left alone does.
 
-    python tests/chaos.py --kind worker node driver head --kills 10 --seed 0
+    python tests/chaos.py --kind worker node driver head elastic --kills 10 --seed 0
 
 Two workers, one a node, train over gloo. What is killed (SIGKILL), and what a user does then:
-    worker  one of the two processes that train; nothing
-    node    a node and all that runs there; starts another one, after up to five seconds
-    driver  the process that was started by the user; the same command again
-    head    the head's node, with the controller; starts head and nodes again, then the same command
+    worker   one of the two processes that train; nothing
+    node     a node and all that runs there; starts another one, after up to five seconds
+    driver   the process that was started by the user; the same command again
+    head     the head's node, with the controller; starts head and nodes again, then the same command
+    elastic  a node, of a run that asks for one worker or two; starts another one once one worker trains alone
 One line a kill: the last step logged before, seconds until a step was logged again, and how many steps ran twice.
+
+A run ends as the one left alone: with the same bits where two workers trained always. Of an elastic run some steps are
+one worker's; the mean over both episodes of a step is then summed in another order, over its hundreds of steps of Adam:
+weights may differ by TOLERANCE. Its method has no batch normalisation, whose statistics are each worker's own.
 """
 
 import argparse
@@ -22,7 +27,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +39,7 @@ from small_omniglot import PARAMS, small_omniglot
 from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.episodes import EpisodeSpec
 from matchnet.episodic_training import EpisodicSpec
+from matchnet.methods.mann import MannSpec
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from pipeline.data.shards import shard_dataset
 from pipeline.params import ComputeParams, ModelParams
@@ -42,11 +48,29 @@ from pipeline.training.checkpoint import STATE_FILE, CheckpointError, load_tenso
 from pipeline.training.run_log import read_log
 from pipeline.training.runs import run_folder
 
-KINDS = ("worker", "node", "driver", "head")
+KINDS = ("worker", "node", "driver", "head", "elastic")
+TOLERANCE = 1e-3
 CHECKPOINT_EVERY = 10
 PATIENCE = 900  # seconds for anything: a busy machine is slow
+RESIZE_SECONDS = 3  # between looks for nodes that came; Ray's default is 60
 COMPUTE = ComputeParams(num_workers=2, threads_per_worker=1, device="cpu", precision="fp32")
 HEADER = ("killed", "at step", "s to next step", "steps twice", "cut short", "what was seen")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is trained, by how many."""
+
+    model: ModelParams
+    compute: ComputeParams
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of a run: all that its last checkpoint holds, and of each step the losses of every attempt."""
+
+    state: dict[str, Any]
+    losses: dict[int, set[float]]
 
 
 @dataclass(frozen=True)
@@ -67,9 +91,9 @@ class Driver:
     def __init__(self, arguments: dict[str, Any], output: Path) -> None:
         self.output = output
         with open(output, "w") as file:
-            self.process = subprocess.Popen([sys.executable, Path(__file__).with_name("training_process.py")],
-                                            stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT,
-                                            env=environment())
+            self.process = subprocess.Popen(
+                [sys.executable, Path(__file__).with_name("training_process.py"), str(RESIZE_SECONDS)],
+                stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT, env=environment())
         assert self.process.stdin is not None
         self.process.stdin.write(pickle.dumps(arguments))
         self.process.stdin.close()
@@ -90,12 +114,13 @@ class Driver:
 class Run:
     """A training run on the cluster: its folder, its driver, and what is killed of it."""
 
-    def __init__(self, cluster: Cluster, shards: Path, folder: Path, steps: int) -> None:
-        self.cluster, self.steps, self.folder = cluster, steps, folder
-        self.arguments = {"name": "chaos", "model": model(steps), "compute": COMPUTE, "shards": shards,
+    def __init__(self, cluster: Cluster, shards: Path, folder: Path, problem: Problem) -> None:
+        assert problem.model.training is not None
+        self.cluster, self.steps, self.folder = cluster, problem.model.training.steps, folder
+        self.arguments = {"name": "chaos", "model": problem.model, "compute": problem.compute, "shards": shards,
                           "cluster": ClusterParams(ray_address=cluster.address, max_failures=1000),
                           "runs": folder / "runs"}
-        self.state_folder = run_folder("chaos", model(steps), COMPUTE, shards, folder / "runs")
+        self.state_folder = run_folder("chaos", problem.model, problem.compute, shards, folder / "runs")
         folder.mkdir()
         self.drivers = 0
         self.start()
@@ -116,15 +141,16 @@ class Run:
 
     def kill(self, kind: str, chance: random.Random) -> Kill:
         """Kill, do what a user does, and wait for the next step."""
-        killed = time.monotonic()
+        killed, attempt = time.monotonic(), self.steps_logged()[-1]["attempt"]
         seen = getattr(self, f"_kill_{kind}")(chance)
         newest, damaged = self.checkpoints()
-        old = self.steps_logged()[-1]
-        self.wait_for_step(0, after_attempt=old["attempt"])
+        self.wait_for_step(0, after_attempt=attempt)
         seconds = time.monotonic() - killed
-        first = next(line["step"] for line in self.steps_logged() if line["attempt"] > old["attempt"])
-        last = max(line["step"] for line in self.steps_logged() if line["attempt"] == old["attempt"])
+        first = next(line["step"] for line in self.steps_logged() if line["attempt"] > attempt)
+        last = max(line["step"] for line in self.steps_logged() if line["attempt"] == attempt)
         assert first > newest, f"checkpoint {newest} was on disk, and the run went on from {first - 1}"
+        if kind == "elastic":
+            seen += self._grow()
         return Kill(kind, last, seconds, last - first + 1, damaged, seen)
 
     def _kill_worker(self, chance: random.Random) -> str:
@@ -154,6 +180,25 @@ class Run:
         self.start()
         return f"driver {ended}"
 
+    def _kill_elastic(self, chance: random.Random) -> str:
+        self.lost = chance.choice(self.cluster.nodes[1:])
+        self.lost.kill()
+        return "one worker went on; "
+
+    def _grow(self) -> str:
+        """Once one worker trains alone: another node."""
+        attempt, workers = self.attempts()[-1]
+        assert workers == 1
+        began = time.monotonic()
+        self.cluster.replace(self.lost)
+        self.wait_for_step(0, after_attempt=attempt)
+        assert self.attempts()[-1][1] == 2
+        return f"two, {time.monotonic() - began:.1f} s after another node was started"
+
+    def attempts(self) -> list[tuple[int, int]]:
+        """(number, workers) of each."""
+        return [(line["attempt"], line["workers"]) for line in read_log(self.state_folder) if "process" in line]
+
     def checkpoints(self) -> tuple[int, int]:
         """Step of the newest one that can be read (0 without one), and how many cannot."""
         newest, damaged = 0, 0
@@ -164,28 +209,31 @@ class Run:
                 damaged += path.exists()  # else it was an old one, removed just now
         return newest, damaged
 
-    def end(self) -> str:
-        """SHA-256 of all that the last checkpoint holds."""
+    def end(self) -> Outcome:
+        """Waits for it."""
         self.driver.finish()
         newest, damaged = self.checkpoints()
         assert (newest, damaged) == (self.steps, 0), f"last checkpoint {newest}, {damaged} damaged"
-        return digest(load_tensors(self.state_folder / f"step{newest:08d}" / STATE_FILE))
-
-    def losses(self) -> dict[int, set[float]]:
-        """Of each step, in every attempt."""
-        found: dict[int, set[float]] = {}
+        losses: dict[int, set[float]] = {}
         for line in self.steps_logged():
-            found.setdefault(line["step"], set()).add(line["loss"])
-        return found
+            losses.setdefault(line["step"], set()).add(line["loss"])
+        return Outcome(load_tensors(self.state_folder / f"step{newest:08d}" / STATE_FILE), losses)
 
 
-def model(steps: int) -> ModelParams:
-    """Steps of some 40 ms."""
+def problem_of(kind: str, kills: int) -> Problem:
+    """Steps of some 40 ms; an elastic run makes many while a node comes."""
+    steps = (400 if kind == "elastic" else 20) * kills + 2 * CHECKPOINT_EVERY
     training = EpisodicSpec(episode=EpisodeSpec(10, 1, 5), episodes_per_step=8, steps=steps, log_every=1,
                             checkpoint_every=CHECKPOINT_EVERY, valid_episode=EpisodeSpec(2, 1, 2), valid_episodes=2,
                             valid_every=steps)
-    return ModelParams(dataset="small", split="random", image_size=28, training=training,
-                       method=MatchingNetworkSpec(encoder=Conv4Spec(num_filters=4)))
+    model = ModelParams(dataset="small", split="random", image_size=28, training=training,
+                        method=MatchingNetworkSpec(encoder=Conv4Spec(num_filters=4)))
+    if kind != "elastic":
+        return Problem(model, COMPUTE)
+    training = replace(training, episode=EpisodeSpec(5, 1, 5), valid_episode=EpisodeSpec(5, 1, 2),
+                       episodes_per_step=2, learning_rate=1e-4)
+    model = replace(model, method=MannSpec(), training=training, train_parts=("train", "valid"))
+    return Problem(model, replace(COMPUTE, num_workers=(1, 2)))
 
 
 def digest(value: Any) -> str:
@@ -213,6 +261,21 @@ def kill_steps(kills: int, steps: int, chance: random.Random) -> list[int]:
     return sorted(chance.sample(range(1, steps - CHECKPOINT_EVERY), kills))
 
 
+def difference(outcome: Outcome, alone: Outcome, kind: str) -> str | None:
+    """What the run ended with that the one left alone did not; None if nothing, or nothing that counts."""
+    if outcome.losses.keys() != alone.losses.keys():
+        return "other steps were logged"
+    if kind == "elastic":
+        farthest = max(float((weights - alone.state["model"][name]).abs().max())
+                       for name, weights in outcome.state["model"].items())
+        print(f"elastic: weights differ by at most {farthest:.1e}", flush=True)
+        return None if farthest < TOLERANCE else f"weights differ by {farthest:.1e}"
+    differing = [step for step in sorted(outcome.losses) if outcome.losses[step] != alone.losses[step]]
+    if differing:
+        return f"the loss differs at step {differing[0]}"
+    return None if digest(outcome.state) == digest(alone.state) else "the last checkpoint differs"
+
+
 @contextmanager
 def three_nodes() -> Iterator[tuple[Cluster, Path]]:
     """The cluster and a folder with shards; at the end nothing of either is left."""
@@ -227,14 +290,14 @@ def three_nodes() -> Iterator[tuple[Cluster, Path]]:
             cluster.stop()
 
 
-def left_alone(cluster: Cluster, folder: Path, steps: int) -> tuple[str, dict[int, set[float]]]:
-    """The digest and the losses of a run in which nothing is killed."""
-    run = Run(cluster, folder / "shards", folder / f"alone{steps}", steps)
-    return run.end(), run.losses()
+def left_alone(cluster: Cluster, folder: Path, problem: Problem) -> Outcome:
+    """A run in which nothing is killed, by two workers."""
+    problem = replace(problem, compute=COMPUTE)
+    return Run(cluster, folder / "shards", Path(tempfile.mkdtemp(dir=folder)) / "alone", problem).end()
 
 
-def disturbed(cluster: Cluster, folder: Path, kind: str, steps: int, kills: int, seed: int,
-              alone: tuple[str, dict[int, set[float]]]) -> Iterator[Kill]:
+def disturbed(cluster: Cluster, folder: Path, kind: str, problem: Problem, kills: int, seed: int,
+              alone: Outcome) -> Iterator[Kill]:
     """Every kill of one run.
 
     Raises:
@@ -242,33 +305,35 @@ def disturbed(cluster: Cluster, folder: Path, kind: str, steps: int, kills: int,
             lost or damaged.
     """
     chance = random.Random(f"{kind} {seed}")
-    run = Run(cluster, folder / "shards", folder / f"{kind}{seed}", steps)
+    run = Run(cluster, folder / "shards", folder / f"{kind}{seed}", problem)
     try:
-        for step in kill_steps(kills, steps, chance):
+        for step in kill_steps(kills, run.steps // 20 if kind == "elastic" else run.steps, chance):
+            if kind == "elastic":  # counted from the last kill: how many are made until a node has come, nobody knows
+                step += max((line["step"] for line in run.steps_logged()), default=0)
             run.wait_for_step(step, after_attempt=max((line["attempt"] for line in run.steps_logged()), default=1) - 1)
             time.sleep(chance.uniform(0, 0.3))  # so that it comes within a step, or while a checkpoint is written
             yield run.kill(kind, chance)
-        end, losses = run.end(), run.losses()
+        outcome = run.end()
     finally:
         run.driver.process.kill()
         run.driver.process.wait()
-    differing = [step for step in sorted(losses) if losses[step] != alone[1][step]]
-    assert losses.keys() == alone[1].keys() and not differing, f"{kind}: the loss differs at step {differing[0]}"
-    assert end == alone[0], f"{kind}: the last checkpoint differs"
+    found = difference(outcome, alone, kind)
+    assert found is None, f"{kind}: {found}"
 
 
 def main(kinds: list[str], kills: int, seed: int) -> None:
-    steps = 20 * kills + 2 * CHECKPOINT_EVERY
     row = "{:<8}{:>8}{:>16}{:>13}{:>11}  {}"
+    print(row.format(*HEADER), flush=True)
     with three_nodes() as (cluster, folder):
-        alone = left_alone(cluster, folder, steps)
-        print(f"left alone: {steps} steps, SHA-256 {alone[0]}")
-        print(row.format(*HEADER), flush=True)
+        alone: dict[Problem, Outcome] = {}
         for kind in kinds:
-            for kill in disturbed(cluster, folder, kind, steps, kills, seed, alone):
+            problem = problem_of(kind, kills)
+            if problem not in alone:
+                alone[problem] = left_alone(cluster, folder, problem)
+            for kill in disturbed(cluster, folder, kind, problem, kills, seed, alone[problem]):
                 print(row.format(kill.kind, kill.step, f"{kill.seconds:.1f}", kill.steps_twice, kill.damaged,
                                  kill.seen), flush=True)
-            print(f"{kind}: same losses in all steps, same last checkpoint", flush=True)
+            print(f"{kind}: {kills} kills, and the run ended as the one left alone", flush=True)
     print("nothing was left behind", flush=True)
 
 

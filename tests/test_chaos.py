@@ -4,10 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chaos import CHECKPOINT_EVERY, KINDS, disturbed, left_alone, three_nodes
+from chaos import CHECKPOINT_EVERY, KINDS, disturbed, left_alone, problem_of, three_nodes
 from ray_nodes import Cluster
-
-STEPS = 60
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -18,13 +16,10 @@ def nodes() -> Iterator[tuple[Cluster, Path]]:
         yield cluster_and_folder
 
 
-@pytest.fixture(scope="module")
-def alone(nodes: tuple[Cluster, Path]) -> tuple[str, dict[int, set[float]]]:
-    return left_alone(*nodes, STEPS)
-
-
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_run_ends_as_if_nothing_had_been_killed(nodes, alone, kind):
-    kills = list(disturbed(*nodes, kind, STEPS, kills=2, seed=0, alone=alone))
+def test_a_run_ends_as_if_nothing_had_been_killed(nodes, kind):
+    problem = problem_of(kind, kills=2)
+    alone = left_alone(*nodes, problem)
+    kills = list(disturbed(*nodes, kind, problem, kills=2, seed=0, alone=alone))
     assert [kill.kind for kill in kills] == [kind, kind]
     assert all(kill.steps_twice <= CHECKPOINT_EVERY + 1 for kill in kills)

@@ -1,13 +1,16 @@
 """Training under Ray: whatever is killed, the run ends with the same weights; workers share the same episodes."""
 
+import gzip
+import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,11 +31,12 @@ from pipeline.params import ComputeParams, ModelParams
 from pipeline.params.sections import ClusterParams
 from pipeline.storage import place_of
 from pipeline.training import log_copies
+from pipeline.training.checkpoint import newest_state
 from pipeline.training.cluster import ResourcesError, place
 from pipeline.training.data import load_training_data, training_classes
 from pipeline.training.ray_training import TrainingError, run_training
-from pipeline.training.run_log import read_log
-from pipeline.training.runs import forget_runs, run_folder
+from pipeline.training.run_log import read_log, read_worker_logs
+from pipeline.training.runs import RunInUseError, forget_runs, only_driver, run_folder
 from pipeline.training.worker import choose_precision, init_file
 
 TRAINING = EpisodicSpec(episode=EpisodeSpec(5, 1, 2), steps=160, valid_episode=EpisodeSpec(2, 1, 2), valid_episodes=10,
@@ -111,14 +115,16 @@ def test_a_run_on_storage_at_an_address_survives_its_worker_too(undisturbed, arg
     attempts = [line["step"] for line in log if "process" in line]
     assert len(attempts) == 2 and 0 < attempts[1] < TRAINING.steps
     assert {line["step"] for line in log if "loss" in line} == set(range(5, 161, 5)), "before the kill and after it"
-    assert [path.name for path in folder.iterdir()] == [log_copies.LOG_FILE]
-    kept = len(list(storage.glob(f"runs/{folder.name}/step*/state.pt")))
+    assert sorted(path.name for path in folder.iterdir()) == ["lock", log_copies.LOG_FILE]
+    [run] = storage.glob(f"runs/*/{folder.name}")
+    kept = len(list(run.glob("step*/state.pt")))
     assert kept in (2, 3), "two, and one that the worker had written and not reported when it was killed"
     assert list(tmp_path.glob("cache/*/dataset.json")) and list(storage.glob("shards/*/dataset.json"))
 
-    (storage / "runs" / "small-0123456789ab").mkdir()
+    other = storage / "runs" / "another checkout" / folder.name
+    other.mkdir(parents=True)
     forget_runs("small", arguments["runs"], arguments["cluster"].storage)
-    assert [path.name for path in (storage / "runs").iterdir()] == ["small-0123456789ab"], "another checkout's run"
+    assert other.exists() and not run.exists()
 
 
 def test_the_file_of_first_weights_comes_from_an_address_whole(tmp_path):
@@ -144,6 +150,42 @@ def test_a_killed_driver_changes_nothing(undisturbed, arguments, capfd):
     assert same_bits(state["model"], undisturbed.weights)
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("a file system of its own, which it can fill, takes the right to mount one")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_a_full_disk_leaves_the_checkpoints_that_there_are(undisturbed, arguments, small_disk):
+    arguments |= {"runs": small_disk, "cluster": ClusterParams(max_failures=1)}
+    folder, ballast = folder_of(arguments), small_disk / "ballast"
+
+    def fill(process: int) -> None:
+        with open(ballast, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(small_disk).free)
+
+    when_training(folder, fill)
+    with pytest.raises(TrainingError, match=r"(?s)No space left on device.*its state is in .*; the same command"):
+        run_training(**arguments)
+    state = newest_state(str(folder))
+    assert state is not None and 20 <= state["step"] < TRAINING.steps
+    ballast.unlink()
+    again, _ = run_training(**arguments)
+    assert same_bits(again["model"], undisturbed.weights)
+
+
+def test_a_second_process_does_not_train_the_same_run(undisturbed):
+    with only_driver(folder_of(undisturbed.arguments)), pytest.raises(RunInUseError, match="another process trains"):
+        run_training(**undisturbed.arguments)
+
+
 def test_a_finished_run_is_not_run_again(undisturbed):
     folder = folder_of(undisturbed.arguments)
     before = len(read_log(folder))
@@ -152,8 +194,8 @@ def test_a_finished_run_is_not_run_again(undisturbed):
 
 
 @pytest.mark.parametrize("num_workers", [2, (1, 2)])
-def test_two_workers_use_the_episodes_of_one(ray_session, arguments, num_workers):
-    """Also where they are the most of a range.
+def test_two_workers_use_the_episodes_of_one(ray_session, arguments, num_workers, tmp_path):
+    """Also where they are the most of a range. Each has a log, with its speed; rank 0 writes the profile.
 
     MANN has no batch normalisation: the mean gradient over an episode a worker is that over two in one worker.
     Sums in another order, over five steps of Adam at a high rate: 1.3e-4 apart on a CPU with AVX-512.
@@ -161,9 +203,16 @@ def test_two_workers_use_the_episodes_of_one(ray_session, arguments, num_workers
     training = replace(TRAINING, episodes_per_step=2, steps=5, valid_every=5, checkpoint_every=5, learning_rate=1e-2)
     model = replace(MODEL, train_parts=("train", "valid"), method=MannSpec(), training=training)
     arguments |= {"model": model, "compute": replace(COMPUTE, num_workers=num_workers)}
-    together = run_training(**arguments)[0]["model"]
+    together = run_training(**arguments, trace=tmp_path / "trace.json.gz")[0]["model"]
     alone, with_others = (train_here(model, arguments["shards"], seed) for seed in (0, 1))
     assert largest_difference(together, alone) < 3e-4 < 1e-3 < largest_difference(with_others, alone)
+    logs = read_worker_logs(folder_of(arguments))
+    assert list(logs) == [0, 1]
+    for lines in logs.values():
+        assert lines[0]["workers"] == 2
+        [speeds] = [line for line in lines if line["step"] == 5 and "loss" in line]
+        assert {"worker_episodes_per_second", "data_wait_share", "peak_rss_mib"} <= speeds.keys()
+    assert "traceEvents" in json.loads(gzip.decompress((tmp_path / "trace.json.gz").read_bytes()))
 
 
 def test_a_mistake_that_shows_in_training_ends_it_at_once(ray_session, arguments):

@@ -2,6 +2,7 @@
 
 from pipeline.training.run_log import (
     LOG_FILE,
+    NewLines,
     RunLog,
     log_file,
     next_attempt,
@@ -42,6 +43,22 @@ def test_progress_shows_steps_and_no_line_of_an_earlier_try(tmp_path, capfd):
         RunLog(tmp_path, 5).write({"step": 20, "loss": 1.0, "accuracy": 0.5, "steps_per_second": 1.0})
     said = capfd.readouterr().err
     assert "training small: 20/20 step" in said and "9.0" not in said
+
+
+def test_new_lines_are_read_once_and_when_they_are_whole(tmp_path):
+    log = RunLog(tmp_path, 0)
+    new = NewLines(log.path)
+    log.write({"step": 1})
+    with open(log.path, "a") as file:
+        file.write('{"step": 2, ')
+    assert [line["step"] for line in new.read()] == [1]
+    with open(log.path, "a") as file:
+        file.write('"loss": 1}\n')
+    assert [line["step"] for line in new.read()] == [2]
+    assert new.read() == []
+    log.path.write_text('{"step": 1}\n')
+    assert [line["step"] for line in new.read()] == [1], "another copy"
+    assert NewLines(tmp_path / "none").read() == []
 
 
 def test_only_the_runs_of_this_model_are_forgotten(tmp_path):

@@ -2,9 +2,13 @@
 
 import logging
 import os
+import shutil
+import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 # Before Ray is imported: workers and controller take these from the driver's environment.
@@ -23,6 +27,8 @@ from pipeline.machine import cores  # noqa: E402
 from pipeline.params import ComputeParams  # noqa: E402
 
 OBJECT_STORE_BYTES = 80 * 2**20  # near Ray's least: nothing large goes through it
+LONGEST_TEMPORARY_FOLDER = 30  # characters: the paths of Ray's sockets begin with it, and may have 107
+END_SECONDS = 10
 
 
 class ResourcesError(ValueError):
@@ -41,6 +47,8 @@ class Placement:
 def ray_cluster(address: str | None, num_cpus: int | None = None) -> Iterator[None]:
     """Connect to `address`, or start Ray here if it is None; inside such a block, use what is connected.
 
+    Of a Ray started here nothing is left after the block; its logs are kept where RAY_TMPDIR names a folder for them.
+
     Args:
         num_cpus: what a Ray started here may use; None is every core.
     """
@@ -49,12 +57,40 @@ def ray_cluster(address: str | None, num_cpus: int | None = None) -> Iterator[No
         return
     here: dict[str, Any] = {"num_cpus": num_cpus or cores(), "include_dashboard": False,
                             "object_store_memory": OBJECT_STORE_BYTES}
-    ray.init(address=address or "local", log_to_driver=False, logging_level=logging.WARNING,
-             **({} if address else here))
+    with nullcontext() if address else _own_folder():
+        try:
+            ray.init(address=address or "local", log_to_driver=False, logging_level=logging.WARNING,
+                     **({} if address else here))
+            yield
+        finally:
+            ray.shutdown()  # also one that Ctrl-C has stopped half-way
+
+
+@contextmanager
+def _own_folder() -> Iterator[None]:
+    """Ray's sessions, and temporary files of all processes that it starts, lie in a folder that goes with the block."""
+    if "RAY_TMPDIR" in os.environ:
+        yield
+        return
+    default = tempfile.gettempdir()
+    folder = tempfile.mkdtemp(prefix="ray", dir=default if len(default) <= LONGEST_TEMPORARY_FOLDER else "/tmp")
+    kept = os.environ.get("TMPDIR")
+    os.environ |= {"RAY_TMPDIR": folder, "TMPDIR": folder}
     try:
         yield
     finally:
-        ray.shutdown()
+        del os.environ["RAY_TMPDIR"], os.environ["TMPDIR"]
+        if kept is not None:
+            os.environ["TMPDIR"] = kept
+        _remove(folder)
+
+
+def _remove(folder: str) -> None:
+    """Workers may still be ending and write a last line."""
+    deadline = time.monotonic() + END_SECONDS
+    while Path(folder).exists() and time.monotonic() < deadline:
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.05)
 
 
 def place(compute: ComputeParams) -> Placement:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.training.cluster import place, ray_cluster  # first: it sets what Ray reads when it is imported
 
+from ray.exceptions import RayError  # isort: skip
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig  # isort: skip
 from ray.train import TrainingFailedError  # isort: skip
 from ray.train.torch import TorchConfig, TorchTrainer  # isort: skip
@@ -19,7 +20,7 @@ from pipeline.storage import Place
 from pipeline.training.checkpoint import newest_state
 from pipeline.training.log_copies import bring_log, following, log_folder
 from pipeline.training.run_log import progress_of, read_log
-from pipeline.training.runs import place_of_run, run_folder
+from pipeline.training.runs import only_driver, place_of_run, run_folder
 from pipeline.training.worker import WorkerTask, train_on_worker
 
 CHECKPOINTS_KEPT = 2  # the last, and one before it should the last be damaged
@@ -47,28 +48,29 @@ def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster:
     Raises:
         ResourcesError: the cluster is too small for `compute`.
         TrainingError: the loss is not finite, the classes cannot serve the episodes, or workers were lost more than
-            `cluster.max_failures` times.
+            `cluster.max_failures` times, or the cluster itself was lost.
+        RunInUseError: another process of this checkout trains this run.
     """
     assert model.training is not None
     folder = run_folder(name, model, compute, shards, runs, init)
-    folder.mkdir(parents=True, exist_ok=True)
-    run = place_of_run(folder, cluster.storage)
-    log = log_folder(run) or folder
-    state = newest_state(run.address)
-    if state is not None:
-        print(f"{name}: goes on from step {state['step']} of {model.training.steps} ({run.address})", flush=True)
-    if state is None or state["step"] < model.training.steps:
-        with ray_cluster(cluster.ray_address):
-            placement = place(compute)
-            task = _task(model, init, shards, run, compute, cluster, placement.threads, trace)
-            with following(run, folder), progress_of(log, f"training {name}", model.training.steps):
-                error = _fit(task, run, compute.num_workers, placement.use_gpu, cluster.max_failures)
-        if error is not None:
-            raise TrainingError(f"{name}: {error}")
+    with only_driver(folder):
+        run = place_of_run(folder, cluster.storage)
+        log = log_folder(run) or folder
         state = newest_state(run.address)
-        assert state is not None, "the last step ends with a checkpoint"
-    bring_log(run, folder)
-    return state, read_log(log)
+        if state is not None:
+            print(f"{name}: goes on from step {state['step']} of {model.training.steps} ({run.address})", flush=True)
+        if state is None or state["step"] < model.training.steps:
+            with ray_cluster(cluster.ray_address):
+                placement = place(compute)
+                task = _task(model, init, shards, run, compute, cluster, placement.threads, trace)
+                with following(run, folder), progress_of(log, f"training {name}", model.training.steps):
+                    error = _fit(task, run, compute.num_workers, placement.use_gpu, cluster.max_failures)
+            if error is not None:
+                raise TrainingError(f"{name}: {error}")
+            state = newest_state(run.address)
+            assert state is not None, "the last step ends with a checkpoint"
+        bring_log(run, folder)
+        return state, read_log(log)
 
 
 def _task(model: ModelParams, init: Path | None, shards: Path, run: Place, compute: ComputeParams,
@@ -113,4 +115,7 @@ def _fit(task: WorkerTask, run: Place, num_workers: int | tuple[int, int], use_g
     except TrainingFailedError as error:
         raise TrainingError(f"{name}: {error}\nits state is in {run.address}; "
                             "the same command goes on from there") from error
+    except RayError as error:  # of the controller, which watches the workers
+        raise TrainingError(f"{name}: the cluster was lost: {error}\nits state is in {run.address}; once the cluster "
+                            "runs again, the same command goes on from there") from error
     return result.return_value

@@ -73,17 +73,36 @@ def seconds_spent(lines: list[dict[str, Any]]) -> float:
 
 def progress_of(folder: Path, what: str, steps: int) -> AbstractContextManager[None]:
     """Show the progress of the run in `folder` while the block lasts: steps, steps/s, loss, accuracy."""
-    return thread_beside(_follow, folder, what, steps, len(read_log(folder)))
+    return thread_beside(_follow, NewLines(folder / LOG_FILE), what, steps)
 
 
-def _follow(folder: Path, what: str, steps: int, seen: int, stop: threading.Event) -> None:
+class NewLines:
+    """What a log has gained since the last look; the log of a week is not read from its beginning at each."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.offset = path.stat().st_size if path.exists() else 0
+
+    def read(self) -> list[dict[str, Any]]:
+        """Whole lines; from the beginning if the log is shorter than it was: another copy of it was brought."""
+        if not self.path.exists():
+            return []
+        with open(self.path, "rb") as file:
+            if file.seek(0, os.SEEK_END) < self.offset:
+                self.offset = 0
+            file.seek(self.offset)
+            gained = file.read()
+        gained = gained[:gained.rfind(b"\n") + 1]
+        self.offset += len(gained)
+        return list(_whole_lines(gained.decode("utf-8").splitlines()))
+
+
+def _follow(log: NewLines, what: str, steps: int, stop: threading.Event) -> None:
     with Progress(what, total=steps, unit="step") as progress:
         while True:
             last_look = stop.wait(SECONDS_BETWEEN_LOOKS)
-            lines = read_log(folder)
-            for line in lines[seen:]:
+            for line in log.read():
                 progress.advance(line["step"] - progress.done, _note(line))
-            seen = len(lines)
             if last_look:
                 return
 

@@ -1,10 +1,13 @@
 """Folders of unfinished training runs: what an interrupted run is taken up from."""
 
+import fcntl
 import hashlib
 import json
 import re
 import shutil
-from contextlib import suppress
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,15 +27,49 @@ def run_folder(name: str, model: ModelParams, compute: ComputeParams, shards: Pa
     return runs.absolute() / f"{name}-{hashlib.sha256(decisive.encode()).hexdigest()[:12]}"
 
 
+class RunInUseError(ValueError):
+    """Another process trains this run."""
+
+
+@contextmanager
+def only_driver(folder: Path) -> Iterator[None]:
+    """Make the run's folder, if need be, and let no other process of this checkout train it while the block lasts.
+
+    The lock is an flock: it ends with its process, however that ends.
+
+    Raises:
+        RunInUseError: another process has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunInUseError(f"{folder}: another process trains this run; wait for its end, or end it") from error
+        yield
+
+
 def place_of_run(folder: Path, storage: str | None) -> Place:
-    """Where the checkpoints of the run with this folder lie: in it, or in its namesake on the storage."""
-    return place_of(storage) / "runs" / folder.name if storage else place_of(folder)
+    """Where the checkpoints of the run with this folder lie: in it, or in its namesake on the storage.
+
+    There the runs of each checkout are apart: of two that train the same, neither may remove what the other needs.
+    """
+    return place_of(storage) / "runs" / _checkout(folder.parent) / folder.name if storage else place_of(folder)
+
+
+def _checkout(runs: Path) -> str:
+    """A name that no other folder of runs has; given when it is first asked for."""
+    file = runs / "checkout"
+    runs.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError), open(file, "x", encoding="utf-8") as new:
+        new.write(uuid.uuid4().hex[:12])
+    return file.read_text(encoding="utf-8")
 
 
 def forget_runs(name: str, runs: Path, storage: str | None = None) -> None:
     """Remove the folders of this model's runs: the finished one, and those of parameters given up.
 
-    On the storage, those alone that have a folder in `runs`: others share it.
+    On the storage, those alone that have a folder in `runs`.
     """
     for folder in runs.glob(f"{name}-*"):
         if re.fullmatch(re.escape(name) + "-[0-9a-f]{12}", folder.name):
