@@ -1,15 +1,31 @@
-"""Facts of this machine."""
+"""Facts of this machine, or of the container that this process is in (Linux's cgroups, version 2)."""
 
+import math
 import os
+from pathlib import Path
 
 import psutil
+
+CGROUPS = Path("/sys/fs/cgroup")
 
 
 def cores() -> int:
     """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, _, period = _of_container("cpu.max").partition(" ")
+    return min(count, math.ceil(int(quota) / int(period))) if quota.isdigit() else count
 
 
 def available_memory() -> int:
     """Bytes that processes may take without pushing others out."""
-    return psutil.virtual_memory().available
+    free, limit = psutil.virtual_memory().available, _of_container("memory.max")
+    if not limit.isdigit():
+        return free
+    files = dict(line.split() for line in _of_container("memory.stat").splitlines()).get("inactive_file", "0")
+    return min(free, int(limit) - int(_of_container("memory.current")) + int(files))
+
+
+def _of_container(name: str) -> str:
+    """Empty outside of one."""
+    file = CGROUPS / name
+    return file.read_text().strip() if file.exists() else ""

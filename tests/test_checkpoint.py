@@ -13,12 +13,14 @@ from matchnet.methods import build_method
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.methods.pixels import PixelsSpec
 from pipeline import storage
+from pipeline.storage import place_of
 from pipeline.training import checkpoint
 from pipeline.training.checkpoint import (
     CheckpointError,
     load_tensors,
     load_weights,
     newest_state,
+    save_state,
     save_tensors,
 )
 from pipeline.training.model_file import ModelFile, read_model, write_model
@@ -115,6 +117,26 @@ def test_the_last_good_state_serves_when_the_newest_is_damaged(tmp_path, capfd):
     assert newest_state(tmp_path)["step"] == 10
     said = capfd.readouterr().err
     assert str(damaged) in said and "the checkpoint before it is used instead" in said
+
+
+def test_the_last_two_states_are_kept_and_nothing_else_is_touched(tmp_path):
+    """Also of those that an earlier driver left behind."""
+    for name in ("step00000010", "step00000020", "step00000040", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "state.pt").touch()
+    save_state(place_of(tmp_path), {"step": 30})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "step00000020", "step00000030", "step00000040"]
+    assert [path.name for path in (tmp_path / "step00000030").iterdir()] == ["state.pt"]
+
+
+def test_a_state_is_taken_up_from_storage_far_away(tmp_path, monkeypatch):
+    use_far_storage(tmp_path, Faults(tmp_path / "opened.txt"), monkeypatch, (checkpoint,))
+    run = checkpoint.place_of("far://small")
+    for step in (10, 20, 30):
+        save_state(run, {"step": step, "model": {"weight": torch.ones(3) * step}})
+    state = newest_state(run.address)
+    assert state is not None and state["step"] == 30 and state["model"]["weight"].tolist() == [30, 30, 30]
+    assert run.files() == ["step00000020/state.pt", "step00000030/state.pt"]
 
 
 def test_a_run_at_an_address_is_taken_up(tmp_path, monkeypatch, capfd):

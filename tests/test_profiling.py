@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 def profiled(trace: Path | None, method: Any, **change: int) -> None:
     spec = replace(SPEC, warmup_steps=0, **change)
-    with profiler(trace, spec.steps, CPU) as step_done:
+    with profiler(trace and str(trace), spec.steps, CPU) as step_done:
         run(method, spec, step_done=step_done)
 
 
@@ -48,7 +48,7 @@ def test_of_few_steps_it_shows_the_last(tmp_path: Path, steps: int, shown: list[
 
 
 def test_a_run_without_a_step_left_has_no_trace(tmp_path: Path) -> None:
-    with profiler(tmp_path / "net.json.gz", 0, CPU):
+    with profiler(str(tmp_path / "net.json.gz"), 0, CPU):
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -56,6 +56,12 @@ def test_a_run_without_a_step_left_has_no_trace(tmp_path: Path) -> None:
 def test_without_a_trace_nothing_is_written(tmp_path: Path) -> None:
     profiled(None, LinearMethod())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_goes_on_without_a_profile_that_cannot_be_written(tmp_path: Path, capfd) -> None:
+    (tmp_path / "file").touch()
+    profiled(tmp_path / "file" / "net.json.gz", LinearMethod())
+    assert "net.json.gz: the profile is lost" in capfd.readouterr().err
 
 
 def test_a_run_that_fails_keeps_its_error(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pipeline.training.run_log import (
     read_worker_logs,
     seconds_spent,
 )
-from pipeline.training.runs import forget_runs
+from pipeline.training.runs import forget_runs, only_driver
 
 
 def test_each_attempt_has_its_number_and_its_first_step(tmp_path):
@@ -66,6 +66,15 @@ def test_only_the_runs_of_this_model_are_forgotten(tmp_path):
         (tmp_path / name).mkdir()
     forget_runs("omniglot", tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["omniglot-fce-0123456789ab", "omniglot-notes"]
+
+
+def test_a_run_that_is_trained_just_now_is_not_forgotten(tmp_path):
+    """With other parameters than the one that has ended."""
+    with only_driver(tmp_path / "omniglot-0123456789ab"):
+        forget_runs("omniglot", tmp_path)
+        assert (tmp_path / "omniglot-0123456789ab").is_dir()
+    forget_runs("omniglot", tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_each_rank_has_a_log_of_its_own_of_the_same_attempt(tmp_path):

@@ -40,6 +40,13 @@ def test_means_are_over_time_and_peaks_over_all() -> None:
     assert (first.peak_rss_mib, first.peak_gpu_mib, second.peak_gpu_mib) == (620.0, 90.0, None)
 
 
+def test_of_a_run_whose_workers_came_and_went_those_of_the_last_attempts_size_count() -> None:
+    one = begin(10, "b") | {"workers": 1}
+    logs = {0: [begin(0, "b"), line(10, 9.0, 0.0), one, line(30, 2.0, 0.5)], 1: [begin(0, "a"), line(10, 9.0, 0.0)]}
+    [worker] = speed_from_logs(logs).workers
+    assert (worker.rank, worker.steps_per_second, worker.data_wait_share) == (0, 2.0, 0.5)
+
+
 def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
     path = tmp_path / "m.speed.json"
     for speed in (speed_from_logs(LOGS), NOT_MEASURED):

@@ -214,9 +214,12 @@ def _check_workers(params: Params) -> None:
         if isinstance(training, TextSpec) and num_workers > 1:
             raise ParamsError(f"{path}: a language model carries its state from step to step and trains in one worker; "
                               f"compute.num_workers is {num_workers}, set it to 1")
-        if isinstance(training, EpisodicSpec) and training.episodes_per_step < num_workers:
-            raise ParamsError(f"{path}.episodes_per_step: found {training.episodes_per_step}; each of the "
-                              f"{num_workers} workers (compute.num_workers) needs an episode a step; raise it")
+        for kind, name, one in ((EpisodicSpec, "episodes_per_step", "an episode"),
+                                (ClassifierTrainingSpec, "batch_size", "an image")):
+            if isinstance(training, kind) and getattr(training, name) < num_workers * training.accumulate:
+                parts = f", in each of its {training.accumulate} parts (accumulate)" if training.accumulate > 1 else ""
+                raise ParamsError(f"{path}.{name}: found {getattr(training, name)}; each of the {num_workers} workers "
+                                  f"(compute.num_workers) needs {one} a step{parts}; raise it")
 
 
 def run_section(names: Iterable[str], params: Params) -> dict:

@@ -84,7 +84,8 @@ class ClusterParams:
             leaves both in this folder, which all nodes of a cluster then see under the same path.
         cache: of shards on each node's own disk; null reads them where they are. An address needs one.
         num_processes: for sharding; null is one a core.
-        max_failures: how often a training run is started again from its checkpoint after losing a worker.
+        max_failures: how often a training run is started again after losing a worker, unless it came to a later
+            checkpoint meanwhile.
         memory_gib: images that take more, decoded, stay in their shards and are decoded whenever an episode asks for
             them; null is a quarter of the memory that is free.
         num_loaders: processes of each worker that decode those; null shares the cores among the workers.
@@ -122,7 +123,8 @@ class ComputeParams:
             cluster has room for, more or fewer when nodes come or go. A step has the same episodes for any number; the
             weights differ as they do between fixed numbers: sums have another order, and batch normalisation takes
             its statistics in each worker by itself.
-        threads_per_worker: null shares the cores of this machine among the workers.
+        threads_per_worker: null shares the cores of a node among the workers, or among its GPUs, of which a worker has
+            one. Name it where nodes differ, or where several experiments share a cluster's cores.
         device: `auto` is a GPU a worker where there are enough, else the CPU.
         precision: `auto` is bf16 where the device has instructions for it, else fp32.
     """

@@ -92,12 +92,17 @@ AGAIN = "train the model again"
 
 
 def speed_from_logs(logs: Mapping[int, Lines]) -> Speed:
-    """What the lines of each rank add up to, over all attempts; a rank that logged no speed is left out.
+    """What the lines of each rank add up to, over all attempts with as many workers as the last one had.
+
+    A rank that logged no speed then is left out. (Of a run whose nodes came and went, the sum over all who ever took
+    part would be the speed of none of its attempts.)
 
     Args:
         logs: rank -> the lines of its log. An attempt begins with a line that has the `node`; a line with speeds is
             about the steps since the line before it.
     """
+    workers = next((line["workers"] for line in reversed(logs.get(0, ())) if "workers" in line), None)
+    logs = {rank: _with_workers(lines, workers) for rank, lines in logs.items()}
     measured = {rank: lines for rank, lines in logs.items() if any("steps_per_second" in line for line in lines)}
     names = list(dict.fromkeys(_node(measured[rank]) for rank in sorted(measured)))
     return Speed(tuple(_worker(rank, names.index(_node(measured[rank])), measured[rank]) for rank in sorted(measured)))
@@ -129,6 +134,17 @@ def read_speeds(paths: Iterable[Path]) -> dict[str, Speed]:
 def shown(value: float) -> str:
     """Three digits, or all before the point: 0.0412, 4.12, 262, 31,192."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _with_workers(lines: Lines, workers: int | None) -> Lines:
+    """Those of attempts with so many."""
+    chosen, wanted = [], False
+    for line in lines:
+        if "process" in line:  # an attempt begins
+            wanted = line.get("workers") == workers
+        if wanted:
+            chosen.append(line)
+    return chosen
 
 
 def _node(lines: Lines) -> str:

@@ -4,17 +4,22 @@ import fnmatch
 import io
 import pickle
 import sys
+import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+from pyarrow.fs import FileSelector, LocalFileSystem
 from torch import Tensor, nn
 
+from pipeline.data.publishing import publish_file
 from pipeline.files import atomic_write
-from pipeline.storage import place_of
+from pipeline.storage import Place, place_of
 
 STATE_FILE = "state.pt"
+STATES_KEPT = 2  # of a run: the last, and one before it should the last be damaged
 
 
 class CheckpointError(ValueError):
@@ -44,7 +49,7 @@ def newest_state(folder: Path | str) -> dict[str, Any] | None:
     Training is a function of the state, so an older checkpoint leads to the same weights, only later.
 
     Args:
-        folder: of the run, on this machine or an address; there, as Ray writes them, `step00000100/state.pt`.
+        folder: of the run, on this machine or an address; there, as `save_state` writes them, `step00000100/state.pt`.
     Raises:
         StorageError: the storage cannot be read: whether there is a checkpoint is not known.
     """
@@ -56,6 +61,36 @@ def newest_state(folder: Path | str) -> dict[str, Any] | None:
         except CheckpointError as error:
             print(f"{error}\nthe checkpoint before it is used instead", file=sys.stderr, flush=True)
     return None
+
+
+def checkpoint_folder(step: int) -> str:
+    """The name of a checkpoint's folder in that of its run; names sort as steps do."""
+    return f"step{step:08d}"
+
+
+def save_state(run: Place, state: dict[str, Any]) -> None:
+    """Write the checkpoint of `state["step"]`, whole or not at all; then forget all before the last STATES_KEPT.
+
+    Ray is told nothing of it: it copies file by file, so that a kill cuts one short; it keeps a list of a run's
+    checkpoints, and refuses the run for good when the list is cut short or names one that is gone; and it forgets those
+    alone that were written since the driver's start.
+    """
+    target = run / checkpoint_folder(state["step"]) / STATE_FILE
+    if isinstance(run.filesystem, LocalFileSystem):
+        save_tensors(Path(target.path), state)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            save_tensors(Path(folder, STATE_FILE), state)
+            publish_file(Path(folder, STATE_FILE), target)
+    _forget_older_states(run, state["step"])
+
+
+def _forget_older_states(run: Place, step: int) -> None:
+    with suppress(OSError):  # of a storage that fails now: after the next checkpoint there is another chance
+        folders = [info for info in run.filesystem.get_file_info(FileSelector(run.path, allow_not_found=True))
+                   if fnmatch.fnmatch(info.base_name, "step*") and info.base_name <= checkpoint_folder(step)]
+        for info in sorted(folders, key=lambda info: info.base_name)[:-STATES_KEPT]:
+            run.filesystem.delete_dir(info.path)
 
 
 def _parse(file: Path | io.BytesIO, origin: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import Any
 
 # Before Ray is imported: workers and controller take these from the driver's environment.
 SETTINGS = {
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # `report` waits for one such interval; 2 s without this
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # at such a look a worker's end is seen; 2 s without this
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",  # 15 without this: on a busy machine workers then hardly run at all
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # leave CUDA_VISIBLE_DEVICES of processes without a GPU as it is
@@ -51,19 +52,31 @@ def ray_cluster(address: str | None, num_cpus: int | None = None) -> Iterator[No
 
     Args:
         num_cpus: what a Ray started here may use; None is every core.
+    Raises:
+        ResourcesError: there is no cluster at `address`, or this machine is no node of it.
     """
     if ray.is_initialized():
         yield
         return
-    here: dict[str, Any] = {"num_cpus": num_cpus or cores(), "include_dashboard": False,
-                            "object_store_memory": OBJECT_STORE_BYTES}
     with nullcontext() if address else _own_folder():
         try:
-            ray.init(address=address or "local", log_to_driver=False, logging_level=logging.WARNING,
-                     **({} if address else here))
+            _connect(address, num_cpus)
             yield
         finally:
             ray.shutdown()  # also one that Ctrl-C has stopped half-way
+
+
+def _connect(address: str | None, num_cpus: int | None) -> None:
+    here: dict[str, Any] = {"num_cpus": num_cpus or cores(), "include_dashboard": False,
+                            "object_store_memory": OBJECT_STORE_BYTES}
+    try:
+        ray.init(address=address or "local", log_to_driver=False, logging_level=logging.WARNING,
+                 **({} if address else here))
+    except (ConnectionError, RuntimeError) as error:
+        if address is None:
+            raise
+        raise ResourcesError(f"no Ray cluster at {address}, or this machine is no node of it: {error}; start Ray here, "
+                             "or send the command as a job (python -m pipeline.submit)") from error
 
 
 @contextmanager
@@ -112,8 +125,11 @@ def place(compute: ComputeParams) -> Placement:
     def places(threads: int) -> int:
         return sum(min(cpu // threads, gpu) if use_gpu else cpu // threads for cpu, gpu in zip(cpus, gpus, strict=True))
 
-    wanted = min(compute.most_workers, places(1))
-    enough = [threads for threads in range(1, max(cpus) + 1) if places(threads) >= wanted]
+    if use_gpu:  # the other GPUs of a node keep their cores
+        enough = [min(max(1, cpu // gpu) for cpu, gpu in zip(cpus, gpus, strict=True) if gpu)]
+    else:
+        wanted = min(compute.most_workers, places(1))
+        enough = [threads for threads in range(1, max(cpus) + 1) if places(threads) >= wanted]
     threads = compute.threads_per_worker or max(enough, default=1)
     if places(threads) < fewest:
         each = "" if len(nodes) == 1 else f" on {len(nodes)} nodes, which hold {places(threads)} such workers"
@@ -121,3 +137,11 @@ def place(compute: ComputeParams) -> Placement:
                              f"(compute.threads_per_worker): {threads * fewest} cores, and the cluster has "
                              f"{sum(cpus)}{each}; lower one of them or add nodes")
     return Placement(use_gpu, threads)
+
+
+def say_what_is_waited_for(compute: ComputeParams, placement: Placement) -> None:
+    """Of what other work leaves free now; Ray itself waits without a word."""
+    kind, each = ("GPU", 1) if placement.use_gpu else ("CPU", placement.threads)
+    needed, free = compute.fewest_workers * each, int(ray.available_resources().get(kind, 0))
+    if free < needed:
+        print(f"waiting for {needed} {kind}s of the cluster, which has {free} free now", file=sys.stderr, flush=True)

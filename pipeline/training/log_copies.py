@@ -1,10 +1,11 @@
-"""The log of a run at an address: nothing can be appended to on an object store, so a copy lies beside each checkpoint.
+"""The logs of a run at an address: nothing can be appended to on an object store, so copies lie beside each checkpoint.
 
-Rank 0 writes the log on its node's disk. Lines that were written after the last checkpoint are lost with that node; a
-run that goes on from the checkpoint writes those steps again.
+Each worker writes its log on its node's disk. Lines that were written after the last checkpoint are lost with that
+node; a run that goes on from the checkpoint writes those steps again.
 """
 
 import fnmatch
+import posixpath
 import threading
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -18,32 +19,44 @@ SECONDS_BETWEEN_LISTINGS = 5.0  # a listing of an object store takes a tenth of 
 
 
 def log_folder(run: Place) -> Path | None:
-    """The folder that the log of a run is appended to, by whichever node; None where it is copied instead."""
+    """The folder that the logs of a run are appended to, by whichever node; None where they are copied instead."""
     return None if "://" in run.address else Path(run.path)
 
 
 def following(run: Place, folder: Path) -> AbstractContextManager[None]:
-    """While the block lasts, bring the newest copy of the log of `run` to `folder` now and then."""
+    """While the block lasts, bring the newest copies of the logs of `run`, at an address, to `folder` now and then."""
     return thread_beside(_follow, run, folder)
 
 
-def bring_log(run: Place, folder: Path) -> None:
-    """Write the newest copy of the log of `run` to `folder`; nothing where there is none, or where it is appended to.
+def bring_logs(run: Place, folder: Path) -> None:
+    """Write the newest copies of the logs of `run` to `folder`, unless that is where they are; nothing where none are.
 
     Raises:
         StorageError: the storage cannot be read.
     """
-    if log_folder(run) is not None:
+    source = newest_logs(run)
+    if source is None or source.path == str(folder):
         return
+    for name in fnmatch.filter(source.files(), "log*.jsonl"):
+        with atomic_write(folder / name, "wb") as file:
+            file.write((source / name).read())
+
+
+def newest_logs(run: Place) -> Place | None:
+    """The folder that they are appended to; or of the checkpoints that have copies the newest, None without one."""
+    if log_folder(run) is not None:
+        return run
     newest = max(fnmatch.filter(run.files(), f"step*/{LOG_FILE}"), default=None)
-    if newest is not None:
-        with atomic_write(folder / LOG_FILE, "wb") as file:
-            file.write((run / newest).read())
+    return run / posixpath.dirname(newest) if newest else None
 
 
 def _follow(run: Place, folder: Path, stop: threading.Event) -> None:
-    while not stop.wait(SECONDS_BETWEEN_LISTINGS):
+    brought = None
+    while log_folder(run) is None and not stop.wait(SECONDS_BETWEEN_LISTINGS):
         try:
-            bring_log(run, folder)
+            newest = newest_logs(run)
+            if newest is not None and newest.path != brought:
+                bring_logs(run, folder)
+                brought = newest.path
         except StorageError:  # it is for showing progress: the next look may succeed
             continue

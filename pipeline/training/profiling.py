@@ -3,7 +3,9 @@
 It watches and computes nothing: the run ends with the same weights, bit for bit.
 """
 
-import os
+import posixpath
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -12,15 +14,18 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
+from pipeline.data.publishing import publish_file
+from pipeline.storage import StorageError, place_of
+
 WAIT, WARM_UP, ACTIVE = 5, 2, 3  # steps: the first few are not like the others; the profiler's own start is costly
 
 
 @contextmanager
-def profiler(trace: Path | None, steps: int, device: torch.device) -> Iterator[Callable[[], None]]:
+def profiler(trace: str | None, steps: int, device: torch.device) -> Iterator[Callable[[], None]]:
     """What to call after each step, so that `trace` gets a profile of the steps WAIT + WARM_UP + 1 to + ACTIVE.
 
     Args:
-        trace: a `.json.gz`, written as soon as its last step is done; None profiles nothing.
+        trace: path or address of a `.json.gz`, written as soon as its last step is done; None profiles nothing.
         steps: that are left to do; of fewer than ten the last are shown.
     """
     if trace is None or steps == 0:
@@ -35,12 +40,12 @@ def profiler(trace: Path | None, steps: int, device: torch.device) -> Iterator[C
         yield watching.step
 
 
-def _write(trace: Path, watched: profile) -> None:
-    """Whole or not at all; the name decides whether torch compresses it."""
-    trace.parent.mkdir(parents=True, exist_ok=True)
-    temporary = trace.with_name(f".{os.getpid()}.{trace.name}")
-    try:
-        watched.export_chrome_trace(str(temporary))
-        os.replace(temporary, trace)
-    finally:
-        temporary.unlink(missing_ok=True)
+def _write(trace: str, watched: profile) -> None:
+    """Whole or not at all; the name decides whether torch compresses it. A run does not end because this fails."""
+    with tempfile.TemporaryDirectory() as folder:
+        exported = Path(folder, posixpath.basename(trace))
+        watched.export_chrome_trace(str(exported))
+        try:
+            publish_file(exported, place_of(trace))
+        except (OSError, StorageError) as error:
+            print(f"{trace}: the profile is lost: {error}", file=sys.stderr, flush=True)

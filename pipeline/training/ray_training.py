@@ -1,30 +1,32 @@
 """Training under Ray Train, from parameters to weights; started again after any kill, it goes on."""
 
 import posixpath
+import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline.training.cluster import place, ray_cluster  # first: it sets what Ray reads when it is imported
+# First: it sets what Ray reads when it is imported.
+from pipeline.training.cluster import place, ray_cluster, say_what_is_waited_for
 
 from ray.exceptions import RayError  # isort: skip
-from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig  # isort: skip
+from ray.train import FailureConfig, RunConfig, ScalingConfig  # isort: skip
 from ray.train import TrainingFailedError  # isort: skip
 from ray.train.torch import TorchConfig, TorchTrainer  # isort: skip
 
 from pipeline.data.manifest import read_manifest
 from pipeline.data.publishing import publish_file, shards_for_nodes
 from pipeline.data.selection import groups_of
+from pipeline.files import atomic_write
 from pipeline.params import ComputeParams, ModelParams
 from pipeline.params.sections import ClusterParams
 from pipeline.storage import Place
 from pipeline.training.checkpoint import newest_state
-from pipeline.training.log_copies import bring_log, following, log_folder
+from pipeline.training.log_copies import bring_logs, following, log_folder
 from pipeline.training.run_log import progress_of, read_log
 from pipeline.training.runs import only_driver, place_of_run, run_folder
 from pipeline.training.worker import WorkerTask, train_on_worker
 
-CHECKPOINTS_KEPT = 2  # the last, and one before it should the last be damaged
-RAYS_LIST = "checkpoint_manager_snapshot.json"  # Ray's list of a run's checkpoints
+COLLECTIVE_SECONDS = 4 * 3600  # workers wait for one of them that fetches shards to its node
 
 
 class TrainingError(ValueError):
@@ -48,7 +50,7 @@ def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster:
     Raises:
         ResourcesError: the cluster is too small for `compute`.
         TrainingError: the loss is not finite, the classes cannot serve the episodes, or workers were lost more than
-            `cluster.max_failures` times, or the cluster itself was lost.
+            `cluster.max_failures` times without a checkpoint between them, or the cluster itself was lost.
         RunInUseError: another process of this checkout trains this run.
     """
     assert model.training is not None
@@ -59,18 +61,27 @@ def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster:
         state = newest_state(run.address)
         if state is not None:
             print(f"{name}: goes on from step {state['step']} of {model.training.steps} ({run.address})", flush=True)
-        if state is None or state["step"] < model.training.steps:
+        if _step(state) < model.training.steps:
             with ray_cluster(cluster.ray_address):
                 placement = place(compute)
                 task = _task(model, init, shards, run, compute, cluster, placement.threads, trace)
+                say_what_is_waited_for(compute, placement)
                 with following(run, folder), progress_of(log, f"training {name}", model.training.steps):
-                    error = _fit(task, run, compute.num_workers, placement.use_gpu, cluster.max_failures)
-            if error is not None:
-                raise TrainingError(f"{name}: {error}")
-            state = newest_state(run.address)
-            assert state is not None, "the last step ends with a checkpoint"
-        bring_log(run, folder)
-        return state, read_log(log)
+                    try:
+                        while _step(state) < model.training.steps:
+                            state = _fit(task, run, compute.num_workers, placement.use_gpu, cluster.max_failures, state)
+                    except TrainingError as error:
+                        raise TrainingError(f"{name}: {error}") from error.__cause__
+        bring_logs(run, folder)
+        if trace and cluster.storage and (run / trace.name).size() is not None:
+            with atomic_write(trace, "wb") as file:
+                file.write((run / trace.name).read())
+        assert state is not None
+        return state, read_log(folder)
+
+
+def _step(state: dict[str, Any] | None) -> int:
+    return state["step"] if state else 0
 
 
 def _task(model: ModelParams, init: Path | None, shards: Path, run: Place, compute: ComputeParams,
@@ -83,39 +94,50 @@ def _task(model: ModelParams, init: Path | None, shards: Path, run: Place, compu
         init_address = (run / "init.pt").address
     return WorkerTask(model, init_address, shards_for_nodes(shards, cluster.storage), cluster.cache,
                       tuple(sorted(groups)), run.address, threads, compute.precision, cluster.memory_gib,
-                      cluster.num_loaders, trace and trace.absolute())
+                      cluster.num_loaders, _trace_for_nodes(trace, run, cluster.storage))
 
 
-def _forget_rays_list(run: Place) -> None:
-    """Ray takes up no run whose list a kill has cut short, or names a checkpoint that was deleted; we need no list."""
-    if (run / RAYS_LIST).size() is not None:
-        run.filesystem.delete_file((run / RAYS_LIST).path)
+def _trace_for_nodes(trace: Path | None, run: Place, storage: str | None) -> str | None:
+    if trace is None:
+        return None
+    return (run / trace.name).address if storage else str(trace.absolute())
 
 
-def _fit(task: WorkerTask, run: Place, num_workers: int | tuple[int, int], use_gpu: bool,
-         max_failures: int) -> str | None:
-    """Until the last step; else why there is no use in trying again."""
-    _forget_rays_list(run)
+def _fit(task: WorkerTask, run: Place, num_workers: int | tuple[int, int], use_gpu: bool, max_failures: int,
+         state: dict[str, Any] | None) -> dict[str, Any]:
+    """From `state` to a later one: the last, unless workers were lost or the last is damaged.
+
+    Raises:
+        TrainingError: there is no later one, or no use in trying again.
+    """
     runs, name = posixpath.split(run.path)
     workers: Any = num_workers  # Ray's types are those of its older version, which has neither a range of workers ...
     train_loop: Any = train_on_worker
     trainer = TorchTrainer(
         train_loop,
         train_loop_config={"task": task},
-        torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
+        torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=COLLECTIVE_SECONDS),
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu,
                                      resources_per_worker={"CPU": task.threads} | ({"GPU": 1} if use_gpu else {})),
         run_config=RunConfig(name=name, storage_path=runs, storage_filesystem=run.filesystem,
-                             checkpoint_config=CheckpointConfig(num_to_keep=CHECKPOINTS_KEPT),
                              failure_config=FailureConfig(max_failures=max_failures)))
+    failure: Exception | None = None
     try:
         result: Any = trainer.fit()  # ... nor what the train loop returned
+        if result.return_value is not None:
+            raise TrainingError(str(result.return_value))
     except SystemExit as stop:  # Ray's answer to Ctrl-C, with status 0; an interrupted stage has not succeeded
         raise KeyboardInterrupt from stop
     except TrainingFailedError as error:
-        raise TrainingError(f"{name}: {error}\nits state is in {run.address}; "
-                            "the same command goes on from there") from error
+        failure = error
     except RayError as error:  # of the controller, which watches the workers
-        raise TrainingError(f"{name}: the cluster was lost: {error}\nits state is in {run.address}; once the cluster "
-                            "runs again, the same command goes on from there") from error
-    return result.return_value
+        raise TrainingError(f"the cluster was lost, or cannot do what is asked of it: {error}\nits state is in "
+                            f"{run.address}; the same command goes on from there") from error
+    later = newest_state(run.address)
+    if later is None or later["step"] <= _step(state):
+        raise TrainingError(f"{failure or 'its last checkpoint cannot be read'}\nits state is in "
+                            f"{run.address}; the same command goes on from there") from failure
+    if failure is not None:
+        print(f"workers were lost more than {max_failures} times (cluster.max_failures), but it came from step "
+              f"{_step(state)} to {later['step']}, and goes on", file=sys.stderr, flush=True)
+    return later

@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import json
+import os
 import re
 import shutil
 import uuid
@@ -61,8 +62,12 @@ def _checkout(runs: Path) -> str:
     """A name that no other folder of runs has; given when it is first asked for."""
     file = runs / "checkout"
     runs.mkdir(parents=True, exist_ok=True)
-    with suppress(FileExistsError), open(file, "x", encoding="utf-8") as new:
-        new.write(uuid.uuid4().hex[:12])
+    if not file.exists():
+        new = runs / f".checkout-{uuid.uuid4().hex}"
+        new.write_text(uuid.uuid4().hex[:12], encoding="utf-8")
+        with suppress(FileExistsError):  # of two that ask at once, the first gives it
+            os.link(new, file)
+        new.unlink()
     return file.read_text(encoding="utf-8")
 
 
@@ -73,8 +78,9 @@ def forget_runs(name: str, runs: Path, storage: str | None = None) -> None:
     """
     for folder in runs.glob(f"{name}-*"):
         if re.fullmatch(re.escape(name) + "-[0-9a-f]{12}", folder.name):
-            if storage:
-                place = place_of_run(folder, storage)
-                with suppress(FileNotFoundError):
-                    place.filesystem.delete_dir(place.path)
-            shutil.rmtree(folder)
+            with suppress(RunInUseError), only_driver(folder):  # of one in use, other parameters are trained just now
+                if storage:
+                    place = place_of_run(folder, storage)
+                    with suppress(FileNotFoundError):
+                        place.filesystem.delete_dir(place.path)
+                shutil.rmtree(folder)

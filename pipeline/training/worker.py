@@ -1,6 +1,5 @@
 """What each Ray Train worker does: load the data, build the model, take up the last checkpoint, train."""
 
-import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -17,18 +16,19 @@ from torch.nn.parallel import DistributedDataParallel
 
 from matchnet.methods import Method, build_method
 from matchnet.training import train
+from pipeline.data.publishing import publish_file
 from pipeline.data.samples import Room
 from pipeline.data.shard_cache import CacheParams, local_shards
-from pipeline.machine import available_memory, cores
+from pipeline.machine import available_memory
 from pipeline.memory import keep_freed_memory
 from pipeline.params.sections import ModelParams
-from pipeline.storage import place_of
-from pipeline.training.checkpoint import STATE_FILE, load_weights, newest_state, save_tensors
+from pipeline.storage import Place, place_of
+from pipeline.training.checkpoint import checkpoint_folder, load_weights, newest_state, save_state
 from pipeline.training.data import training_classes
 from pipeline.training.initial import take_weights
-from pipeline.training.log_copies import bring_log, log_folder
+from pipeline.training.log_copies import bring_logs, log_folder
 from pipeline.training.profiling import profiler
-from pipeline.training.run_log import LOG_FILE, RunLog, next_attempt
+from pipeline.training.run_log import RunLog, next_attempt
 from pipeline.training.tasks import load_task
 from pipeline.training.usage import peak_memory
 
@@ -54,11 +54,11 @@ class WorkerTask:
     precision: Literal["auto", "fp32", "bf16"]
     memory_gib: float | None = None  # as in ClusterParams
     num_loaders: int | None = None
-    trace: Path | None = None  # where rank 0 writes a profile of some steps
+    trace: str | None = None  # path or address where rank 0 writes a profile of some steps
 
 
 def train_on_worker(config: dict[str, WorkerTask]) -> str | None:
-    """The train loop that Ray runs in each of its workers; ends when the last checkpoint is reported.
+    """The train loop that Ray runs in each of its workers; ends when the last checkpoint is written.
 
     Returns None; or, of a run in one worker, why it had to end before: trying again, as Ray would, cannot help.
     """
@@ -69,9 +69,9 @@ def train_on_worker(config: dict[str, WorkerTask]) -> str | None:
     rank, world_size = context.get_world_rank(), context.get_world_size()
     with _own_log_folder(task.run) as log_place:
         state, attempt = newest_state(task.run), next_attempt(log_place)
-        if world_size > 1:
-            torch.distributed.barrier()  # nobody writes a checkpoint or a log before all have looked for the last one
         first_step = state["step"] if state else 0
+        if world_size > 1:
+            _agree_on(first_step, world_size)  # so nobody writes a checkpoint or a log before all have looked for them
         log = RunLog(log_place, first_step, attempt, rank, workers=world_size, host=socket.gethostname(),
                      node=ray.get_runtime_context().get_node_id())
         try:
@@ -85,6 +85,20 @@ def train_on_worker(config: dict[str, WorkerTask]) -> str | None:
     return None
 
 
+def _agree_on(first_step: int, world_size: int) -> None:
+    """Storage may show its nodes different files for a while, and a checkpoint that one can read another cannot.
+
+    Raises:
+        RuntimeError: workers would go on from different steps; Ray then starts all of them again.
+    """
+    if (device := get_device()).type == "cuda":
+        torch.cuda.set_device(device)  # nccl gathers there
+    first_steps: list[Any] = [None] * world_size
+    torch.distributed.all_gather_object(first_steps, first_step)
+    if len(set(first_steps)) > 1:
+        raise RuntimeError(f"the workers found checkpoints of different steps: {first_steps}")
+
+
 @contextmanager
 def _own_log_folder(run_address: str) -> Iterator[Path]:
     """The run's folder; of a run at an address one on this node's disk, with the log that was copied there."""
@@ -94,7 +108,7 @@ def _own_log_folder(run_address: str) -> Iterator[Path]:
         yield folder
         return
     with tempfile.TemporaryDirectory() as own_folder:
-        bring_log(run, Path(own_folder))
+        bring_logs(run, Path(own_folder))
         yield Path(own_folder)
 
 
@@ -115,7 +129,7 @@ def _train(task: WorkerTask, shards: Path, state: dict[str, Any] | None, rank: i
     with profiler(task.trace if rank == 0 else None, steps_left, device) as step_done:
         train(_distributed(method, device, world_size), training, device=device,
               precision=choose_precision(task.precision, device), rank=rank, world_size=world_size, state=state,
-              step_done=step_done, **_callbacks(log, rank, device, copied=log_folder(place_of(task.run)) is None))
+              step_done=step_done, **_callbacks(log, rank, device, place_of(task.run)))
 
 
 @contextmanager
@@ -134,7 +148,7 @@ def _room(task: WorkerTask) -> Room:
     """What this worker may use for samples: its share of this machine, unless the parameters say how much."""
     workers = ray.train.get_context().get_local_world_size()
     memory = available_memory() / 4 / workers if task.memory_gib is None else task.memory_gib * 2**30
-    return Room(int(memory), task.num_loaders or max(1, cores() // workers))
+    return Room(int(memory), task.num_loaders or task.threads)
 
 
 def choose_precision(wanted: str, device: torch.device) -> Precision:
@@ -153,12 +167,8 @@ def _distributed(method: Method, device: torch.device, world_size: int) -> Metho
     return DistributedDataParallel(method, device_ids=[device] if device.type == "cuda" else None)
 
 
-def _callbacks(log: RunLog, rank: int, device: torch.device, copied: bool) -> dict[str, Any]:
-    """log, report and save as `train` calls them; rank 0 logs what all know. Ray wants `report` from every rank.
-
-    Args:
-        copied: whether each checkpoint takes a copy of rank 0's log with it.
-    """
+def _callbacks(log: RunLog, rank: int, device: torch.device, run: Place) -> dict[str, Any]:
+    """log, report and save as `train` calls them; rank 0 logs and saves what all know."""
 
     def write(values: dict[str, Any]) -> None:
         log.write({**values, **peak_memory(device)})
@@ -166,18 +176,11 @@ def _callbacks(log: RunLog, rank: int, device: torch.device, copied: bool) -> di
     def report(values: dict[str, Any]) -> None:
         if rank == 0:
             log.write(values)
-        ray.train.report(values)
 
     def save(state: dict[str, Any]) -> None:
-        if rank != 0:
-            ray.train.report({"step": state["step"]})
-            return
-        with tempfile.TemporaryDirectory() as folder_to_upload:
-            save_tensors(Path(folder_to_upload, STATE_FILE), state)
-            if copied:
-                shutil.copy(log.path, Path(folder_to_upload, LOG_FILE))
-            checkpoint = ray.train.Checkpoint.from_directory(folder_to_upload)
-            ray.train.report({"step": state["step"]}, checkpoint=checkpoint,
-                             checkpoint_dir_name=f"step{state['step']:08d}")
+        if log_folder(run) is None:
+            publish_file(log.path, run / checkpoint_folder(state["step"]) / log.path.name)
+        if rank == 0:
+            save_state(run, state)
 
     return {"report": report, "save": save, "log": write}
