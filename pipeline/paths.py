@@ -6,6 +6,7 @@ RAW = Path("data/raw")
 SHARDS = Path("data/shards")
 RUNS = Path("data/runs")  # of unfinished training runs; no stage's output
 PROFILES = Path("data/profiles")  # of steps of training runs; no stage's output either
+CODE = Path("data/code")  # what each stage runs
 MODELS = Path("data/models")
 EVALUATIONS = Path("data/evaluations")
 RESULTS = Path("results")

@@ -12,7 +12,7 @@ COPIED = ("matchnet", "pipeline", "stages", ".dvc/config", ".dvcignore", ".gitig
           "params.yaml")
 SMALLER = {"max_per_script: ": "8", "num_hands: ": "11", "num_filters: ": "4", "num_blocks: ": "2",
            "image_size: ": "12", "valid_episodes: ": "20", "episodes: ": "50",
-           "threads_per_worker: ": "1", "num_processes: ": "1"}
+           "threads_per_worker: ": "1", "num_processes: ": "1", "warmup_steps: ": "0"}
 
 
 class Copy:

@@ -21,8 +21,8 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
 
 def test_everything_runs_then_nothing_then_only_what_a_change_touches(copy):
     first = copy.run("dvc", "repro")
-    assert copy.ran(first) == ["download@glyphs", "shard@glyphs", "train@glyphs-pixels", "evaluate@glyphs-pixels",
-                               "report"]
+    assert copy.ran(first) == ["code", "download@glyphs", "shard@glyphs", "train@glyphs-pixels",
+                               "evaluate@glyphs-pixels", "report"]
     metrics = json.loads((copy.folder / "results/glyphs-pixels/metrics.json").read_text(encoding="utf-8"))
     assert metrics["columns"]["5w1s"]["episodes"] == 50
     assert "5-way 1-shot" in copy.run(sys.executable, "-m", "stages.report", "--table")
@@ -31,6 +31,10 @@ def test_everything_runs_then_nothing_then_only_what_a_change_touches(copy):
     copy.commit()
 
     assert copy.ran(copy.run("dvc", "repro")) == []
+    for edit, stale in (("# a remark", ["code"]), ("x = 1", ["code", "report"])):
+        with open(copy.folder / "pipeline/results/report.py", "a", encoding="utf-8") as file:
+            file.write(f"{edit}\n")
+        assert copy.ran(copy.run("dvc", "repro")) == stale
     copy.set("title: ", "Another title")
     assert copy.ran(copy.run("dvc", "repro")) == ["report"]
     copy.set("episodes: ", "60")

@@ -1,0 +1,131 @@
+"""Which code each stage runs, in a file a stage: what DVC compares to decide whether results are stale.
+
+A stage runs what its module imports, directly or not, anywhere in a file; of the methods its own alone, and of what
+only decides where and how something runs nothing. Comments, docstrings and empty lines do not count. A file has one
+line a module: its hash and its path, so that two versions can be compared by eye.
+"""
+
+import ast
+import hashlib
+import io
+import tokenize
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from pipeline.files import atomic_write
+
+PACKAGES = ("matchnet", "pipeline", "stages")
+STAGES = ("download", "shard", "report")
+STAGES_WITH_A_METHOD = ("train", "evaluate", "compare")
+METHODS = Path("matchnet/methods")
+DATASETS = Path("pipeline/data/datasets")
+CHOICE = METHODS / "__init__.py"  # builds the method that the parameters name
+# What cannot change a result. Parameters are dependencies by their values.
+HARMLESS = ("pipeline/params", "pipeline/data/spec.py", "pipeline/progress.py", "pipeline/ray_jobs.py",
+            "stages/command.py")
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def write_stage_code(folder: Path, root: Path = Path()) -> None:
+    """One file for each stage (`shard.txt`), and for each method (`train-pixels.txt`) of those that run one."""
+    named = [(stage, "") for stage in STAGES]
+    named += [(stage, method) for stage in STAGES_WITH_A_METHOD for method in methods(root)]
+    for stage, method in named:
+        with atomic_write(folder / (f"{stage}-{method}.txt" if method else f"{stage}.txt")) as file:
+            file.writelines(f"{code_hash(root / path)}  {path}\n" for path in stage_code(stage, method, root))
+
+
+def methods(root: Path) -> list[str]:
+    """The modules of methods that parameters can name: their spec has the module's own name as `name`."""
+    return sorted(path.stem for path in (root / METHODS).glob("*.py")
+                  if any(isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "name"
+                         and isinstance(node.value, ast.Constant) and node.value.value == path.stem
+                         for node in ast.walk(_parsed(path))))
+
+
+def stage_code(stage: str, method: str = "", root: Path = Path()) -> list[Path]:
+    """The files that the stage runs, relative to `root`: modules, and the lists that they read."""
+    files = _closure(root, Path("stages", f"{stage}.py"))
+    if method:
+        files |= _closure(root, METHODS / f"{method}.py")
+    if stage in ("download", "shard"):  # the module of a dataset is imported by its name
+        for module in (root / DATASETS).glob("*.py"):
+            files |= _closure(root, module.relative_to(root))
+    return sorted(files | {data for file in files for data in _data_files(root, file)})
+
+
+@cache
+def code_hash(path: Path) -> str:
+    """SHA-256 of what decides: for Python neither comments nor docstrings nor empty lines. Not of the interpreter."""
+    text = path.read_text(encoding="utf-8")
+    return hashlib.sha256((_without_remarks(text) if path.suffix == ".py" else text).encode()).hexdigest()
+
+
+def _without_remarks(text: str) -> str:
+    lines = text.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+            first, last = node.body[0].lineno, node.body[0].end_lineno or 0
+            lines[first - 1:last] = [""] * (last - first + 1)
+    return "\n".join(line.rstrip() for line in lines if line.strip())
+
+
+def _closure(root: Path, file: Path) -> set[Path]:
+    """A file and everything of ours that it imports, directly or not, by ways that can change a result."""
+    seen: set[Path] = set()
+    waiting = [file]
+    while waiting:
+        file = waiting.pop()
+        if file not in seen and file != CHOICE and not _is_below(file, HARMLESS):
+            seen.add(file)
+            waiting += _imported_files(root, file)
+    return seen
+
+
+def _is_below(file: Path, places: Iterable[str]) -> bool:
+    return any(file == Path(place) or Path(place) in file.parents for place in places)
+
+
+@cache
+def _imported_files(root: Path, file: Path) -> frozenset[Path]:
+    """The files of our packages that a file imports itself, anywhere in it, their packages' __init__ included."""
+    modules: set[str] = set()
+    for node in ast.walk(_parsed(root / file)):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    ours = {module for module in modules if module.split(".")[0] in PACKAGES}
+    with_parents = {module.rsplit(".", depth)[0] for module in ours for depth in range(module.count(".") + 1)}
+    return frozenset(found for module in with_parents if (found := _module_file(root, module)))
+
+
+def _module_file(root: Path, module: str) -> Path | None:
+    path = Path(*module.split("."))
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if (root / file).is_file()), None)
+
+
+@cache
+def _data_files(root: Path, file: Path) -> frozenset[Path]:
+    """Files of a folder beside the module that it names: those that it names too, all of them if it names none."""
+    strings = {node.value for node in ast.walk(_parsed(root / file))
+               if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    found: set[Path] = set()
+    for folder in (file.parent / name for name in strings if name.isidentifier()):
+        files = [] if _module_file(root, ".".join(folder.parts)) else _files(root, folder)
+        found |= {path for path in files if path.name in strings} or set(files)
+    return frozenset(found)
+
+
+def _files(root: Path, folder: Path) -> list[Path]:
+    return [path.relative_to(root) for path in (root / folder).glob("*") if path.suffix == ".txt"]
+
+
+@cache
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
