@@ -6,7 +6,8 @@ Two workers, one a node, train over gloo. What is killed (SIGKILL), and what a u
     worker   one of the two processes that train; nothing
     node     a node and all that runs there; starts another one, after up to five seconds
     driver   the process that was started by the user; the same command again
-    head     the head's node, with the controller; starts head and nodes again, then the same command
+    head     the head's node, with the controller; takes the nodes down, whose workers train on meanwhile, after up to
+             three seconds, starts all again, then the same command
     elastic  a node, of a run that asks for one worker or two; starts another one once one worker trains alone
 One line a kill: the last step logged before, seconds until a step was logged again, and how many steps ran twice.
 
@@ -52,6 +53,7 @@ KINDS = ("worker", "node", "driver", "head", "elastic")
 TOLERANCE = 1e-3
 CHECKPOINT_EVERY = 10
 PATIENCE = 900  # seconds for anything: a busy machine is slow
+STEPS_A_KILL = {"head": 200, "elastic": 400}  # they go on until they are taken down, or a node has come; else 20
 RESIZE_SECONDS = 3  # between looks for nodes that came; Ray's default is 60
 COMPUTE = ComputeParams(num_workers=2, threads_per_worker=1, device="cpu", precision="fp32")
 HEADER = ("killed", "at step", "s to next step", "steps twice", "cut short", "what was seen")
@@ -108,7 +110,7 @@ class Driver:
         status = self.process.wait(PATIENCE)
         assert status != 0, "a driver that lost its cluster has not succeeded"
         lines = [line for line in self.output.read_text().splitlines() if line.strip()]
-        return f"ended with {status} after {time.monotonic() - began:.0f} s: {lines[-1][-120:] if lines else ''}"
+        return f"ended with {status} after {time.monotonic() - began:.0f} s: {lines[-1][-80:] if lines else ''}"
 
 
 class Run:
@@ -175,8 +177,11 @@ class Run:
 
     def _kill_head(self, chance: random.Random) -> str:
         self.cluster.head.kill()
+        time.sleep(chance.uniform(0, 3))
+        for node in self.cluster.nodes[1:]:
+            node.kill()
         ended = self.driver.end_by_itself()
-        self.cluster.restart()
+        self.cluster.start()
         self.start()
         return f"driver {ended}"
 
@@ -221,8 +226,8 @@ class Run:
 
 
 def problem_of(kind: str, kills: int) -> Problem:
-    """Steps of some 40 ms; an elastic run makes many while a node comes."""
-    steps = (400 if kind == "elastic" else 20) * kills + 2 * CHECKPOINT_EVERY
+    """Steps of some 40 ms."""
+    steps = STEPS_A_KILL.get(kind, 20) * kills + 2 * CHECKPOINT_EVERY
     training = EpisodicSpec(episode=EpisodeSpec(10, 1, 5), episodes_per_step=8, steps=steps, log_every=1,
                             checkpoint_every=CHECKPOINT_EVERY, valid_episode=EpisodeSpec(2, 1, 2), valid_episodes=2,
                             valid_every=steps)
@@ -307,9 +312,9 @@ def disturbed(cluster: Cluster, folder: Path, kind: str, problem: Problem, kills
     chance = random.Random(f"{kind} {seed}")
     run = Run(cluster, folder / "shards", folder / f"{kind}{seed}", problem)
     try:
-        for step in kill_steps(kills, run.steps // 20 if kind == "elastic" else run.steps, chance):
-            if kind == "elastic":  # counted from the last kill: how many are made until a node has come, nobody knows
-                step += max((line["step"] for line in run.steps_logged()), default=0)
+        for step in kill_steps(kills, 20 * kills + 2 * CHECKPOINT_EVERY, chance):
+            if kind in STEPS_A_KILL:  # counted from the last kill
+                step = step % 20 + max((line["step"] for line in run.steps_logged()), default=0)
             run.wait_for_step(step, after_attempt=max((line["attempt"] for line in run.steps_logged()), default=1) - 1)
             time.sleep(chance.uniform(0, 0.3))  # so that it comes within a step, or while a checkpoint is written
             yield run.kill(kind, chance)

@@ -109,12 +109,6 @@ class Cluster:
     def training_workers(self) -> list[int]:
         return sorted(pid for node in self.nodes for pid in node.training_workers())
 
-    def restart(self) -> None:
-        """After the head was lost: the nodes belong to no cluster any more."""
-        for node in self.nodes[1:]:
-            node.stop()
-        self.start()
-
     def stop(self) -> None:
         """Raises AssertionError if a process is left; the folder is removed in any case."""
         every = [process for node in self.nodes for process in node.processes()]
