@@ -65,6 +65,8 @@ def test_the_file_as_it_is_committed_is_accepted(values):
     ("compute.num_workers", 50, "each of the 50 workers (compute.num_workers) needs an episode a step; raise it"),
     ("models.glyphs.training.accumulate", 50,
      "each of the 1 workers (compute.num_workers) needs an episode a step, in each of its 50 parts (accumulate)"),
+    ("datasets.imagenet.splits.dogs.test", "imagenet_dog.txt",
+     "datasets.imagenet.splits.dogs.test: there is no 'imagenet_dog.txt'; did you mean 'imagenet_dogs.txt'?"),
     ("models.glyphs.context", 8, "models.glyphs: image_size is 28 and context is 8; give image_size for images or"),
     ("models.glyphs.image_size", None, "image_size is None and context is None; give image_size for images or context"),
     ("models.glyphs.dataset", "ptb", "models.glyphs.split: there is no 'scripts'; known are words"),

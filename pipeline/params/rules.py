@@ -12,6 +12,7 @@ from matchnet.methods.classifier import ClassifierSpec
 from matchnet.methods.language_model import LanguageModelSpec
 from matchnet.text_training import TextSpec
 from pipeline.data.spec import TEXT_SOURCES, DatasetParams, Part, RandomSplit, WholeSplit
+from pipeline.data.splits import LISTS
 from pipeline.params.parsing import ParamsError, nearest
 from pipeline.params.sections import ComparisonParams, ExperimentParams, ModelParams, Params
 
@@ -42,6 +43,17 @@ def check_params(params: Params) -> None:
         _check_comparison(comparison, params, f"comparisons.{name}")
     _check_run(params)
     _check_workers(params)
+    _check_lists(params)
+
+
+def _check_lists(params: Params) -> None:
+    """Lists of classes that splits name: the shard stage reads them after hours."""
+    known = {path.name: path for path in LISTS.iterdir()}
+    for name, dataset in params.datasets.items():
+        for split_name, split in dataset.splits.items():
+            for part in ("valid", "test"):
+                if isinstance(listed := getattr(split, part, None), str):
+                    _require_known(listed, known, f"datasets.{name}.splits.{split_name}.{part}")
 
 
 def _check_model(model: ModelParams, params: Params, path: str) -> None:
