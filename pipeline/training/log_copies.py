@@ -35,8 +35,11 @@ def bring_logs(run: Place, folder: Path) -> None:
         StorageError: the storage cannot be read.
     """
     source = newest_logs(run)
-    if source is None or source.path == str(folder):
-        return
+    if source is not None and source.path != str(folder):
+        _copy(source, folder)
+
+
+def _copy(source: Place, folder: Path) -> None:
     for name in fnmatch.filter(source.files(), "log*.jsonl"):
         with atomic_write(folder / name, "wb") as file:
             file.write((source / name).read())
@@ -56,7 +59,7 @@ def _follow(run: Place, folder: Path, stop: threading.Event) -> None:
         try:
             newest = newest_logs(run)
             if newest is not None and newest.path != brought:
-                bring_logs(run, folder)
+                _copy(newest, folder)
                 brought = newest.path
         except StorageError:  # it is for showing progress: the next look may succeed
             continue

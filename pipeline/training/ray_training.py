@@ -67,11 +67,9 @@ def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster:
                 task = _task(model, init, shards, run, compute, cluster, placement.threads, trace)
                 say_what_is_waited_for(compute, placement)
                 with following(run, folder), progress_of(log, f"training {name}", model.training.steps):
-                    try:
-                        while _step(state) < model.training.steps:
-                            state = _fit(task, run, compute.num_workers, placement.use_gpu, cluster.max_failures, state)
-                    except TrainingError as error:
-                        raise TrainingError(f"{name}: {error}") from error.__cause__
+                    while _step(state) < model.training.steps:
+                        state = _fit(name, task, run, compute.num_workers, placement.use_gpu, cluster.max_failures,
+                                     _step(state))
         bring_logs(run, folder)
         if trace and cluster.storage and (run / trace.name).size() is not None:
             with atomic_write(trace, "wb") as file:
@@ -103,14 +101,14 @@ def _trace_for_nodes(trace: Path | None, run: Place, storage: str | None) -> str
     return (run / trace.name).address if storage else str(trace.absolute())
 
 
-def _fit(task: WorkerTask, run: Place, num_workers: int | tuple[int, int], use_gpu: bool, max_failures: int,
-         state: dict[str, Any] | None) -> dict[str, Any]:
-    """From `state` to a later one: the last, unless workers were lost or the last is damaged.
+def _fit(name: str, task: WorkerTask, run: Place, num_workers: int | tuple[int, int], use_gpu: bool, max_failures: int,
+         step: int) -> dict[str, Any]:
+    """From the state of `step` to a later one: the last, unless workers were lost or the last is damaged.
 
     Raises:
         TrainingError: there is no later one, or no use in trying again.
     """
-    runs, name = posixpath.split(run.path)
+    runs, folder = posixpath.split(run.path)
     workers: Any = num_workers  # Ray's types are those of its older version, which has neither a range of workers ...
     train_loop: Any = train_on_worker
     trainer = TorchTrainer(
@@ -119,25 +117,25 @@ def _fit(task: WorkerTask, run: Place, num_workers: int | tuple[int, int], use_g
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=COLLECTIVE_SECONDS),
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu,
                                      resources_per_worker={"CPU": task.threads} | ({"GPU": 1} if use_gpu else {})),
-        run_config=RunConfig(name=name, storage_path=runs, storage_filesystem=run.filesystem,
+        run_config=RunConfig(name=folder, storage_path=runs, storage_filesystem=run.filesystem,
                              failure_config=FailureConfig(max_failures=max_failures)))
     failure: Exception | None = None
     try:
         result: Any = trainer.fit()  # ... nor what the train loop returned
         if result.return_value is not None:
-            raise TrainingError(str(result.return_value))
+            raise TrainingError(f"{name}: {result.return_value}")
     except SystemExit as stop:  # Ray's answer to Ctrl-C, with status 0; an interrupted stage has not succeeded
         raise KeyboardInterrupt from stop
     except TrainingFailedError as error:
         failure = error
     except RayError as error:  # of the controller, which watches the workers
-        raise TrainingError(f"the cluster was lost, or cannot do what is asked of it: {error}\nits state is in "
+        raise TrainingError(f"{name}: the cluster was lost, or cannot do what is asked of it: {error}\nits state is in "
                             f"{run.address}; the same command goes on from there") from error
     later = newest_state(run.address)
-    if later is None or later["step"] <= _step(state):
-        raise TrainingError(f"{failure or 'its last checkpoint cannot be read'}\nits state is in "
+    if later is None or later["step"] <= step:
+        raise TrainingError(f"{name}: {failure or 'its last checkpoint cannot be read'}\nits state is in "
                             f"{run.address}; the same command goes on from there") from failure
     if failure is not None:
         print(f"workers were lost more than {max_failures} times (cluster.max_failures), but it came from step "
-              f"{_step(state)} to {later['step']}, and goes on", file=sys.stderr, flush=True)
+              f"{step} to {later['step']}, and goes on", file=sys.stderr, flush=True)
     return later
