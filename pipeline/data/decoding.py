@@ -1,6 +1,7 @@
 """From rows of the index to pixels. Imports no torch: worker processes that decode start in half a second."""
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Iterator
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import NamedTuple
@@ -34,13 +35,12 @@ class Decoder:
         self.view = View.from_parameters(parameters)
         self.extension = source_of(parameters["source"]).EXTENSION
 
-    def decode(self, rows: np.ndarray) -> np.ndarray:
-        """Rows of the index -> (R, *sample_shape) uint8.
+    def decode(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """Rows of the index -> one (*sample_shape) uint8 after the other; the bytes of all are read first.
 
         Raises:
             ValueError: an image that cannot be decoded; names shard, key and offset.
         """
-        pixels = np.empty((len(rows), *self.sample_shape), np.uint8)
         channels, size = self.sample_shape[0], self.sample_shape[-1]
         for position, content in enumerate(self.reader.read_many(rows)):
             try:
@@ -49,8 +49,7 @@ class Decoder:
                 place = self.reader.index.place_of(rows[position])
                 directory = self.reader.directory
                 raise ValueError(f"{directory}: {place}: {error}; run the shard stage again") from error
-            pixels[position] = to_pixels(image, channels, size, self.view)
-        return pixels
+            yield to_pixels(image, channels, size, self.view)
 
     def __enter__(self) -> "Decoder":
         return self
@@ -69,7 +68,12 @@ class DecodingJob(NamedTuple):
 
 def decode_job(decoder: Decoder, job: DecodingJob) -> None:
     """What a worker process of the store on shards does."""
-    pixels = decoder.decode(job.rows)
+    shape = len(job.rows), *decoder.sample_shape
     memory = SharedMemory(job.memory)
-    np.ndarray(pixels.shape, np.uint8, memory.buf, offset=job.start * pixels[0].size)[...] = pixels
-    memory.close()
+    pixels_RCHW = np.ndarray(shape, np.uint8, memory.buf, job.start * math.prod(decoder.sample_shape))
+    try:
+        for position, pixels in enumerate(decoder.decode(job.rows)):
+            pixels_RCHW[position] = pixels
+    finally:
+        del pixels_RCHW  # memory that an array lies in cannot be closed
+        memory.close()

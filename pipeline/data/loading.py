@@ -62,7 +62,8 @@ def _decode(decoder: Decoder, rows: np.ndarray) -> np.ndarray:
     samples_RCHW = np.empty((len(rows), *decoder.sample_shape), np.uint8)
     with Progress(f"loading {decoder.reader.manifest.name}", len(rows), "samples") as progress:
         for start in range(0, len(rows), ROWS_AT_ONCE):
-            pixels = decoder.decode(rows[start:start + ROWS_AT_ONCE])
-            samples_RCHW[start:start + len(pixels)] = pixels
-            progress.advance(len(pixels))
+            chunk = rows[start:start + ROWS_AT_ONCE]
+            for position, pixels in enumerate(decoder.decode(chunk), start):
+                samples_RCHW[position] = pixels
+            progress.advance(len(chunk))
     return samples_RCHW
