@@ -27,6 +27,7 @@ from matchnet.random_words import random_words, to_uniform
 # Episodes of the Penn Treebank's 41,044 training sentences take 40 draws on average at 64 ways of 8 rows (of 4,000
 # episodes the longest took 365) and 49 at 256 ways of 2 (of 1,500: 569): at 49, one in 10^9 takes more than a thousand.
 MOST_DRAWS = 1000
+FIRST_DRAWS, LARGEST_DRAWS = 4, 64  # at once: numpy's calls cost more than the numbers of one draw
 
 
 @dataclass(frozen=True)
@@ -201,13 +202,18 @@ def sample_episodes(seed: int, numbers: Sequence[int], spec: EpisodeSpec, classe
     """
     classes.check(spec)
     number_E = np.asarray(numbers, dtype=np.int64)
-    class_EN, row_ENm, order_ES = _draw(seed, number_E, spec, classes, draw=0)
+    class_EN, row_ENm, order_ES = _draw(seed, number_E, spec, classes, range(1))
     redrawn = np.flatnonzero(_origins_meet(row_ENm, classes))
-    for draw in range(1, MOST_DRAWS):
-        if not len(redrawn):
-            break
-        class_EN[redrawn], row_ENm[redrawn], order_ES[redrawn] = _draw(seed, number_E[redrawn], spec, classes, draw)
-        redrawn = redrawn[_origins_meet(row_ENm[redrawn], classes)]
+    begin, at_once = 1, FIRST_DRAWS
+    while len(redrawn) and begin < MOST_DRAWS:
+        draws = range(begin, min(begin + at_once, MOST_DRAWS))
+        drawn = _draw(seed, number_E[redrawn], spec, classes, draws)
+        free_DE = ~_origins_meet(drawn[1], classes).reshape(len(draws), -1)
+        found = free_DE.any(axis=0)
+        first = free_DE.argmax(axis=0)[found] * len(redrawn) + np.flatnonzero(found)
+        for kept, new in zip((class_EN, row_ENm, order_ES), drawn, strict=True):
+            kept[redrawn[found]] = new[first]
+        redrawn, begin, at_once = redrawn[~found], draws.stop, min(2 * at_once, LARGEST_DRAWS)
     if len(redrawn):
         raise ValueError(f"episode {number_E[redrawn[0]]}: each of {MOST_DRAWS} draws of {spec.num_ways} ways with "
                          f"{spec.num_shots} shots + {spec.num_queries} queries uses an origin (a sentence) twice: "
@@ -216,11 +222,14 @@ def sample_episodes(seed: int, numbers: Sequence[int], spec: EpisodeSpec, classe
 
 
 def _draw(seed: int, number_E: np.ndarray, spec: EpisodeSpec, classes: ClassRows,
-          draw: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw number `draw` of these episodes: (class_EN, row_ENm, order_ES), m = num_shots + num_queries."""
+          draws: range) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """These draws of these episodes, one draw after the other: (class_EN, row_ENm, order_ES), E = draws * episodes.
+
+    m = num_shots + num_queries.
+    """
     N, m = spec.num_ways, spec.samples_per_way
     sizes = [2 * N, 2 * m * N, N * spec.num_shots, 0 if spec.fine_grained is None else 2]
-    words_WE = random_words(seed, spec.stream, number_E, sum(sizes), draw).T
+    words_WE = np.concatenate([random_words(seed, spec.stream, number_E, sum(sizes), draw) for draw in draws]).T
     class_words, sample_words, order_words, group_words = np.split(words_WE, np.cumsum(sizes[:-1]))
     E = words_WE.shape[1]
     class_NE = _draw_classes(class_words.reshape(2, N, E), group_words, spec, classes)
