@@ -10,9 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from matchnet.tokens import BEGIN, BLANK, END, FIRST_WORD, PADDING
-
-__all__ = ["BEGIN", "BLANK", "END", "FIRST_WORD", "PADDING", "SentenceStore"]
+from matchnet.tokens import BEGIN, BLANK, END, PADDING
 
 
 class SentenceStore:

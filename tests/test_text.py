@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from matchnet.text import BEGIN, BLANK, END, FIRST_WORD, PADDING, SentenceStore
+from matchnet.text import SentenceStore
+from matchnet.tokens import BEGIN, BLANK, END, FIRST_WORD, PADDING
 
 SENTENCES = [[4, 5, 6, 5, 7], [8], [9, 9, 9], [4, 10, 11, 12, 13, 14, 15, 4, 16]]
 

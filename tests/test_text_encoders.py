@@ -9,9 +9,10 @@ from torch import Tensor
 
 from matchnet.encoders import EncoderSpec, build_encoder
 from matchnet.encoders.bag_of_words import BagOfWords, BagOfWordsSpec
-from matchnet.encoders.bilstm import BiLstm, BiLstmSpec, padding_last
+from matchnet.encoders.bilstm import BiLstm, BiLstmSpec
 from matchnet.encoders.conv4 import Conv4, Conv4Spec
 from matchnet.encoders.window import Window, WindowSpec
+from matchnet.encoders.words import padding_last
 from matchnet.episodes import ClassRows, EpisodeSpec
 from matchnet.episodic_training import EpisodicData, EpisodicSpec, EpisodicTask
 from matchnet.evaluation import evaluate
@@ -20,7 +21,7 @@ from matchnet.methods.fine_tuning import FineTuned, FineTuningSpec
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.statistics import mean_and_interval
 from matchnet.store import MemoryStore
-from matchnet.text import BEGIN, BLANK, END, FIRST_WORD, PADDING
+from matchnet.tokens import BEGIN, BLANK, END, FIRST_WORD, PADDING
 from matchnet.training import train
 
 CONTEXT = 5

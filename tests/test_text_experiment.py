@@ -11,7 +11,8 @@ from matchnet.episodes import EpisodeSpec
 from matchnet.episodic_training import EpisodicSpec
 from matchnet.methods import build_method
 from matchnet.methods.pixels import PixelsSpec
-from matchnet.text import BEGIN, BLANK, END, FIRST_WORD, PADDING, SentenceStore
+from matchnet.text import SentenceStore
+from matchnet.tokens import BEGIN, BLANK, END, FIRST_WORD, PADDING
 from pipeline.data.manifest import manifest_sha256, read_manifest
 from pipeline.experiment import Measured, run_experiment
 from pipeline.params.sections import ExperimentParams, ModelParams

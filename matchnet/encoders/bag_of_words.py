@@ -13,7 +13,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from matchnet.encoders.words import Words, check_text_spec, window_length
-from matchnet.text import FIRST_WORD
+from matchnet.tokens import FIRST_WORD
 
 
 @dataclass(frozen=True)

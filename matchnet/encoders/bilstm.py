@@ -12,8 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from matchnet.encoders.words import Words, check_text_spec, window_length
-from matchnet.text import PADDING
+from matchnet.encoders.words import Words, check_text_spec, padding_last, window_length
 
 
 @dataclass(frozen=True)
@@ -59,14 +58,3 @@ class BiLstm(nn.Module):
         token_BC, length_B = padding_last(token_BC)
         state_BCH, _ = lstm(self.dropout(self.words(token_BC)))
         return state_BCH[torch.arange(len(token_BC), device=token_BC.device), length_B - 1]
-
-
-def padding_last(token_BC: Tensor) -> tuple[Tensor, Tensor]:
-    """Sequences with PADDING before them (or without) -> (the same with it behind, as long as the longest; length_B).
-
-    No sequence is all padding: BEGIN or END stands in it.
-    """
-    C = token_BC.shape[1]
-    length_B = (token_BC != PADDING).sum(1)
-    place_L = torch.arange(int(length_B.max()), device=token_BC.device)
-    return token_BC.gather(1, (place_L + C - length_B.unsqueeze(1)) % C), length_B

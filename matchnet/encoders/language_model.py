@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
-from matchnet.encoders.words import check_tokens
-from matchnet.tokens import BEGIN, END, PADDING
+from matchnet.encoders.words import check_tokens, padding_last, window_length
+from matchnet.tokens import BEGIN, END
 
 INITIAL = 0.05  # weights start uniform in +- this: Zaremba et al.'s medium model; their small one has 0.1
 
@@ -81,10 +81,8 @@ class Reader(nn.Module):
 
     def last_outputs(self, token_BL: Tensor, direction: int) -> Tensor:
         """(B, H): the last layer's output after the last token; each row is read from its first that is not PADDING."""
-        length_B = (token_BL != PADDING).sum(1)
-        shift_BL = (torch.arange(token_BL.shape[1], device=token_BL.device) - length_B.unsqueeze(1))
-        left_BL = token_BL.gather(1, shift_BL % token_BL.shape[1])  # the padding now last
-        packed = pack_padded_sequence(self.drop(self.embed(left_BL)), length_B.cpu(), batch_first=True,
+        token_BL, length_B = padding_last(token_BL)
+        packed = pack_padded_sequence(self.drop(self.embed(token_BL)), length_B.cpu(), batch_first=True,
                                       enforce_sorted=False)
         last_BH = packed.data
         for layer in self.layers(direction):
@@ -137,7 +135,8 @@ class LanguageModelStates(nn.Module):
     """sample_BL int64 -> embedding_BD: what each language model has read when it comes to the blank, side by side.
 
     The forward one stops before the blank and the backward one after it, so of the word there nothing is read. BEGIN
-    and END are both the END that parts sentences in a text.
+    and END are both the END that parts sentences in a text. Where the word occurs once more, the model reads BLANK, a
+    token that no text had in training: its embedding is as it was at first, near 0.
 
     Raises:
         ValueError: samples that are no windows around a blank.
@@ -145,9 +144,7 @@ class LanguageModelStates(nn.Module):
 
     def __init__(self, spec: LanguageModelStatesSpec, sample_shape: tuple[int, ...]) -> None:
         super().__init__()
-        if len(sample_shape) != 1 or sample_shape[0] % 2 == 0:
-            raise ValueError(f"samples of shape {sample_shape}; a window has one axis, and the blank at its centre")
-        self.centre, self.frozen = sample_shape[0] // 2, spec.frozen
+        self.centre, self.frozen = window_length(sample_shape) // 2, spec.frozen
         self.reader = Reader(spec.reader)
         self.reader.requires_grad_(not spec.frozen)
         num_states = 2 * spec.reader.num_cells

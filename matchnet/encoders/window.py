@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from matchnet.encoders.words import Words, check_text_spec, window_length
-from matchnet.text import PADDING
+from matchnet.tokens import PADDING
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """What the encoders of text have in common: word embeddings, and the window of tokens that they are given."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from matchnet.text import FIRST_WORD
+from matchnet.tokens import FIRST_WORD, PADDING
 
 # torch's own is 1. 5w1s4q on validation words (biLSTM, 400 steps, learning rate 2e-3): 41.4% with N(0, 1), 42.6% with
 # N(0, 0.3). 0.1 was used in all later runs, and not measured alone.
@@ -58,3 +59,14 @@ def window_length(sample_shape: tuple[int, ...]) -> int:
         raise ValueError(f"samples of shape {sample_shape}; an encoder of text takes windows of 2 * context + 1 "
                          f"tokens, the blank at the centre: images take encoder conv4")
     return sample_shape[0]
+
+
+def padding_last(token_BC: Tensor) -> tuple[Tensor, Tensor]:
+    """Sequences with PADDING before them (or without) -> (the same with it behind, as long as the longest; length_B).
+
+    No sequence is all padding: BEGIN or END stands in it.
+    """
+    C = token_BC.shape[1]
+    length_B = (token_BC != PADDING).sum(1)
+    place_L = torch.arange(int(length_B.max()), device=token_BC.device)
+    return token_BC.gather(1, (place_L + C - length_B.unsqueeze(1)) % C), length_B
