@@ -32,6 +32,13 @@ class AttentionSpec:
             raise ValueError(f"scale_value is {self.scale_value}; a scale is above 0 (30 is usual for cosines)")
 
 
+def require_no_learning(spec: AttentionSpec) -> None:
+    """ValueError for a learned scale, of a method that is not trained through its attention."""
+    if spec.scale == "learned":
+        raise ValueError(f"attention.scale is learned, and no training reaches it; write fixed (scale_value is "
+                         f"{spec.scale_value})")
+
+
 class Attention(nn.Module):
     """log P(y|x^, S) by a softmax over the support set of a scaled similarity.
 
@@ -79,11 +86,12 @@ def attend(score_EQS: Tensor, way_ES: Tensor, num_ways: int) -> Tensor:
     Returns:
         log_probs_EQN: float32, nats; exp sums to 1 over N. A way without an item has -inf.
     Raises:
-        ValueError: a way outside [0, num_ways); names it and its episode.
+        ValueError: a way outside [0, num_ways); names it and its episode. On a GPU, where looking would wait for the
+            encoder, torch's own assertion stands in for this.
     """
-    outside = (way_ES < 0) | (way_ES >= num_ways)
-    if outside.any():
-        episode, item = outside.nonzero()[0].tolist()
+    outside_ES = (way_ES < 0) | (way_ES >= num_ways)
+    if way_ES.device.type == "cpu" and outside_ES.any():
+        episode, item = outside_ES.nonzero()[0].tolist()
         raise ValueError(f"way {way_ES[episode, item].item()} in episode {episode}; ways are 0 to {num_ways - 1}")
     log_attention_EQS = F.log_softmax(score_EQS.float(), dim=-1)
     return _logsumexp_by_way(log_attention_EQS, way_ES, num_ways)

@@ -32,8 +32,10 @@ class Average:
     @torch.no_grad()
     def update(self, method: Method, step: int) -> None:
         decay = min(self.decay, (1 + step) / (10 + step))
-        for mean, value in zip(self.method.state_dict().values(), method.state_dict().values(), strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(value, 1 - decay)
-            else:
+        means, values = (list(holder.state_dict().values()) for holder in (self.method, method))
+        averaged = [i for i, mean in enumerate(means) if mean.is_floating_point()]
+        # all in a few kernels of a GPU, rather than hundreds
+        torch._foreach_lerp_([means[i] for i in averaged], [values[i] for i in averaged], 1 - decay)
+        for mean, value in zip(means, values, strict=True):
+            if not mean.is_floating_point():
                 mean.copy_(value)

@@ -17,6 +17,7 @@ from tiny_problem import (
     train_on,
 )
 
+from matchnet.attention import Attention, AttentionSpec
 from matchnet.episodes import EpisodeSpec
 from matchnet.methods import Batch, Method, build_method
 from matchnet.methods.classifier import Classifier, ClassifierSpec
@@ -111,6 +112,16 @@ def test_siamese_votes_are_odds() -> None:
     probs_EQN = method.classify(support_ES, way_ES, torch.tensor([[[0.0]]]), 2).exp()
     odds = math.e, 1 + math.exp(-1)
     assert probs_EQN[0, 0].tolist() == pytest.approx([odds[0] / sum(odds), odds[1] / sum(odds)])
+
+
+def test_siamese_may_match_by_the_cosine_of_its_features() -> None:
+    attention = AttentionSpec("cosine", "fixed", 30.0)
+    method = small(SiameseSpec(encoder=SMALL, attention=attention))
+    support_ES, query_EQ, way_ES = torch.randn(1, 4, 3), torch.randn(1, 5, 3), torch.tensor([[0, 1, 1, 0]])
+    expected = Attention(attention)(query_EQ, support_ES, way_ES, 2)
+    assert torch.equal(method.classify(support_ES, way_ES, query_EQ, 2), expected)
+    with pytest.raises(ValueError, match=r"attention\.scale is learned, and no training reaches it"):
+        SiameseSpec(attention=AttentionSpec())
 
 
 def test_siamese_balances_same_and_different_pairs(monkeypatch: pytest.MonkeyPatch) -> None:

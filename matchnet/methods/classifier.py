@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from matchnet.attention import Attention, AttentionSpec
+from matchnet.attention import Attention, AttentionSpec, require_no_learning
 from matchnet.encoders import EncoderSpec, build_encoder
 from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.encoders.inception import AuxiliaryHead, InceptionV3, initialise
@@ -40,6 +40,7 @@ class ClassifierSpec:
     def __post_init__(self) -> None:
         if not 0 <= self.auxiliary_weight < math.inf:
             raise ValueError(f"auxiliary_weight is {self.auxiliary_weight}; it must be at least 0")
+        require_no_learning(self.attention)
         for name in ("label_smoothing", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")

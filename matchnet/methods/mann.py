@@ -128,8 +128,8 @@ class Mann(Method):
 
     def present(self, feature_ET: Tensor, way_ET: Tensor) -> tuple[Tensor, State]:
         """A sequence from the empty memory: (logits_ETN, the state after it, with the last label)."""
-        label_ETN = F.one_hot(way_ET, self.spec.num_ways).to(feature_ET.dtype)
-        state = self.start(feature_ET)
+        label_ETN = F.one_hot(way_ET, self.spec.num_ways).float()
+        state = self.start(feature_ET.float())
         logits = []
         for feature_E, label_EN in zip(feature_ET.unbind(1), label_ETN.unbind(1), strict=True):
             logits_EN, state = self.step(feature_E, state)
@@ -150,6 +150,10 @@ class Mann(Method):
 
     def step(self, feature_E: Tensor, state: State) -> tuple[Tensor, State]:
         """One presentation: the controller, an LSTM over pixels, last label and last reads; then its heads."""
+        with torch.autocast(feature_E.device.type, enabled=False):  # 8 bits (bf16) would wear the memory down
+            return self._step(feature_E.float(), state)
+
+    def _step(self, feature_E: Tensor, state: State) -> tuple[Tensor, State]:
         recurrent_E = self.recurrent(torch.cat([state.hidden_EC, state.read_ER], dim=1))
         gate_E, candidate_EC = (feature_E + self.label(state.label_EN) + recurrent_E).split(
             [3 * self.spec.num_cells, self.spec.num_cells], dim=1)

@@ -18,7 +18,8 @@ from matchnet.methods.base import Batch, Method, episode_loss
 
 @dataclass(frozen=True)
 class MatchingNetworkSpec:
-    """tied: f' = g' (the paper: "potentially with f = g"); fce: full context embeddings, or none."""
+    """tied: f' = g' (the paper: "potentially with f = g"); else both are given all samples, and batch normalisation
+        takes the statistics of all. fce: full context embeddings, or none."""
 
     name: Literal["matching_network"] = "matching_network"
     encoder: EncoderSpec = field(default_factory=Conv4Spec)

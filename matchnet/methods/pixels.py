@@ -5,7 +5,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from matchnet.attention import Attention, AttentionSpec
+from matchnet.attention import Attention, AttentionSpec, require_no_learning
 from matchnet.methods.base import Batch, Method, episode_loss
 
 
@@ -20,6 +20,9 @@ class PixelsSpec:
     name: Literal["pixels"] = "pixels"
     invert: bool = False
     attention: AttentionSpec = field(default_factory=lambda: AttentionSpec("cosine", "fixed", 100.0))
+
+    def __post_init__(self) -> None:
+        require_no_learning(self.attention)
 
 
 class Pixels(Method):

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from matchnet.attention import attend
+from matchnet.attention import Attention, AttentionSpec, attend, require_no_learning
 from matchnet.encoders import EncoderSpec, build_encoder
 from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.methods.base import Batch, Method, accuracy
@@ -15,10 +15,19 @@ from matchnet.methods.base import Batch, Method, accuracy
 
 @dataclass(frozen=True)
 class SiameseSpec:
-    """The encoder is the one that all methods share, not Koch's larger one: the comparison is of methods."""
+    """The encoder is the one that all methods share, not Koch's larger one: the comparison is of methods.
+
+    attention: how the last layer's features are matched in a test; None is by what the net has learnt of same and
+        different. Table 1 of Vinyals et al. says cosine: row `omniglot-siamese-cosine` of results/report.md.
+    """
 
     name: Literal["siamese"] = "siamese"
     encoder: EncoderSpec = field(default_factory=Conv4Spec)
+    attention: AttentionSpec | None = None
+
+    def __post_init__(self) -> None:
+        if self.attention is not None:
+            require_no_learning(self.attention)
 
 
 class Siamese(Method):
@@ -34,6 +43,7 @@ class Siamese(Method):
         # Normalised features of unrelated images differ by 0.8 on average: the sum starts at b, where p is 1/2.
         self.log_weight_D = nn.Parameter(torch.full((size,), 8.0 / size).log())
         self.bias = nn.Parameter(torch.tensor(0.8 * 8.0))
+        self.attention = None if spec.attention is None else Attention(spec.attention)
 
     def embed(self, sample_B: Tensor) -> Tensor:
         return self.encoder(sample_B)
@@ -44,7 +54,9 @@ class Siamese(Method):
         return self.bias - torch.cdist(query_EQD * weight_D, support_ESD * weight_D, p=1)
 
     def classify(self, support_ES: Tensor, way_ES: Tensor, query_EQ: Tensor, num_ways: int) -> Tensor:
-        """One support class is the query's: each item's odds of being the same are its vote."""
+        """One support class is the query's: each item's odds of being the same are its vote (or by `attention`)."""
+        if self.attention is not None:
+            return self.attention(query_EQ, support_ES, way_ES, num_ways)
         return attend(self.same_logit(query_EQ.float(), support_ES.float()), way_ES, num_ways)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:

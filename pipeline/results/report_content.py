@@ -22,7 +22,8 @@ from pipeline.results.tables import (
 )
 
 TITLE = "Matching networks: results beside the paper's"
-LEAD = ("Accuracy in percent over test episodes, with its 95% interval over episodes. The paper is "
+LEAD = ("Accuracy in percent over test episodes, with its 95% interval: over draws of episodes from these images, for "
+        "this one model; other images, classes or training seeds may give figures outside of it. The paper is "
         "Vinyals et al., Matching Networks for One Shot Learning (2016). Figures more than "
         f"{POINTS_OFF:g} points off the paper's are marked, and a line says why.")
 STAND_IN = ("These data stand in for the paper's, so that the whole pipeline can be seen at work in minutes: "
