@@ -3,7 +3,7 @@
     python -m benchmarks.soak omniglot [--minutes 60] [--results benchmarks/results]
 
 Trains a model of params.yaml, whose shards must be there, as the train stage does, but without a last step, with a
-validation and a checkpoint every EVERY steps. Memory is what would be free if the process ended (USS), so that what
+validation and a checkpoint every 50 steps. Memory is what would be free if the process ended (USS), so that what
 processes share is not counted; a process that is replaced goes on under the same name. The table says what each has
 after a tenth of the time, when all is loaded, and at the end, and by how much it grew an hour in the second half (a
 line fitted by least squares). soak.csv and soak.svg hold all of it.
@@ -127,8 +127,8 @@ def main() -> None:
         runs = Path(folder)
         try:
             with thread_beside(watch, runs, samples, 60 * arguments.minutes):
-                run_training(arguments.model, model, params.compute, replace(params.cluster, ray_address=None),
-                             paths.SHARDS / model.dataset, runs)
+                run_training(arguments.model, model, params.compute_of(arguments.model),
+                             replace(params.cluster, ray_address=None), paths.SHARDS / model.dataset, runs)
         except KeyboardInterrupt:
             pass
         steps = max((int(path.name.removeprefix("step")) for path in runs.glob("*/step*")), default=0)

@@ -37,6 +37,13 @@ class ClassifierTrainingSpec(ValidatedSpec):
         self.require_positive("batch_size")
         if not 0 < self.smallest_crop <= 1:
             raise ValueError(f"smallest_crop is {self.smallest_crop}; it is a share of the area, above 0 and at most 1")
+        if self.accumulate > self.most_shares:
+            raise ValueError(f"accumulate is {self.accumulate}, and batch_size {self.batch_size}: some parts would "
+                             "have no image; lower the one or raise the other")
+
+    @property
+    def most_shares(self) -> int:
+        return self.batch_size
 
 
 class ImageStream(Protocol):
@@ -64,7 +71,7 @@ class ClassifierTask(Task):
     """Validated by one-shot learning of other classes, which is what its features are for: a classifier cannot tell
     the accuracy of its softmax on classes that it does not know."""
 
-    prefetch = 1  # to the device, while the model computes
+    prefetch = 1
 
     def __init__(self, data: ClassifierData, spec: ClassifierTrainingSpec) -> None:
         self.data = data
@@ -72,7 +79,7 @@ class ClassifierTask(Task):
         self.units = {"images": spec.batch_size}
 
     def check(self, world_size: int) -> None:
-        if world_size > self.spec.batch_size:
+        if world_size > self.spec.most_shares:
             raise ValueError(f"{self.spec.sharing(world_size)} share batch_size = {self.spec.batch_size}: some would "
                              "have nothing to do; at least one image for each, or fewer of them")
 

@@ -25,6 +25,9 @@ class ValidatedSpec(TrainingSpec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.valid_episode.num_shots < 1:
+            raise ValueError("valid_episode.num_shots is 0; without support there is nothing to choose from: at "
+                             "least 1")
         if self.valid_episodes < 2:
             raise ValueError(f"valid_episodes is {self.valid_episodes}; an interval takes at least 2")
 
@@ -40,6 +43,13 @@ class EpisodicSpec(ValidatedSpec):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_positive("episodes_per_step")
+        if self.accumulate > self.most_shares:
+            raise ValueError(f"accumulate is {self.accumulate}, and episodes_per_step {self.episodes_per_step}: some "
+                             "parts would have no episode; lower the one or raise the other")
+
+    @property
+    def most_shares(self) -> int:
+        return self.episodes_per_step
 
 
 @dataclass(frozen=True)
@@ -63,7 +73,7 @@ class EpisodicTask(Task):
         self.units = {"episodes": spec.episodes_per_step, "images" if of_images else "sentences": samples}
 
     def check(self, world_size: int) -> None:
-        if world_size > self.spec.episodes_per_step:
+        if world_size > self.spec.most_shares:
             raise ValueError(f"{self.spec.sharing(world_size)} share episodes_per_step = "
                              f"{self.spec.episodes_per_step}: some would have nothing to do; at least one episode for "
                              "each, or fewer of them")
@@ -77,9 +87,11 @@ class EpisodicTask(Task):
 
     def validate(self, method: Method, device: torch.device | str) -> Values | None:
         """Accuracy on episodes of the validation classes."""
-        store = self.data.valid_store or self.data.store
-        return None if self.data.valid_classes is None else \
-            validate_on_episodes(method, store, self.data.valid_classes, self.spec, device)
+        data = self.data
+        if data.valid_classes is None:
+            return None
+        store = data.store if data.valid_store is None else data.valid_store
+        return validate_on_episodes(method, store, data.valid_classes, self.spec, device)
 
 
 def validate_on_episodes(method: Method, store: Store, classes: ClassRows, spec: ValidatedSpec,

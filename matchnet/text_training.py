@@ -36,6 +36,11 @@ class TextSpec(TrainingSpec):
             raise ValueError(f"accumulate is {self.accumulate}; the parts of a text follow one another: write 1 and "
                              "lower num_streams or window")
 
+    @property
+    def most_shares(self) -> int:
+        """The state goes from step to step: one worker has all of it."""
+        return 1
+
 
 @dataclass(frozen=True)
 class TextData:
@@ -61,7 +66,7 @@ class TextTask(Task):
         self.state: Tensor | None = None
 
     def check(self, world_size: int) -> None:
-        if world_size > 1:
+        if world_size > self.spec.most_shares:
             raise ValueError(f"compute.num_workers is {world_size}: a language model carries its state from step to "
                              "step and trains in one worker; set it to 1")
 

@@ -65,6 +65,11 @@ class TrainingSpec:
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay is {self.ema_decay}; it must be at least 0 and below 1, or null")
 
+    @property
+    def most_shares(self) -> int:
+        """Into how many shares, of workers and their parts, a step can be divided."""
+        raise NotImplementedError
+
     def sharing(self, shares: int) -> str:
         """Who has a share of a step, for messages."""
         return f"{shares} workers" if self.accumulate == 1 else f"{shares} parts (workers times accumulate)"
@@ -212,10 +217,11 @@ def train(model: Method | DistributedDataParallel, task: Task, *,
 
 
 def build_optimizer(method: Method, spec: TrainingSpec, device: torch.device | str) -> torch.optim.Optimizer:
-    """Scales, biases and normalisation are not decayed: zero is not where they should be."""
+    """Scales, biases and normalisation, all vectors, are not decayed: zero is not where they should be."""
     weights = [weight for weight in method.parameters() if weight.requires_grad]
-    groups = [{"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": spec.weight_decay},
-              {"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0}]
+    groups = [{"params": [weight for weight in weights if weight.squeeze().ndim > 1],
+               "weight_decay": spec.weight_decay},
+              {"params": [weight for weight in weights if weight.squeeze().ndim <= 1], "weight_decay": 0.0}]
     fused = spec.fused_on_cpu or torch.device(device).type == "cuda"
     if spec.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=spec.learning_rate, momentum=MOMENTUM, nesterov=True, fused=fused)

@@ -25,7 +25,7 @@ def train(name: str, params: Params, profile: bool = False) -> None:
     if trace:
         trace.unlink(missing_ok=True)
     model, log = make_model(name, params, shards, paths.RUNS, init, trace)
-    logs = read_worker_logs(run_folder(name, wanted, params.compute, shards, paths.RUNS, init))
+    logs = read_worker_logs(run_folder(name, wanted, params.compute_of(name), shards, paths.RUNS, init))
     write_curve(paths.curve_file(name), curve_from_records(log))
     write_speed(paths.speed_file(name), speed_from_logs(logs))
     write_model(paths.model_file(name), model)

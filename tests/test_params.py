@@ -62,9 +62,8 @@ def test_the_file_as_it_is_committed_is_accepted(values):
      "models.glyphs.training.episode: 20 shots and 1 queries need 21 samples, and a class has 20; lower one of them"),
     ("models.omniglot.training.episode.num_ways", 5000,
      "num_ways is 5000, and the train and valid part of split vinyals has 4800 classes"),
-    ("compute.num_workers", 50, "each of the 50 workers (compute.num_workers) needs an episode a step; raise it"),
     ("models.glyphs.training.accumulate", 50,
-     "each of the 1 workers (compute.num_workers) needs an episode a step, in each of its 50 parts (accumulate)"),
+     "models.glyphs.training: accumulate is 50, and episodes_per_step 1: some parts would have no episode; lower"),
     ("datasets.imagenet.splits.dogs.test", "imagenet_dog.txt",
      "datasets.imagenet.splits.dogs.test: there is no 'imagenet_dog.txt'; did you mean 'imagenet_dogs.txt'?"),
     ("models.glyphs.context", 8, "models.glyphs: image_size is 28 and context is 8; give image_size for images or"),
@@ -74,7 +73,11 @@ def test_the_file_as_it_is_committed_is_accepted(values):
     ("datasets.ptb.splits.words.num_test", 5, "test words are either listed or drawn; give one of the two"),
     ("compute.num_workers", 0, "compute: num_workers is 0; it must be at least 1"),
     ("compute.num_workers", [2, 1], "compute: num_workers is [2, 1]; write the fewest first, then the most"),
-    ("compute.num_workers", [1, 50], "each of the 50 workers (compute.num_workers) needs an episode a step; raise it"),
+    ("columns.5w1s.num_shots", 0, "columns.5w1s: this is a 5-way 0-shot task"),
+    ("models.glyphs.training.episode.num_shots", 0,
+     "models.glyphs.training.episode.num_shots: found 0; without support there is nothing to choose from: at least 1"),
+    ("models.glyphs.training.valid_episode.num_shots", 0, "models.glyphs.training: valid_episode.num_shots is 0"),
+    ("models.glyphs-pixels.method.attention.scale", "learned", "attention.scale is learned, and no training reaches"),
     ("compute.num_workers", "1-8", "found '1-8'; it must be a whole number or a list, such as [a, b]"),
     ("cluster.storage", "shared", "cluster: storage is 'shared'; it must be an absolute path, the same on every node"),
     ("cluster.cache", {"folder": "cache", "gib": 1}, "cluster.cache: folder is 'cache'; it must be an absolute path"),
@@ -176,25 +179,17 @@ def test_an_oracle_learns_from_another_split_than_it_is_tested_on(values):
     assert check(values).experiments["omniglot-classifier"].oracle
 
 
-def selected(values: dict, experiment: str) -> dict:
-    """With this experiment as the only one that runs."""
-    return {**values, "run": run_section([experiment], parse(Params, values, ""))}
+def test_no_more_workers_than_a_step_has_something_for(values):
+    def workers(model: str, wanted: object) -> object:
+        put(values, "compute.num_workers", list(wanted) if isinstance(wanted, tuple) else wanted)
+        return check(values).compute_of(model).num_workers
 
-
-def test_two_workers_train_what_has_an_episode_for_each(values):
-    """What is not selected (a language model, models of one episode a step) does not count."""
-    put(values, "compute.num_workers", 2)
-    assert check(selected(values, "ptb-sample")).models["ptb-sample"].training.episodes_per_step == 4
-    with pytest.raises(ParamsError, match=r"models\.ptb-bilstm\.training\.episodes_per_step: found 1; each of the 2"):
-        check(selected(values, "ptb-bilstm"))
-
-
-@pytest.mark.parametrize(("experiment", "model"), [("ptb-oracle", "ptb-oracle"),
-                                                   ("ptb-lm-states", "ptb-language-models")])
-def test_a_language_model_trains_in_one_worker(values, experiment, model):
-    put(values, "compute.num_workers", 2)
-    with pytest.raises(ParamsError, match=rf"models\.{model}\.training: a language model carries its state .* to 1"):
-        check(selected(values, experiment))
+    given = {1: 1, 4: 4, 8: 4, (2, 3): (2, 3), (2, 8): (2, 4), (5, 8): 4}
+    assert {wanted: workers("ptb-sample", wanted) for wanted in given} == given
+    assert workers("ptb-bilstm", 8) == workers("ptb-oracle", [1, 8]) == 1, "an episode a step; a state through all"
+    put(values, "models.ptb-sample.training.accumulate", 2)
+    assert workers("ptb-sample", 8) == 2
+    assert workers("glyphs-pixels", 8) == 8, "nothing is trained"
 
 
 def test_a_missing_parameter_is_named(values):
@@ -222,6 +217,14 @@ def test_the_environment_goes_before_the_file(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     cluster = read_params(ROOT / "params.yaml").cluster
     assert (cluster.mirror, cluster.ray_address) == ("/some/folder", "10.0.0.1:6379")
+
+
+def test_folders_of_licensed_data_are_those_of_the_real_datasets(values):
+    values["cluster"]["licensed"] = {"imagenet": "/data/ilsvrc", "treebank3": "/data/ldc"}
+    params = check(values)
+    folders = {name: params.cluster.licensed.folder_of(dataset) for name, dataset in params.datasets.items()}
+    real = dict.fromkeys(("imagenet", "imagenet_unseen", "mini_imagenet", "mini_imagenet_ravi"), "/data/ilsvrc")
+    assert {name: folder for name, folder in folders.items() if folder} == {**real, "treebank3": "/data/ldc"}
 
 
 def test_an_unknown_name_on_the_command_line_is_answered(values):

@@ -21,8 +21,9 @@ from matchnet.episodes import EpisodeSpec
 from matchnet.episodic_training import EpisodicTask
 from matchnet.evaluation import evaluate
 from matchnet.methods import Batch
+from matchnet.methods.mann import Mann, MannSpec
 from matchnet.text_training import TextSpec
-from matchnet.training import train
+from matchnet.training import build_optimizer, train
 from pipeline.data.samples import Room
 from pipeline.data.shard_store import ShardStore
 from pipeline.params import ModelParams
@@ -175,6 +176,15 @@ def test_sgd_moves_by_nesterovs_momentum() -> None:
         velocity = 0.9 * velocity + decayed
         weight = weight - 0.1 * (decayed + 0.9 * velocity)
     torch.testing.assert_close(method.linear.weight.detach(), weight)
+
+
+def test_vectors_are_not_decayed() -> None:
+    method = Mann(MannSpec(num_ways=2, num_slots=4, num_heads=2), (1, 28, 28))
+    decayed, kept = build_optimizer(method, replace(SPEC, weight_decay=0.1), "cpu").param_groups
+    names = {id(weight): name for name, weight in method.named_parameters()}
+    assert decayed["weight_decay"] == 0.1 and kept["weight_decay"] == 0.0
+    assert {names[id(weight)] for weight in kept["params"]} == {
+        "memory.log_strength_H1", *(name for name, weight in method.named_parameters() if weight.ndim == 1)}
 
 
 @pytest.mark.parametrize("change, message", [

@@ -32,6 +32,7 @@ def check_params(params: Params) -> None:
         if name not in names:
             raise ParamsError(f"columns.{name}: this is a {column.num_ways}-way {column.num_shots}-shot task with "
                               f"{column.num_queries} queries a way; name it {' or '.join(names)}")
+        _require_support(column, f"columns.{name}")
     for name, model in params.models.items():
         _check_model(model, params, f"models.{name}")
     for name, experiment in params.experiments.items():
@@ -42,7 +43,6 @@ def check_params(params: Params) -> None:
     for name, comparison in params.comparisons.items():
         _check_comparison(comparison, params, f"comparisons.{name}")
     _check_run(params)
-    _check_workers(params)
     _check_lists(params)
 
 
@@ -63,8 +63,16 @@ def _check_model(model: ModelParams, params: Params, path: str) -> None:
     _check_published(model, f"{path}.published")
     _check_training(model, path)
     if isinstance(model.training, EpisodicSpec):
+        if not isinstance(model.method, ClassifierSpec):
+            _require_support(model.training.episode, f"{path}.training.episode")
         _check_task(model.training.episode, dataset, model.split, model.train_parts, 4 if model.rotations else 1,
                     f"{path}.training.episode")
+
+
+def _require_support(task: EpisodeSpec, path: str) -> None:
+    if task.num_shots < 1:
+        raise ParamsError(f"{path}.num_shots: found 0; without support there is nothing to choose from: at least 1, "
+                          "but in the episodes that train a classifier")
 
 
 def _check_samples(model: ModelParams, are_sentences: bool, path: str) -> None:
@@ -216,22 +224,6 @@ def _check_run(params: Params) -> None:
         if found[part] != wanted:
             raise ParamsError(f"run.{part}: found {found[part]}, and its experiments need {wanted}; "
                               "do not edit run: by hand, `python -m stages.select SUITE` writes it")
-
-
-def _check_workers(params: Params) -> None:
-    """The models that `dvc repro` trains must occupy every worker; those not selected wait for other workers."""
-    num_workers = params.compute.most_workers
-    for name in (*params.run.models, *params.run.initialised):
-        path, training = f"models.{name}.training", params.models[name].training
-        if isinstance(training, TextSpec) and num_workers > 1:
-            raise ParamsError(f"{path}: a language model carries its state from step to step and trains in one worker; "
-                              f"compute.num_workers is {num_workers}, set it to 1")
-        for kind, name, one in ((EpisodicSpec, "episodes_per_step", "an episode"),
-                                (ClassifierTrainingSpec, "batch_size", "an image")):
-            if isinstance(training, kind) and getattr(training, name) < num_workers * training.accumulate:
-                parts = f", in each of its {training.accumulate} parts (accumulate)" if training.accumulate > 1 else ""
-                raise ParamsError(f"{path}.{name}: found {getattr(training, name)}; each of the {num_workers} workers "
-                                  f"(compute.num_workers) needs {one} a step{parts}; raise it")
 
 
 def run_section(names: Iterable[str], params: Params) -> dict:

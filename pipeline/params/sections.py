@@ -5,7 +5,7 @@ own values; the rules between sections are in rules.py.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -72,11 +72,30 @@ class RunParams:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LicensedParams:
+    """Folders of data that have no public address.
+
+    imagenet: or the http(s) address, of ILSVRC2012's archives; null asks the mirror, which datasets of a sample of them
+        always do.
+    treebank3: of the corpus LDC99T42.
+    """
+
+    imagenet: str | None = None
+    treebank3: str | None = None
+
+    def folder_of(self, dataset: DatasetParams) -> str | None:
+        if dataset.source == "treebank3":
+            return self.treebank3
+        return self.imagenet if dataset.source in ("imagenet", "mini_imagenet") and not dataset.sample else None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClusterParams:
     """Where things run and come from. No stage depends on it: changing it makes no result stale.
 
     Args:
         mirror: folder or address asked before the sources; MATCHNET_MIRROR in the environment goes first.
+        licensed: where data lie that have no public address.
         ray_address: of a running Ray cluster, where shard, train and evaluate then run; null runs them on this machine,
             training in a Ray of its own; RAY_ADDRESS goes first.
         storage: a path or an address (`s3://bucket/matchnet`) that all nodes see: shards, which are then made on this
@@ -92,6 +111,7 @@ class ClusterParams:
     """
 
     mirror: str | None = None
+    licensed: LicensedParams = field(default_factory=LicensedParams)
     ray_address: str | None = None
     storage: str | None = None
     cache: CacheParams | None = None
@@ -119,10 +139,11 @@ class ComputeParams:
     """How training is spread out. Sums change their order with it, so weights do in their last bits.
 
     Args:
-        num_workers: processes that train together, one a device; or the fewest and the most, [1, 8]: as many as the
-            cluster has room for, more or fewer when nodes come or go. A step has the same episodes for any number; the
-            weights differ as they do between fixed numbers: sums have another order, and batch normalisation takes
-            its statistics in each worker by itself.
+        num_workers: processes that train together, one a device, but no more than a step of the model has episodes or
+            images for (and one for a language model, whose state goes from step to step); or the fewest and the most,
+            [1, 8]: as many as the cluster has room for, more or fewer when nodes come or go. A step has the same
+            episodes for any number; the weights differ as they do between fixed numbers: sums have another order, and
+            batch normalisation takes its statistics in each worker by itself.
         threads_per_worker: null shares the cores of a node among the workers, or among its GPUs, of which a worker has
             one. Name it where nodes differ, or where several experiments share a cluster's cores.
         device: `auto` is a GPU a worker where there are enough, else the CPU.
@@ -150,6 +171,12 @@ class ComputeParams:
     @property
     def most_workers(self) -> int:
         return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[1]
+
+    def at_most(self, num_workers: int) -> "ComputeParams":
+        if self.most_workers <= num_workers:
+            return self
+        fewest = min(self.fewest_workers, num_workers)
+        return replace(self, num_workers=num_workers if fewest == num_workers else (fewest, num_workers))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,3 +279,8 @@ class Params:
     models: Mapping[str, ModelParams]
     experiments: Mapping[str, ExperimentParams]
     comparisons: Mapping[str, ComparisonParams] = field(default_factory=dict)
+
+    def compute_of(self, model: str) -> ComputeParams:
+        """Without the workers for whom a step of this model has nothing."""
+        training = self.models[model].training
+        return self.compute if training is None else self.compute.at_most(training.most_shares // training.accumulate)

@@ -140,9 +140,13 @@ def place(compute: ComputeParams) -> Placement:
     return Placement(use_gpu, threads)
 
 
-def say_what_is_waited_for(compute: ComputeParams, placement: Placement) -> None:
-    """Of what other work leaves free now; Ray itself waits without a word."""
+def say_what_is_used(compute: ComputeParams, placement: Placement) -> None:
+    """How many GPUs; and what is waited for, of what other work leaves free now: Ray itself waits without a word."""
     kind, each = ("GPU", 1) if placement.use_gpu else ("CPU", placement.threads)
+    there = int(ray.cluster_resources().get("GPU", 0))
+    if there > 1 and compute.device != "cpu":
+        used = min(compute.most_workers, there) if placement.use_gpu else 0
+        print(f"training on {used} of {there} GPUs (compute.num_workers)", flush=True)
     needed, free = compute.fewest_workers * each, int(ray.available_resources().get(kind, 0))
     if free < needed:
         print(f"waiting for {needed} {kind}s of the cluster, which has {free} free now", file=sys.stderr, flush=True)

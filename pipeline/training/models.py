@@ -27,7 +27,11 @@ def make_model(name: str, params: Params, shards: Path, runs: Path,
         return _model_file(name, model, shards, _untrained(model, init, shards), 0, 0.0, init), []
     from pipeline.training.ray_training import run_training  # Ray takes seconds to import
 
-    state, log = run_training(name, model, params.compute, params.cluster, shards, runs, init, trace)
+    compute, asked = params.compute_of(name), params.compute.most_workers
+    if compute.most_workers < asked:
+        print(f"{name}: {compute.most_workers} of the {asked} workers (compute.num_workers) train: a step has nothing "
+              "for more of them", flush=True)
+    state, log = run_training(name, model, compute, params.cluster, shards, runs, init, trace)
     return _model_file(name, model, shards, state["model"], state["step"], seconds_spent(log), init), log
 
 

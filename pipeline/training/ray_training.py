@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 # First: it sets what Ray reads when it is imported.
-from pipeline.training.cluster import place, ray_cluster, say_what_is_waited_for
+from pipeline.training.cluster import place, ray_cluster, say_what_is_used
 
 from ray.exceptions import RayError  # isort: skip
 from ray.train import FailureConfig, RunConfig, ScalingConfig  # isort: skip
@@ -23,7 +23,7 @@ from pipeline.storage import Place
 from pipeline.training.checkpoint import newest_state
 from pipeline.training.log_copies import bring_logs, following, log_folder
 from pipeline.training.run_log import progress_of, read_log
-from pipeline.training.runs import only_driver, place_of_run, run_folder
+from pipeline.training.runs import only_driver, place_of_run, run_folder, runs_of
 from pipeline.training.worker import WorkerTask, train_on_worker
 
 COLLECTIVE_SECONDS = 4 * 3600  # workers wait for one of them that fetches shards to its node
@@ -61,11 +61,14 @@ def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster:
         state = newest_state(run.address)
         if state is not None:
             print(f"{name}: goes on from step {state['step']} of {model.training.steps} ({run.address})", flush=True)
+        for other in set(runs_of(name, folder.parent)) - {folder} if state is None else ():
+            print(f"{name}: begins anew; {other} is a run with another compute, model or data, and goes on if you "
+                  "write that again; it is removed when this one is done", flush=True)
         if _step(state) < model.training.steps:
             with ray_cluster(cluster.ray_address):
                 placement = place(compute)
                 task = _task(model, init, shards, run, compute, cluster, placement.threads, trace)
-                say_what_is_waited_for(compute, placement)
+                say_what_is_used(compute, placement)
                 with following(run, folder), progress_of(log, f"training {name}", model.training.steps):
                     while _step(state) < model.training.steps:
                         state = _fit(name, task, run, compute.num_workers, placement.use_gpu, cluster.max_failures,

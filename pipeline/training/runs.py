@@ -71,16 +71,21 @@ def _checkout(runs: Path) -> str:
     return file.read_text(encoding="utf-8")
 
 
+def runs_of(name: str, runs: Path) -> list[Path]:
+    """The folders of this model's runs, one a set of parameters."""
+    return [folder for folder in sorted(runs.glob(f"{name}-*"))
+            if re.fullmatch(re.escape(name) + "-[0-9a-f]{12}", folder.name)]
+
+
 def forget_runs(name: str, runs: Path, storage: str | None = None) -> None:
     """Remove the folders of this model's runs: the finished one, and those of parameters given up.
 
     On the storage, those alone that have a folder in `runs`.
     """
-    for folder in runs.glob(f"{name}-*"):
-        if re.fullmatch(re.escape(name) + "-[0-9a-f]{12}", folder.name):
-            with suppress(RunInUseError), only_driver(folder):  # of one in use, other parameters are trained just now
-                if storage:
-                    place = place_of_run(folder, storage)
-                    with suppress(FileNotFoundError):
-                        place.filesystem.delete_dir(place.path)
-                shutil.rmtree(folder)
+    for folder in runs_of(name, runs):
+        with suppress(RunInUseError), only_driver(folder):  # of one in use, other parameters are trained just now
+            if storage:
+                place = place_of_run(folder, storage)
+                with suppress(FileNotFoundError):
+                    place.filesystem.delete_dir(place.path)
+            shutil.rmtree(folder)
