@@ -8,7 +8,7 @@ from stages.command import run_stage
 
 def download(name: str, params: Params) -> None:
     dataset = named(params.datasets, "datasets", name)
-    download_dataset(name, dataset, paths.RAW / name, mirror=params.cluster.mirror)
+    download_dataset(name, dataset, paths.RAW / name, params.cluster.mirror, params.cluster.licensed.folder_of(dataset))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import hashlib
 import io
 import tarfile
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,5 +91,5 @@ def small_raw(place: Path, params: DatasetParams = PARAMS, synsets: Mapping[str,
 
 
 def brought(place: Path, params: DatasetParams, name: str = "small") -> Path:
-    download_dataset(name, replace(params, folder=str(place / "archives")), place / "raw" / name)
+    download_dataset(name, params, place / "raw" / name, folder=str(place / "archives"))
     return place / "raw" / name

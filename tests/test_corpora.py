@@ -241,24 +241,23 @@ def test_a_treebank_3_by_its_sections(tmp_path: Path) -> None:
         folder = tmp_path / "ldc" / "parsed" / "mrg" / "wsj" / f"{section:02d}"
         folder.mkdir(parents=True)
         (folder / f"wsj_{section:02d}01.mrg").write_text(TREE.format(noun="Dollar") + TREE.format(noun=f"s{section}"))
-    params = DatasetParams(source="treebank3", folder=str(tmp_path / "ldc"),
-                           splits={"words": WordSplit(num_test=1, num_valid=1)})
+    params = DatasetParams(source="treebank3", splits={"words": WordSplit(num_test=1, num_valid=1)})
     (tmp_path / "raw").mkdir()
-    treebank3.prepare_raw(tmp_path / "raw", params)
+    treebank3.prepare_raw(tmp_path / "raw", params, str(tmp_path / "ldc"))
     lines = {part: (tmp_path / "raw" / f"{part}.txt").read_text().splitlines() for part in PARTS}
     assert {part: len(lines[part]) for part in PARTS} == {"train": 42, "valid": 4, "test": 4}
     assert lines["valid"] == ["the dollar falls", "the <unk> falls"] * 2
     manifest = shard_dataset("ldc", params, tmp_path / "raw", tmp_path / "shards")
-    assert manifest.num_samples == 50 and "folder" not in manifest.parameters
+    assert manifest.num_samples == 50
 
 
 def test_a_treebank_3_that_is_not_there(tmp_path: Path) -> None:
     def prepared(folder: str | None) -> None:
-        treebank3.prepare_raw(tmp_path, DatasetParams(source="treebank3", folder=folder, splits=PARAMS.splits))
+        treebank3.prepare_raw(tmp_path, DatasetParams(source="treebank3", splits=PARAMS.splits), folder)
 
-    with pytest.raises(ValueError, match=r"folder: null; .* licensed Treebank-3 \(LDC99T42, https.*: name the"):
+    with pytest.raises(ValueError, match=r"licensed\.treebank3: null; .* Treebank-3 \(LDC99T42, https.*: name the"):
         prepared(None)
-    with pytest.raises(ValueError, match=r"folder: no WSJ section 00 below '.*', neither in parsed/mrg/wsj, "):
+    with pytest.raises(ValueError, match=r"licensed\.treebank3: no WSJ section 00 below '.*', neither in parsed/mrg"):
         prepared(str(tmp_path))
     (tmp_path / "wsj" / "00").mkdir(parents=True)
     with pytest.raises(ValueError, match=r"wsj/00: no trees \(wsj_\.\.\.\.mrg\) in it; the standard sections"):

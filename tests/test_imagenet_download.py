@@ -68,18 +68,19 @@ def test_the_mirror_is_asked_where_no_folder_is_named_and_not_where_one_is(tmp_p
     assert archive_path(tmp_path / "raw/small", ARCHIVE).resolve() == (folder / ARCHIVE).resolve()
     (tmp_path / "empty").mkdir()
     with pytest.raises(DownloadError, match=rf"{tmp_path}/empty/{ARCHIVE}: no such file\n"):
-        download_dataset("small", replace(PARAMS, folder=str(tmp_path / "empty")), tmp_path / "raw/other",
-                         str(tmp_path / "mirror"))
+        download_dataset("small", PARAMS, tmp_path / "raw/other", str(tmp_path / "mirror"), str(tmp_path / "empty"))
 
 
 def test_a_missing_archive_says_where_to_get_it_and_where_to_put_it(tmp_path: Path) -> None:
-    with pytest.raises(DownloadError) as raised:
+    with pytest.raises(DownloadError, match=r"sample: true is made of .* set MATCHNET_MIRROR to one that has it"):
         download_dataset("photographs", PARAMS, tmp_path / "raw", None)
+    with pytest.raises(DownloadError) as raised:
+        download_dataset("photographs", replace(PARAMS, imagenet=ImagenetParams()), tmp_path / "raw", None)
     message = str(raised.value)
     assert f"photographs: no whole {ARCHIVE} (1,281,167 photographs of 1,000 synsets" in message
-    assert "folder: null, and no mirror is set" in message
+    assert "no folder is named, and no mirror is set" in message
     assert "https://image-net.org/download-images.php" in message and "account" in message
-    assert "name that as datasets.photographs.folder in params.yaml" in message
+    assert "name that as cluster.licensed.imagenet in params.yaml" in message
 
 
 def test_an_archive_that_is_not_the_real_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,10 +127,10 @@ def served(tmp_path: Path) -> Iterator[str]:
 def test_an_archive_at_an_address_is_downloaded_once_for_all_datasets(
         tmp_path: Path, served: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    params, raw = replace(PARAMS, folder=served), Path("raw")  # relative, as a stage has it
-    download_dataset("small", params, raw / "small")
+    params, raw = PARAMS, Path("raw")  # relative, as a stage has it
+    download_dataset("small", params, raw / "small", folder=served)
     (tmp_path / "served" / ARCHIVE).unlink()
-    download_dataset("other", params, raw / "other")
+    download_dataset("other", params, raw / "other", folder=served)
     links = {archive_path(raw / name, ARCHIVE).resolve() for name in ("small", "other")}
     (stored,) = links
     assert stored.parent.parent == (tmp_path / "raw/.archives").resolve() and stored.is_file()
@@ -143,7 +144,7 @@ def test_a_disk_without_room_for_a_download_is_told_before_it(
     usage = shutil.disk_usage(tmp_path)._replace(free=size - 1)
     monkeypatch.setattr(fetch.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(OSError, match=rf"{size:,} bytes are to come, {size - 1:,} are free on the disk of"):
-        download_dataset("small", replace(PARAMS, folder=served), tmp_path / "raw/small")
+        download_dataset("small", PARAMS, tmp_path / "raw/small", folder=served)
 
 
 def test_the_stand_in(tmp_path: Path) -> None:

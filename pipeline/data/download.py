@@ -12,16 +12,22 @@ from pipeline.data.sources import SourceFile, archives_of, files_of
 from pipeline.data.spec import DatasetParams
 from pipeline.files import atomic_write, sha256_of
 
+BEHIND_AN_ACCOUNT = ("get it at https://image-net.org/download-images.php (ILSVRC2012; it asks for an account), put it "
+                     "into a folder, and name that as cluster.licensed.imagenet in params.yaml")
+OF_A_MIRROR = ("a dataset with sample: true is made of a small archive in the same layout, "
+               "imagenet/ILSVRC2012_img_train.tar of a mirror: set MATCHNET_MIRROR to one that has it")
 CHECKSUMS = "SHA256SUMS"  # in a mirror, and in raw_dir for what has been verified
 
 
-def download_dataset(name: str, params: DatasetParams, raw_dir: Path, mirror: str | None = None) -> None:
+def download_dataset(name: str, params: DatasetParams, raw_dir: Path, mirror: str | None = None,
+                     folder: str | None = None) -> None:
     """Bring the raw files of one dataset to `raw_dir`; files that are there and whole are left alone.
 
     Args:
         name: the dataset's name, for messages.
         mirror: a folder or an http(s) address laid out by source (`omniglot/images_background.zip`), asked
             first and verified by its own SHA256SUMS. None or "" goes to the public addresses.
+        folder: of what has no public address; see `LicensedParams`.
     Raises:
         DownloadError: no address gave a whole file; names each address and what was wrong there.
         ValueError: the files are whole but not what the dataset is known to hold.
@@ -32,9 +38,14 @@ def download_dataset(name: str, params: DatasetParams, raw_dir: Path, mirror: st
     mirror_sums = _mirror_checksums(mirror) if mirror else {}
     for source_file in files_of(params):
         _bring(name, source_file, raw_dir, mirror, mirror_sums)
-    archives = {archive.name: _link(name, archive, raw_dir, params.folder, mirror, mirror_sums)
-                for archive in archives_of(params)}
-    source_of(params.source).prepare_raw(raw_dir, params)
+    archives = {}
+    for archive in archives_of(params):
+        try:
+            archives[archive.name] = _link(archive, raw_dir, folder, mirror, mirror_sums)
+        except DownloadError as error:
+            raise DownloadError(f"{name}: no whole {archive.name} ({archive.what}):\n  {error}\n"
+                                f"{OF_A_MIRROR if params.sample else BEHIND_AN_ACCOUNT}") from error
+    source_of(params.source).prepare_raw(raw_dir, params, folder)
     _record(raw_dir, archives)
 
 
@@ -75,7 +86,7 @@ def _join(mirror: str, path: str) -> str:
     return f"{mirror.rstrip('/')}/{path}"
 
 
-def _link(name: str, archive: SourceFile, raw_dir: Path, folder: str | None, mirror: str | None,
+def _link(archive: SourceFile, raw_dir: Path, folder: str | None, mirror: str | None,
           mirror_sums: Mapping[str, str]) -> str:
     """An archive behind an account, from the folder or address that the user names, else from the mirror."""
     if folder:
@@ -84,14 +95,9 @@ def _link(name: str, archive: SourceFile, raw_dir: Path, folder: str | None, mir
     else:
         place = _join(mirror, archive.path) if mirror else ""
         checksum = mirror_sums.get(archive.path, archive.checksum)
-    try:
-        if not place:
-            raise DownloadError("folder: null, and no mirror is set")
-        return link_archive(archive, place, checksum, raw_dir)
-    except DownloadError as error:
-        raise DownloadError(f"{name}: no whole {archive.name} ({archive.what}):\n  {error}\nget it at "
-                            "https://image-net.org/download-images.php (ILSVRC2012; it asks for an account), put it "
-                            f"into a folder, and name that as datasets.{name}.folder in params.yaml") from error
+    if not place:
+        raise DownloadError("no folder is named, and no mirror is set")
+    return link_archive(archive, place, checksum, raw_dir)
 
 
 def _folder_checksums(folder: str) -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 A module of `pipeline/data/datasets` has:
     EXTENSION: str                                    # of a sample in the tar, "png"
-    prepare_raw(raw_dir, params) -> None              # after the download: make or check what lies in raw_dir
+    prepare_raw(raw_dir, params, folder=None)         # after the download: make or check what lies in raw_dir;
+                                                      # folder: of what only its licensees have
     read_raw(raw_dir, params) -> list[RawSample]      # a cheap listing of all samples, checked to be whole
     open_raw(raw_dir, params) -> ReadSample           # called in each worker process; the bytes of one sample
 where images are left out of that list,
@@ -56,7 +57,7 @@ class Source(Protocol):
 
     EXTENSION: str
 
-    def prepare_raw(self, raw_dir: Path, params: DatasetParams) -> None: ...
+    def prepare_raw(self, raw_dir: Path, params: DatasetParams, folder: str | None = None) -> None: ...
 
     def read_raw(self, raw_dir: Path, params: DatasetParams) -> list[RawSample]: ...
 

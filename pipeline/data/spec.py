@@ -210,8 +210,6 @@ class DatasetParams:
         margin: None leaves the drawing where it is; else it is cropped to its ink and put in the middle with
             this share of the side free at each edge (MNIST, to fill the square as Omniglot does).
         glyphs: only for source `glyphs`.
-        folder: only for source `treebank3`: where the licensed corpus lies on this machine; and for `imagenet` and
-            `mini_imagenet`: the folder, or the http(s) address, of ILSVRC2012's archives (null asks the mirror).
         imagenet, mini_imagenet: only for the source of that name.
     """
 
@@ -222,7 +220,6 @@ class DatasetParams:
     invert: bool = False
     margin: float | None = None
     glyphs: GlyphParams = field(default_factory=GlyphParams)
-    folder: str | None = None
     imagenet: ImagenetParams = field(default_factory=ImagenetParams)
     mini_imagenet: MiniImagenetParams = field(default_factory=MiniImagenetParams)
 

@@ -28,7 +28,7 @@ EXTENSION = "png"
 ARCHIVE = "glyphs.zip"
 
 
-def prepare_raw(raw_dir: Path, params: DatasetParams) -> None:
+def prepare_raw(raw_dir: Path, params: DatasetParams, folder: str | None = None) -> None:
     """Draw all characters into `raw_dir/glyphs.zip` (20 s on two cores); the same params, the same bytes."""
     characters = choose_characters(params.seed, params.glyphs.max_per_script)
     draw_archive(raw_dir / ARCHIVE, characters, params, os.cpu_count() or 1)

@@ -12,7 +12,7 @@ def read_labels(devkit: Path) -> list[str]:
     """The synset of image 1, of image 2, ...
 
     Raises:
-        ValueError: no devkit, not one, or SciPy is not installed.
+        ValueError: no devkit, or not one.
     """
     if not devkit.is_file():
         raise ValueError(f"{devkit}: no such file: ImageNet's devkit is not linked there, or has been moved; run "
@@ -45,11 +45,8 @@ def _read_members(devkit: Path, endings: list[str]) -> list[bytes]:
 
 def _read_synsets(devkit: Path, meta: bytes) -> dict[int, str]:
     """ILSVRC2012_ID -> WNID of the 1,000 synsets without children (1 to 1000)."""
-    try:
-        from scipy.io import loadmat
-    except ModuleNotFoundError as error:
-        raise ValueError(f"{devkit}: {META} is read with SciPy, which is not installed: pip install "
-                         "'matchnet[imagenet]'") from error
+    from scipy.io import loadmat  # which takes a second to import
+
     try:
         rows = loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
         synsets = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in rows if int(row["num_children"]) == 0}

@@ -36,7 +36,7 @@ NUM_IMAGES = {TRAINING.name: 1_281_167, VALIDATION.name: 50_000}
 _VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 
 
-def prepare_raw(raw_dir: Path, params: DatasetParams) -> None:
+def prepare_raw(raw_dir: Path, params: DatasetParams, folder: str | None = None) -> None:
     """List the archive; check that 1,000 synsets and all images are there, unless it is a sample."""
     name = _archive_name(params)
     archive = archive_path(raw_dir, name)

@@ -30,7 +30,7 @@ _NAME = re.compile(r"(n\d{8})_\d+\.JPEG")
 _STRAY = re.compile(r"data/imagenet/train/n\d{8}/:|")  # the headings of `ls`, and empty lines
 
 
-def prepare_raw(raw_dir: Path, params: DatasetParams) -> None:
+def prepare_raw(raw_dir: Path, params: DatasetParams, folder: str | None = None) -> None:
     """List the archive, and check that it has the images that the list names, unless it is a sample."""
     archive = archive_path(raw_dir, TRAINING.name)
     write_listing(raw_dir / LISTING, archive, scan_synsets(archive))

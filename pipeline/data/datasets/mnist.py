@@ -18,7 +18,7 @@ NUM_DIGITS = 10_000
 PNG_BYTES = 28 * 28 + 96  # nearly: what planning the shards needs
 
 
-def prepare_raw(raw_dir: Path, params: DatasetParams) -> None:
+def prepare_raw(raw_dir: Path, params: DatasetParams, folder: str | None = None) -> None:
     """Check that 10,000 digits with labels have come."""
     read_raw(raw_dir, params)
 

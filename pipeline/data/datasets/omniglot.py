@@ -17,7 +17,7 @@ DRAWERS = range(1, 21)
 _MEMBER = re.compile(r"[^/]+/(?P<alphabet>[^/]+)/(?P<character>character\d+)/\d+_(?P<drawer>\d+)\.png")
 
 
-def prepare_raw(raw_dir: Path, params: DatasetParams) -> None:
+def prepare_raw(raw_dir: Path, params: DatasetParams, folder: str | None = None) -> None:
     """Check that 1,623 characters by 20 drawers have come."""
     read_raw(raw_dir, params)
 

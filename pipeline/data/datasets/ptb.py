@@ -18,7 +18,7 @@ FILES: FileNames = {"train": "ptb.train.txt", "valid": "ptb.valid.txt", "test": 
 SENTENCES: Mapping[Part, int] = {"train": 42_068, "valid": 3_370, "test": 3_761}
 
 
-def prepare_raw(raw_dir: Path, params: DatasetParams) -> None:
+def prepare_raw(raw_dir: Path, params: DatasetParams, folder: str | None = None) -> None:
     """Check that all sentences have come."""
     read_raw(raw_dir, params)
 

@@ -18,7 +18,7 @@ NUM_SENTENCES = 3_914
 WSJ_FILES: dict[Part, range] = {"train": range(1, 140), "valid": range(140, 160), "test": range(160, 200)}
 
 
-def prepare_raw(raw_dir: Path, params: DatasetParams) -> None:
+def prepare_raw(raw_dir: Path, params: DatasetParams, folder: str | None = None) -> None:
     """Read the trees of the archive and write the three text files.
 
     Raises:
