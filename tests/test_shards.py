@@ -147,19 +147,27 @@ def test_finished_shards_of_other_parameters_are_not_gone_on_with(
     assert sums(make(raw, tmp_path / "b")) == sums(out)
 
 
-def test_a_full_disk_leaves_the_old_shards_and_no_litter(
+def test_a_disk_that_gets_full_keeps_the_old_shards_and_the_finished_ones(
         raw: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = sums(out)
+    before, finish, finished = sums(out), TarWriter.finish, []
 
-    def full(self: TarWriter) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def full_at_the_third(self: TarWriter) -> None:
+        if len(finished) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        finish(self)
+        finished.append(self)
 
-    monkeypatch.setattr(TarWriter, "finish", full)
-    message = r"small: sharding failed: No space left on device; .*\.new was removed and .* is as before"
+    monkeypatch.setattr(TarWriter, "finish", full_at_the_third)
+    message = r"small: sharding failed: No space left on device; .*shards is as before, and .* stay in .*shards\.new: "
     with pytest.raises(OSError, match=message) as raised:
         make(raw, out, seed=1)
     assert raised.value.errno == errno.ENOSPC
-    assert sums(out) == before and not out.with_name("shards.new").exists()
+    new = out.with_name("shards.new")
+    assert sums(out) == before and len(list(new.glob("*.tar"))) == 2 and not list(new.glob("*.part"))
+    times = {path.name: path.stat().st_mtime_ns for path in new.glob("*.tar")}
+    monkeypatch.setattr(TarWriter, "finish", finish)
+    make(raw, out, seed=1)
+    assert {name: (out / name).stat().st_mtime_ns for name in times} == times, "they are not made again"
 
 
 MAIN = """
@@ -197,7 +205,7 @@ def test_a_write_that_fails_in_a_worker_leaves_the_old_shards(raw: Path, out: Pa
     process = start_sharding(tmp_path / "main.py", NO_LARGE_FILES, raw, out)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1 and "small: sharding failed: File too large" in errors
-    assert sums(out) == before and not out.with_name("shards.new").exists()
+    assert sums(out) == before and not list(out.with_name("shards.new").glob("*.part"))
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])

@@ -102,8 +102,9 @@ def _transfer(place: str, part: Path) -> None:
             if _is_final(error):
                 raise DownloadError(f"{place}: {_say(error)}; check the address") from error
             if attempt == ATTEMPTS:
-                raise DownloadError(f"{place}: gave up after {ATTEMPTS} attempts: {_say(error)}; what came "
-                                    f"is kept in {part}: run it again to go on, or set a mirror") from error
+                kept = f"what came is kept in {part}: run it again to go on" if part.exists() else "nothing came"
+                raise DownloadError(f"{place}: gave up after {ATTEMPTS} attempts: {_say(error)}; {kept}, or set a "
+                                    "mirror") from error
             print(f"{place}: {_say(error)}; next attempt in {pause:g} s", file=sys.stderr, flush=True)
             time.sleep(pause)
             pause *= 2

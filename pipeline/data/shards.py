@@ -56,8 +56,7 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
         run: makes the shards elsewhere, on nodes that see both folders under these paths; None is `num_processes` here.
     Raises:
         ValueError: bad raw data (archive and member named) or splits that the classes cannot fill.
-        OSError: the disk is full, ...; the unfinished version is then removed. Before the work begins: the disk has
-            less room than the shards will need.
+        OSError: the disk is full, ...; before the work begins, if the disk has less room than the shards will need.
     """
     raw_dir, out_dir = Path(raw_dir), Path(out_dir)
     samples = source_of(params.source).read_raw(raw_dir, params)
@@ -88,16 +87,15 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
         _remove_strangers(new, {plan.name for plan in plans} | {INDEX, MANIFEST} | ({WORDS} if words else set()))
         swap_in(new, out_dir)
     except OSError as error:
-        shutil.rmtree(new, ignore_errors=True)
-        raise OSError(error.errno, f"{name}: sharding failed: {error.strerror or error}; {new} was removed "
-                      f"and {out_dir} is as before; check the disk and run the shard stage again") from error
+        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or error
+        raise OSError(error.errno, f"{name}: sharding failed: {what}; {out_dir} is as before, and the shards that are "
+                      f"finished stay in {new}: mend that, and run the shard stage again to go on") from error
     return read_manifest(out_dir)
 
 
 def _plain(params: DatasetParams) -> dict[str, Any]:
-    """All but `folder`: where a corpus lies on this machine is not what its shards are made with; and but the sections
-    of other sources."""
-    left_out = {"folder", *OF_ONE_SOURCE} - {params.source}
+    """All but the sections of other sources."""
+    left_out = set(OF_ONE_SOURCE) - {params.source}
     return {name: value for name, value in asdict(params).items() if name not in left_out}
 
 
@@ -163,19 +161,22 @@ def write_shard(read: ReadSample, job: _Job) -> WrittenShard:
     offsets, lengths = [], []
     if isinstance(read, MendingReader):
         read.oddities.clear()
-    with open(part, "wb") as file:
-        tar = TarWriter(file)
-        for sample in job.plan.samples:
-            stop_if_asked()
-            content = read(sample)
-            if not isinstance(read, MendingReader):
-                _check_sample(sample, content, job.extension)
-            offsets.append(tar.add(f"{sample.key}.{job.extension}", content))
-            lengths.append(len(content))
-        tar.finish()
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, job.path)
+    try:
+        with open(part, "wb") as file:
+            tar = TarWriter(file)
+            for sample in job.plan.samples:
+                stop_if_asked()
+                content = read(sample)
+                if not isinstance(read, MendingReader):
+                    _check_sample(sample, content, job.extension)
+                offsets.append(tar.add(f"{sample.key}.{job.extension}", content))
+                lengths.append(len(content))
+            tar.finish()
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, job.path)
+    finally:
+        part.unlink(missing_ok=True)
     oddities = dict(read.oddities) if isinstance(read, MendingReader) else {}
     written = WrittenShard(job.fingerprint, tar.digest.hexdigest(), tar.size, offsets, lengths, oddities)
     write_note(job.path, written)
