@@ -35,6 +35,7 @@ from pipeline.results.shown_episode import ShownEpisode, thumbnails
 from pipeline.training.model_file import ModelFile
 
 SHOWN = 100  # episodes of the first column that those to show are chosen from
+DECODED_FIRST = 2**30  # bytes of images; where there are more, all cores decode them while they are embedded
 FEW = Room(memory_bytes=0, num_processes=1)  # of all images, those that are looked at alone are decoded
 
 
@@ -60,7 +61,7 @@ def run_experiment(experiment: ExperimentParams, columns: Mapping[str, EpisodeSp
     """
     started = time.monotonic()
     device = "cuda" if torch.cuda.is_available() and workers is None else "cpu"
-    room = None if workers is None else FEW
+    room = Room(memory_bytes=min(Room().memory_bytes, DECODED_FIRST)) if workers is None else FEW
     with loaded_samples(experiment, model, shards, room) as samples:
         specs = {column: columns[column] for column in experiment.columns}
         classes = {column: samples.classes_for(spec) for column, spec in specs.items()}

@@ -2,11 +2,31 @@
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 10.0
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+_write: Callable[[str], None] = _to_stderr
+
+
+@contextmanager
+def lines_to(write: Callable[[str], None]) -> Iterator[None]:
+    """Within the block, lines of this process go there: nobody sees the standard error of a worker on a cluster."""
+    global _write
+    before, _write = _write, write
+    try:
+        yield
+    finally:
+        _write = before
 
 
 class Progress:
@@ -30,8 +50,7 @@ class Progress:
     def _print_line(self, note: str) -> None:
         self.last_line = time.monotonic()
         rate = self.done / max(self.last_line - self.started, 1e-9)
-        print(f"{self.what}: {self.done:,}/{self.total:,} {self.unit}, {rate:,.1f} {self.unit}/s {note}".rstrip(),
-              file=sys.stderr, flush=True)
+        _write(f"{self.what}: {self.done:,}/{self.total:,} {self.unit}, {rate:,.1f} {self.unit}/s {note}".rstrip())
 
     def __enter__(self) -> "Progress":
         return self

@@ -1,5 +1,6 @@
 """The log of a training run survives kills, and knows which attempt a line is of."""
 
+from pipeline.progress import Progress, lines_to
 from pipeline.training.run_log import (
     LOG_FILE,
     NewLines,
@@ -43,6 +44,16 @@ def test_progress_shows_steps_and_no_line_of_an_earlier_try(tmp_path, capfd):
         RunLog(tmp_path, 5).write({"step": 20, "loss": 1.0, "accuracy": 0.5, "steps_per_second": 1.0})
     said = capfd.readouterr().err
     assert "training small: 20/20 step" in said and "9.0" not in said
+
+
+def test_what_a_worker_does_before_its_first_step_is_shown(tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr("pipeline.progress.SECONDS_BETWEEN_LINES", 0.0)
+    with progress_of(tmp_path, "training small", 20):
+        log = RunLog(tmp_path, 0)
+        with lines_to(lambda line: log.write({"step": 0, "doing": line})), Progress("fetching", 8, "B") as fetching:
+            fetching.advance(8)
+    assert "training small: 0/20 step" in (said := capfd.readouterr().err) and "fetching: 8/8 B" in said
+    assert not any(line.startswith("fetching") for line in said.splitlines()), "it was said once, by the driver"
 
 
 def test_new_lines_are_read_once_and_when_they_are_whole(tmp_path):

@@ -112,6 +112,8 @@ def _note(line: dict[str, Any]) -> str:
         return f"validation {line['valid_accuracy']:.2%} ± {line['valid_ci95']:.2%}"
     if "valid_perplexity" in line:
         return f"validation perplexity {line['valid_perplexity']:.1f}"
+    if "doing" in line:
+        return f"{line['doing']}"
     if "error" in line:
         return f"stopped: {line['error']}"
     if "loss" in line:

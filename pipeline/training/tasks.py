@@ -1,11 +1,13 @@
 """What a model trains on, with its data loaded: episodes, a stream of images, or running text."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from matchnet.classifier_training import ClassifierData, ClassifierTask, ClassifierTrainingSpec
 from matchnet.episodic_training import EpisodicTask
+from matchnet.store import MemoryStore, Store
 from matchnet.text_training import TextData, TextSpec, TextTask
 from matchnet.tokens import END, FIRST_WORD
 from matchnet.training import Task
@@ -21,8 +23,13 @@ from pipeline.training.data import END_NAME, load_training_data, load_valid_data
 SHARES_AHEAD = 2  # of episodes whose images are decoded when they are asked for
 
 
-def load_task(model: ModelParams, shards: Path, room: Room | None = None) -> Task:
-    """Raises ValueError for damaged shards, and for data that cannot serve the training."""
+def load_task(model: ModelParams, shards: Path, room: Room | None = None,
+              device: torch.device | None = None) -> Task:
+    """With images that are in memory in that of `device`, a GPU, if they fit there.
+
+    Raises:
+        ValueError: damaged shards, or data that cannot serve the training.
+    """
     match model.training:
         case TextSpec():
             return TextTask(_load_text(model, shards), model.training)
@@ -30,9 +37,20 @@ def load_task(model: ModelParams, shards: Path, room: Room | None = None) -> Tas
             return ClassifierTask(_load_stream(model, model.training, shards, room or Room()), model.training)
         case _:
             assert model.training is not None
-            task = EpisodicTask(load_training_data(model, shards, room), model.training)
+            data = load_training_data(model, shards, room)
+            if device is not None and device.type == "cuda":
+                data = replace(data, store=_near(data.store, device),
+                               valid_store=data.valid_store and _near(data.valid_store, device))
+            task = EpisodicTask(data, model.training)
             task.prefetch = SHARES_AHEAD if isinstance(task.data.store, ShardStore) else 0
             return task
+
+
+def _near(store: Store, device: torch.device) -> Store:
+    """On the GPU, if it takes no more than half of what is free there: the rest is for the model."""
+    if isinstance(store, MemoryStore) and 2 * store.samples.nbytes <= torch.cuda.mem_get_info(device)[0]:
+        return store.to(device)
+    return store
 
 
 def _load_stream(model: ModelParams, spec: ClassifierTrainingSpec, shards: Path, room: Room) -> ClassifierData:

@@ -22,6 +22,7 @@ from pipeline.data.shard_cache import CacheParams, local_shards
 from pipeline.machine import available_memory
 from pipeline.memory import keep_freed_memory
 from pipeline.params.sections import ModelParams
+from pipeline.progress import lines_to
 from pipeline.storage import Place, place_of
 from pipeline.training.checkpoint import checkpoint_folder, load_weights, newest_state, save_state
 from pipeline.training.data import training_classes
@@ -75,7 +76,8 @@ def train_on_worker(config: dict[str, WorkerTask]) -> str | None:
         log = RunLog(log_place, first_step, attempt, rank, workers=world_size, host=socket.gethostname(),
                      node=ray.get_runtime_context().get_node_id())
         try:
-            with local_shards(task.shards, task.cache, task.groups) as shards:
+            with (lines_to(lambda line: log.write({"step": first_step, "doing": line})),
+                  local_shards(task.shards, task.cache, task.groups) as shards):
                 _train(task, shards, state, rank, world_size, log)
         except (ValueError, FloatingPointError) as error:
             if world_size > 1:  # returning would leave the other workers waiting for this one
@@ -116,7 +118,7 @@ def _train(task: WorkerTask, shards: Path, state: dict[str, Any] | None, rank: i
            log: RunLog) -> None:
     spec, device = task.model.training, get_device()
     assert spec is not None
-    training = load_task(task.model, shards, _room(task))
+    training = load_task(task.model, shards, _room(task), device)
     classes = training_classes(task.model, shards)
     torch.manual_seed(spec.seed)
     method = build_method(task.model.method, classes.sample_shape, len(classes.names)).to(device)
