@@ -138,7 +138,7 @@ def test_html_holds_all_it_shows(results: Path) -> None:
     _, page = rendered(results)
     parser = Loads()
     parser.feed(page)
-    assert len(parser.loads) == 1 and parser.loads[0].startswith("data:image/png;base64,")
+    assert len(parser.loads) == 1 and parser.loads[0].startswith("data:image/webp;base64,")
     assert not {"script", "link", "iframe", "object", "embed"} & set(parser.tags)
     assert "svg" in parser.tags and "url(" not in page and "@import" not in page
     assert parser.tags.count("section") == 6  # what ran, table 1, other, stand-ins, models, episodes
