@@ -13,9 +13,7 @@ from matchnet.episodes import EpisodeSpec
 from matchnet.methods import Classifier, Method, MethodSpec, build_method
 from matchnet.methods.classifier import ClassifierSpec
 from matchnet.methods.pixels import PixelsSpec
-from pipeline.data import samples as samples_module
 from pipeline.data.manifest import manifest_sha256, read_manifest
-from pipeline.data.samples import Room
 from pipeline.data.shard_store import ShardStore
 from pipeline.data.spec import Part
 from pipeline.experiment import Measured, run_experiment
@@ -51,7 +49,7 @@ def test_samples_that_stay_in_their_shards_give_the_same_and_their_processes_end
         small_shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     in_memory = run(small_shards, EXPERIMENT, ["a"], PixelsSpec())
     closed = []
-    monkeypatch.setattr(samples_module, "Room", lambda: Room(memory_bytes=0, num_processes=1))
+    monkeypatch.setattr("pipeline.experiment.DECODED_FIRST", 0)
     close = ShardStore.close
     monkeypatch.setattr(ShardStore, "close", lambda store: (closed.append(store), close(store)))
     from_shards = run(small_shards, EXPERIMENT, ["a"], PixelsSpec())
