@@ -9,8 +9,10 @@ The last column is that loop in a process without pipeline.memory's allocator se
 
 import argparse
 import itertools
+import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import torch
@@ -25,7 +27,7 @@ from matchnet.methods import MatchingNetwork
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.store import MemoryStore
 from matchnet.training import autocast, train
-from pipeline.memory import keep_freed_memory
+from pipeline.memory import KEEP_FREED_MEMORY
 
 STEPS_PER_CALL = 10
 ROUNDS = 4
@@ -83,7 +85,8 @@ def episodes_per_second(calls: dict) -> dict[str, float]:
 def plain_process(column: str, threads: int) -> float:
     """The bare loop in a fresh process whose allocator is as the system has it."""
     command = [sys.executable, "-m", "benchmarks.training_loop", "--threads", str(threads), "--plain", column]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    plain = {name: value for name, value in os.environ.items() if name not in KEEP_FREED_MEMORY}
+    return float(subprocess.run(command, check=True, capture_output=True, text=True, env=plain).stdout)
 
 
 def main() -> None:
@@ -94,14 +97,22 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     if arguments.plain:
         return print(episodes_per_second({"bare": bare_steps(SPECS[arguments.plain])})["bare"])
-    keep_freed_memory()
+    if not KEEP_FREED_MEMORY.items() <= os.environ.items():  # malloc reads them when a process starts
+        os.execve(sys.executable, [sys.executable, "-m", "benchmarks.training_loop", *sys.argv[1:]],
+                  {**os.environ, **KEEP_FREED_MEMORY})
+    thread = threading.Thread(target=measure, args=(arguments.threads,))  # as Ray runs a train loop
+    thread.start()
+    thread.join()
+
+
+def measure(threads: int) -> None:
     rows = []
     for column, spec in SPECS.items():
         speed = episodes_per_second({"shipped": shipped_steps(spec, None), "affine": shipped_steps(spec, AffineSpec()),
                                      "bare": bare_steps(spec)})
         rows.append([column, speed["shipped"], speed["affine"], speed["bare"], speed["shipped"] / speed["bare"],
-                     plain_process(column, arguments.threads)])
-    print(f"{cpu_precision()}, {arguments.threads} threads, episodes trained per second")
+                     plain_process(column, threads)])
+    print(f"{cpu_precision()}, {threads} threads, episodes trained per second")
     print_table(["episode", "shipped", "shipped, affine", "bare (limit)", "shipped / bare", "bare, plain malloc"], rows)
 
 

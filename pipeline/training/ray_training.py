@@ -17,6 +17,7 @@ from pipeline.data.manifest import read_manifest
 from pipeline.data.publishing import publish_file, shards_for_nodes
 from pipeline.data.selection import groups_of
 from pipeline.files import atomic_write
+from pipeline.memory import KEEP_FREED_MEMORY
 from pipeline.params import ComputeParams, ModelParams
 from pipeline.params.sections import ClusterParams
 from pipeline.storage import Place
@@ -114,6 +115,7 @@ def _fit(name: str, task: WorkerTask, run: Place, num_workers: int | tuple[int, 
     runs, folder = posixpath.split(run.path)
     workers: Any = num_workers  # Ray's types are those of its older version, which has neither a range of workers ...
     train_loop: Any = train_on_worker
+    environment: Any = {"worker_runtime_env": {"env_vars": KEEP_FREED_MEMORY}}  # ... nor an environment of theirs ...
     trainer = TorchTrainer(
         train_loop,
         train_loop_config={"task": task},
@@ -121,7 +123,7 @@ def _fit(name: str, task: WorkerTask, run: Place, num_workers: int | tuple[int, 
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu,
                                      resources_per_worker={"CPU": task.threads} | ({"GPU": 1} if use_gpu else {})),
         run_config=RunConfig(name=folder, storage_path=runs, storage_filesystem=run.filesystem,
-                             failure_config=FailureConfig(max_failures=max_failures)))
+                             failure_config=FailureConfig(max_failures=max_failures), **environment))
     failure: Exception | None = None
     try:
         result: Any = trainer.fit()  # ... nor what the train loop returned

@@ -20,7 +20,6 @@ from pipeline.data.publishing import publish_file
 from pipeline.data.samples import Room
 from pipeline.data.shard_cache import CacheParams, local_shards
 from pipeline.machine import available_memory
-from pipeline.memory import keep_freed_memory
 from pipeline.params.sections import ModelParams
 from pipeline.progress import lines_to
 from pipeline.storage import Place, place_of
@@ -64,7 +63,6 @@ def train_on_worker(config: dict[str, WorkerTask]) -> str | None:
     Returns None; or, of a run in one worker, why it had to end before: trying again, as Ray would, cannot help.
     """
     task = config["task"]
-    keep_freed_memory()
     torch.set_num_threads(task.threads)
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
