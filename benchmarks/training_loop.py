@@ -2,9 +2,10 @@
 
     python -m benchmarks.training_loop [--threads 2]
 
-Both train Conv-4 on 28 x 28 pixels, one episode a step, channels_last, all threads; bf16 where the CPU has instructions
-for it. The bare loop has its episodes gathered beforehand and does nothing but forward, backward and step: the limit.
-The last column is that loop in a process without pipeline.memory's allocator setting: what a plain script gets.
+Both train Conv-4 on 28 x 28 grey or 84 x 84 coloured pixels, one episode a step, channels_last, all threads; bf16 where
+the CPU has instructions for it. The bare loop has its episodes gathered beforehand and does nothing but forward,
+backward and step: the limit. Both run in a thread, as Ray runs a train loop. The last column is the bare loop in a
+process without the allocator's settings of pipeline.memory.
 """
 
 import argparse
@@ -31,20 +32,23 @@ from pipeline.memory import KEEP_FREED_MEMORY
 
 STEPS_PER_CALL = 10
 ROUNDS = 4
-SPECS = {"5w1s15q": EpisodeSpec(5, 1, 15), "20w1s5q": EpisodeSpec(20, 1, 5)}
+GREY_28, COLOURED_84 = (1, 28, 28), (3, 84, 84)
+TASKS = {"5w1s15q": (EpisodeSpec(5, 1, 15), GREY_28), "20w1s5q": (EpisodeSpec(20, 1, 5), GREY_28),
+         "5w1s15q, 84 px": (EpisodeSpec(5, 1, 15), COLOURED_84)}
+NUM_CLASSES, SAMPLES_A_CLASS = 480, 20
 
 
 def cpu_precision() -> str:
     return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
 
 
-def shipped_steps(spec: EpisodeSpec, affine: AffineSpec | None):
+def shipped_steps(spec: EpisodeSpec, shape: tuple[int, ...], affine: AffineSpec | None):
     """A call that trains STEPS_PER_CALL steps with matchnet.training.train."""
-    store = MemoryStore(torch.randint(256, (4800 * 20, 1, 28, 28), dtype=torch.uint8))
-    data = EpisodicData(store, ClassRows.from_class_ids(np.repeat(np.arange(4800), 20)))
+    store = MemoryStore(torch.randint(256, (NUM_CLASSES * SAMPLES_A_CLASS, *shape), dtype=torch.uint8))
+    data = EpisodicData(store, ClassRows.from_class_ids(np.repeat(np.arange(NUM_CLASSES), SAMPLES_A_CLASS)))
     training = EpisodicSpec(episode=spec, steps=STEPS_PER_CALL, schedule="constant", affine=affine,
                             checkpoint_every=STEPS_PER_CALL)
-    model = MatchingNetwork(MatchingNetworkSpec(), (1, 28, 28))
+    model = MatchingNetwork(MatchingNetworkSpec(), shape)
 
     def ignore(values: dict) -> None:
         pass
@@ -53,12 +57,12 @@ def shipped_steps(spec: EpisodeSpec, affine: AffineSpec | None):
                          log=ignore)
 
 
-def bare_steps(spec: EpisodeSpec):
+def bare_steps(spec: EpisodeSpec, shape: tuple[int, ...]):
     """A call that trains STEPS_PER_CALL steps with nothing but torch."""
-    encoder = Conv4(Conv4Spec(), (1, 28, 28)).to(memory_format=torch.channels_last)
+    encoder = Conv4(Conv4Spec(), shape).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-3)
     num_support = spec.num_ways * spec.num_shots
-    images = [torch.rand(spec.num_ways * spec.samples_per_way, 1, 28, 28) for _ in range(8)]
+    images = [torch.rand(spec.num_ways * spec.samples_per_way, *shape) for _ in range(8)]
     way_Q = torch.arange(spec.num_ways).repeat_interleave(spec.num_queries)
     image_cycle = itertools.cycle(images)
 
@@ -82,9 +86,9 @@ def episodes_per_second(calls: dict) -> dict[str, float]:
     return best
 
 
-def plain_process(column: str, threads: int) -> float:
+def plain_process(task: str, threads: int) -> float:
     """The bare loop in a fresh process whose allocator is as the system has it."""
-    command = [sys.executable, "-m", "benchmarks.training_loop", "--threads", str(threads), "--plain", column]
+    command = [sys.executable, "-m", "benchmarks.training_loop", "--threads", str(threads), "--plain", task]
     plain = {name: value for name, value in os.environ.items() if name not in KEEP_FREED_MEMORY}
     return float(subprocess.run(command, check=True, capture_output=True, text=True, env=plain).stdout)
 
@@ -92,26 +96,28 @@ def plain_process(column: str, threads: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--plain", choices=SPECS, help=argparse.SUPPRESS)
+    parser.add_argument("--plain", choices=TASKS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    if arguments.plain:
-        return print(episodes_per_second({"bare": bare_steps(SPECS[arguments.plain])})["bare"])
-    if not KEEP_FREED_MEMORY.items() <= os.environ.items():  # malloc reads them when a process starts
+    is_set = KEEP_FREED_MEMORY.items() <= os.environ.items()
+    if not is_set and not arguments.plain:  # malloc reads them when a process starts
         os.execve(sys.executable, [sys.executable, "-m", "benchmarks.training_loop", *sys.argv[1:]],
                   {**os.environ, **KEEP_FREED_MEMORY})
-    thread = threading.Thread(target=measure, args=(arguments.threads,))  # as Ray runs a train loop
+    thread = threading.Thread(target=measure, args=(arguments.threads, arguments.plain))
     thread.start()
     thread.join()
 
 
-def measure(threads: int) -> None:
+def measure(threads: int, plain: str | None) -> None:
+    """Print the table, or of the task `plain` the speed of the bare loop alone."""
+    torch.set_num_threads(threads)
+    if plain:
+        return print(episodes_per_second({"bare": bare_steps(*TASKS[plain])})["bare"])
     rows = []
-    for column, spec in SPECS.items():
-        speed = episodes_per_second({"shipped": shipped_steps(spec, None), "affine": shipped_steps(spec, AffineSpec()),
-                                     "bare": bare_steps(spec)})
-        rows.append([column, speed["shipped"], speed["affine"], speed["bare"], speed["shipped"] / speed["bare"],
-                     plain_process(column, threads)])
+    for task, (spec, shape) in TASKS.items():
+        speed = episodes_per_second({"shipped": shipped_steps(spec, shape, None), "bare": bare_steps(spec, shape),
+                                     "affine": shipped_steps(spec, shape, AffineSpec())})
+        rows.append([task, speed["shipped"], speed["affine"], speed["bare"], speed["shipped"] / speed["bare"],
+                     plain_process(task, threads)])
     print(f"{cpu_precision()}, {threads} threads, episodes trained per second")
     print_table(["episode", "shipped", "shipped, affine", "bare (limit)", "shipped / bare", "bare, plain malloc"], rows)
 

@@ -217,7 +217,7 @@ def train(model: Method | DistributedDataParallel, task: Task, *,
 
 
 def build_optimizer(method: Method, spec: TrainingSpec, device: torch.device | str) -> torch.optim.Optimizer:
-    """Scales, biases and normalisation, all vectors, are not decayed: zero is not where they should be."""
+    """Weights with but one axis longer than 1 (scales, biases, normalisation) are not decayed: they should not be 0."""
     weights = [weight for weight in method.parameters() if weight.requires_grad]
     groups = [{"params": [weight for weight in weights if weight.squeeze().ndim > 1],
                "weight_decay": spec.weight_decay},

@@ -18,6 +18,11 @@ def _to_stderr(line: str) -> None:
 _write: Callable[[str], None] = _to_stderr
 
 
+def say(line: str) -> None:
+    """A line about long work, where those of its progress go."""
+    _write(line)
+
+
 @contextmanager
 def lines_to(write: Callable[[str], None]) -> Iterator[None]:
     """Within the block, lines of this process go there: nobody sees the standard error of a worker on a cluster."""

@@ -31,10 +31,10 @@ from pipeline.params import ComputeParams, ModelParams
 from pipeline.params.sections import ClusterParams
 from pipeline.storage import place_of
 from pipeline.training import log_copies
-from pipeline.training.checkpoint import newest_state
+from pipeline.training.checkpoint import newest_state, save_state
 from pipeline.training.cluster import ResourcesError, place
 from pipeline.training.data import load_training_data, training_classes
-from pipeline.training.ray_training import TrainingError, run_training
+from pipeline.training.ray_training import TrainingError, name_runs_left_aside, run_training
 from pipeline.training.run_log import read_log, read_worker_logs
 from pipeline.training.runs import RunInUseError, forget_runs, only_driver, run_folder
 from pipeline.training.worker import choose_precision, init_file
@@ -125,6 +125,17 @@ def test_a_run_on_storage_at_an_address_survives_its_worker_too(undisturbed, arg
     other.mkdir(parents=True)
     forget_runs("small", arguments["runs"], arguments["cluster"].storage)
     assert other.exists() and not run.exists()
+
+
+def test_a_run_that_is_left_aside_is_named_if_there_is_something_to_go_on_from(tmp_path, capsys):
+    this, refused, far = (tmp_path / f"small-{digit * 12}" for digit in "abc")
+    for folder in (this, refused, far, tmp_path / "small-fce-dddddddddddd"):
+        folder.mkdir()
+    save_state(place_of(far), {"step": 40, "model": {}})
+    save_state(place_of(tmp_path / "small-fce-dddddddddddd"), {"step": 60, "model": {}})
+    name_runs_left_aside("small", this, storage=None)
+    [line] = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"small: begins anew; {far} has come to step 40 with another compute, model or data, and")
 
 
 def test_the_file_of_first_weights_comes_from_an_address_whole(tmp_path):

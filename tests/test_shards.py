@@ -204,8 +204,9 @@ def test_a_write_that_fails_in_a_worker_leaves_the_old_shards(raw: Path, out: Pa
     before = sums(out)
     process = start_sharding(tmp_path / "main.py", NO_LARGE_FILES, raw, out)
     _, errors = process.communicate(timeout=120)
-    assert process.returncode == 1 and "small: sharding failed: File too large" in errors
-    assert sums(out) == before and not list(out.with_name("shards.new").glob("*.part"))
+    assert process.returncode == 1 and "small: sharding failed: File too large" in errors and "stay in" in errors
+    new = out.with_name("shards.new")
+    assert sums(out) == before and new.is_dir() and not list(new.glob("*.part"))
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])

@@ -22,12 +22,13 @@ from matchnet.episodic_training import EpisodicTask
 from matchnet.evaluation import evaluate
 from matchnet.methods import Batch
 from matchnet.methods.mann import Mann, MannSpec
+from matchnet.store import MemoryStore
 from matchnet.text_training import TextSpec
 from matchnet.training import build_optimizer, train
 from pipeline.data.samples import Room
 from pipeline.data.shard_store import ShardStore
 from pipeline.params import ModelParams
-from pipeline.training.tasks import SHARES_AHEAD, load_task
+from pipeline.training.tasks import SHARES_AHEAD, load_task, near
 
 # ---- parts of a step ----
 
@@ -245,6 +246,14 @@ def test_an_error_in_a_batch_comes_at_its_step() -> None:
     with pytest.raises(ValueError, match="sample 17 is damaged"):
         train(method, Breaking(DATA, SPEC), report=ignore, save=ignore, log=ignore)
     assert len(method.batches) == 5 and threads() <= before
+
+
+def test_images_in_memory_are_near_the_gpu_if_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, gpu, moved = MemoryStore(torch.zeros(10, 1, 10, 10, dtype=torch.uint8)), torch.device("cuda", 1), []
+    monkeypatch.setattr(MemoryStore, "to", lambda store, device: moved.append(device) or store)
+    for free, expected in ((3999, []), (4000, [gpu])):  # the store has 1000 bytes
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 10**9))
+        assert near(store, gpu) is store and moved == expected
 
 
 def counting(made: list[int], last: int = 100) -> Generator[int]:

@@ -136,7 +136,7 @@ class LanguageModelStates(nn.Module):
 
     The forward one stops before the blank and the backward one after it, so of the word there nothing is read. BEGIN
     and END are both the END that parts sentences in a text. Where the word occurs once more, the model reads BLANK, a
-    token that no text had in training: its embedding is as it was at first, near 0.
+    token that no text had in training: its embedding is as it was at first, near 0 (for good, if `frozen`).
 
     Raises:
         ValueError: samples that are no windows around a blank.

@@ -14,7 +14,6 @@ import hashlib
 import os
 import re
 import shutil
-import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -27,7 +26,7 @@ from pyarrow.fs import LocalFileSystem
 from pipeline.data.index import INDEX
 from pipeline.data.manifest import MANIFEST, Manifest, parse_manifest
 from pipeline.data.words import WORDS
-from pipeline.progress import Progress
+from pipeline.progress import Progress, say
 from pipeline.storage import FULL_DISK, Place, StorageError, patiently, place_of
 
 AGAIN = "make the shards again, or remove that folder if it is a published copy, and run the same command again"
@@ -132,7 +131,7 @@ def _locked(path: Path, kind: int, waiting: str = "") -> Iterator[None]:
             fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             if waiting:
-                print(waiting, file=sys.stderr, flush=True)
+                say(waiting)
             fcntl.flock(file, kind)
         yield
 

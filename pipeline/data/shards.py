@@ -101,7 +101,7 @@ def _plain(params: DatasetParams) -> dict[str, Any]:
 
 def _require_space(name: str, plans: Sequence[ShardPlan], new: Path) -> None:
     """Raises OSError unless the disk has room for the shards that an interrupted run has not left there."""
-    there = sum(path.stat().st_size for path in new.iterdir())
+    there = sum(path.stat().st_size for path in new.iterdir() if path.suffix != ".part")
     needed, free = sum(plan.size for plan in plans) - there, shutil.disk_usage(new).free
     if needed > free:
         raise OSError(errno.ENOSPC, f"{name}: sharding needs about {needed / 2**30:,.3f} GiB more and "
@@ -222,6 +222,7 @@ def _shard_entry(plan: ShardPlan, written: WrittenShard) -> ShardEntry:
 
 
 def _remove_strangers(directory: Path, keep: set[str]) -> None:
+    """A `.part` may go meanwhile: of a node that was given up for lost."""
     for path in directory.iterdir():
         if path.name not in keep:
-            path.unlink()
+            path.unlink(missing_ok=True)

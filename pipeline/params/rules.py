@@ -71,8 +71,8 @@ def _check_model(model: ModelParams, params: Params, path: str) -> None:
 
 def _require_support(task: EpisodeSpec, path: str) -> None:
     if task.num_shots < 1:
-        raise ParamsError(f"{path}.num_shots: found 0; without support there is nothing to choose from: at least 1, "
-                          "but in the episodes that train a classifier")
+        raise ParamsError(f"{path}.num_shots: found 0; without support there is nothing to choose from: write at "
+                          "least 1 (0 is for episodes that train a classifier)")
 
 
 def _check_samples(model: ModelParams, are_sentences: bool, path: str) -> None:

@@ -75,9 +75,9 @@ class RunParams:
 class LicensedParams:
     """Folders of data that have no public address.
 
-    imagenet: or the http(s) address, of ILSVRC2012's archives; null asks the mirror, which datasets of a sample of them
-        always do.
-    treebank3: of the corpus LDC99T42.
+    imagenet: folder or http(s) address of ILSVRC2012's archives; null asks the mirror. Datasets with `sample: true`
+        always ask the mirror.
+    treebank3: folder of the corpus LDC99T42.
     """
 
     imagenet: str | None = None

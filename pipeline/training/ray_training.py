@@ -62,9 +62,8 @@ def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster:
         state = newest_state(run.address)
         if state is not None:
             print(f"{name}: goes on from step {state['step']} of {model.training.steps} ({run.address})", flush=True)
-        for other in set(runs_of(name, folder.parent)) - {folder} if state is None else ():
-            print(f"{name}: begins anew; {other} is a run with another compute, model or data, and goes on if you "
-                  "write that again; it is removed when this one is done", flush=True)
+        else:
+            name_runs_left_aside(name, folder, cluster.storage)
         if _step(state) < model.training.steps:
             with ray_cluster(cluster.ray_address):
                 placement = place(compute)
@@ -80,6 +79,15 @@ def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster:
                 file.write((run / trace.name).read())
         assert state is not None
         return state, read_log(folder)
+
+
+def name_runs_left_aside(name: str, folder: Path, storage: str | None) -> None:
+    """Print which runs of this model, beside that of `folder`, have a checkpoint."""
+    for other in runs_of(name, folder.parent):
+        state = newest_state(place_of_run(other, storage).address) if other != folder else None
+        if state is not None:
+            print(f"{name}: begins anew; {other} has come to step {state['step']} with another compute, model or data, "
+                  "and goes on if you write those again; it is removed when this run is done", flush=True)
 
 
 def _step(state: dict[str, Any] | None) -> int:

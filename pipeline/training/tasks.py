@@ -25,7 +25,7 @@ SHARES_AHEAD = 2  # of episodes whose images are decoded when they are asked for
 
 def load_task(model: ModelParams, shards: Path, room: Room | None = None,
               device: torch.device | None = None) -> Task:
-    """With images that are in memory in that of `device`, a GPU, if they fit there.
+    """Images of episodes that are held in memory are moved to that of `device`, if it is a GPU and they fit.
 
     Raises:
         ValueError: damaged shards, or data that cannot serve the training.
@@ -39,16 +39,16 @@ def load_task(model: ModelParams, shards: Path, room: Room | None = None,
             assert model.training is not None
             data = load_training_data(model, shards, room)
             if device is not None and device.type == "cuda":
-                data = replace(data, store=_near(data.store, device),
-                               valid_store=data.valid_store and _near(data.valid_store, device))
+                data = replace(data, store=near(data.store, device),
+                               valid_store=data.valid_store and near(data.valid_store, device))
             task = EpisodicTask(data, model.training)
             task.prefetch = SHARES_AHEAD if isinstance(task.data.store, ShardStore) else 0
             return task
 
 
-def _near(store: Store, device: torch.device) -> Store:
-    """On the GPU, if it takes no more than half of what is free there: the rest is for the model."""
-    if isinstance(store, MemoryStore) and 2 * store.samples.nbytes <= torch.cuda.mem_get_info(device)[0]:
+def near(store: Store, device: torch.device) -> Store:
+    """On the GPU, if it takes no more than a quarter of what is free there: the rest is for the model."""
+    if isinstance(store, MemoryStore) and 4 * store.samples.nbytes <= torch.cuda.mem_get_info(device)[0]:
         return store.to(device)
     return store
 

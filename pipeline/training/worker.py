@@ -1,6 +1,7 @@
 """What each Ray Train worker does: load the data, build the model, take up the last checkpoint, train."""
 
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,7 +75,11 @@ def train_on_worker(config: dict[str, WorkerTask]) -> str | None:
         log = RunLog(log_place, first_step, attempt, rank, workers=world_size, host=socket.gethostname(),
                      node=ray.get_runtime_context().get_node_id())
         try:
-            with (lines_to(lambda line: log.write({"step": first_step, "doing": line})),
+            def show(line: str) -> None:
+                print(line, file=sys.stderr, flush=True)  # in Ray's log of this worker, too
+                log.write({"step": first_step, "doing": line})
+
+            with (lines_to(show),
                   local_shards(task.shards, task.cache, task.groups) as shards):
                 _train(task, shards, state, rank, world_size, log)
         except (ValueError, FloatingPointError) as error:
