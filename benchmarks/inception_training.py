@@ -27,6 +27,7 @@ from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.training import Task, TrainingSpec, Values, train
 from pipeline.data.shard_store import ShardStore
 from pipeline.machine import cores
+from pipeline.training.tasks import SHARES_AHEAD
 
 NUM_IMAGES, NUM_CLASSES = 1600, 40
 EPISODE = EpisodeSpec(5, 1, 3)
@@ -101,8 +102,9 @@ def main() -> None:
         with ShardStore(Path(folder), "all", (3, arguments.size, arguments.size), ("train",),
                         arguments.loaders) as store:
             data = EpisodicData(store, ClassRows.from_class_ids(store.class_id_R))
-            rows.append([f"from shards, {arguments.loaders} loaders, {best}",
-                         speed(EpisodicTask(data, spec), *network, best)])
+            task = EpisodicTask(data, spec)
+            task.prefetch = SHARES_AHEAD
+            rows.append([f"from shards, {arguments.loaders} loaders, {best}", speed(task, *network, best)])
     print(f"Inception v3, {arguments.size} px, width {arguments.width}, on {device}")
     print_table(["", "images/s", f"share of resident {best}"], [[name, fast, fast / limit] for name, fast in rows])
 

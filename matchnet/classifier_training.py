@@ -110,4 +110,4 @@ class ClassifierTask(Task):
                   device: torch.device | str) -> tuple[LabelledBatch, float]:
         image_BCHW, class_B = images
         weight = len(class_B) * world_size / self.spec.batch_size
-        return LabelledBatch(to_input(image_BCHW.to(device)), class_B.to(device)), weight
+        return LabelledBatch(to_input(image_BCHW, device), class_B.to(device)), weight

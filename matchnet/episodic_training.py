@@ -108,7 +108,7 @@ def make_batch(store: Store, classes: ClassRows, spec: EpisodicSpec, numbers: Se
     """Episodes `numbers` of the training stream with their samples, distorted if the spec says so."""
     episodes = sample_episodes(spec.seed, numbers, spec.episode, classes)
     num_support = episodes.support_ES.shape[1]
-    sample_ET = to_input(store.gather(torch.cat([episodes.support_ES, episodes.query_EQ], dim=1)).to(device))
+    sample_ET = to_input(store.gather(torch.cat([episodes.support_ES, episodes.query_EQ], dim=1)), device)
     if spec.affine is not None:
         sample_ET = distort(sample_ET, spec.affine, spec.seed, numbers)
     return Batch(sample_ET[:, :num_support], episodes.support_way_ES.to(device), sample_ET[:, num_support:],

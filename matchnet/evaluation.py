@@ -81,7 +81,7 @@ def embed_rows(method: Method, store: Store, row_U: np.ndarray, device: torch.de
             sample_B = waiting.result()
             if number + 1 < len(chunks):
                 waiting = reader.submit(store.gather, chunks[number + 1])
-            feature_B = method.embed(to_input(sample_B.to(device)))
+            feature_B = method.embed(to_input(sample_B, device))
             if number == 0:
                 feature_U = torch.empty(len(rows), *feature_B.shape[1:], device=device)
             first = number * len(chunks[0])
@@ -135,6 +135,9 @@ def most_one_way(log_probs_EQN: Tensor) -> Tensor:
     return torch.nn.functional.one_hot(log_probs_EQN.argmax(-1), num_ways).double().mean(1).amax(-1)
 
 
-def to_input(samples: Tensor) -> Tensor:
-    """uint8 pixels -> float in [0, 1]; anything else (tokens, features) is left as it is."""
+def to_input(samples: Tensor, device: torch.device | str = "cpu") -> Tensor:
+    """On `device`; uint8 pixels -> float in [0, 1], anything else (tokens, features) is left as it is."""
+    if torch.device(device).type == "cuda" and not samples.is_cuda:
+        samples = samples.pin_memory()  # else the copy goes through a buffer, piece by piece
+    samples = samples.to(device, non_blocking=True)
     return samples.float() / 255 if samples.dtype == torch.uint8 else samples

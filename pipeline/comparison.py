@@ -12,7 +12,7 @@ from matchnet.episodes import EpisodeSpec, sample_episodes
 from matchnet.evaluation import embed_rows
 from pipeline import paths
 from pipeline.data.manifest import manifest_sha256
-from pipeline.experiment import FEW, loaded_samples, method_for, shown_episode
+from pipeline.experiment import FEW, device_of, loaded_samples, method_for, shown_episode
 from pipeline.params import ExperimentParams, Params
 from pipeline.params.sections import ComparisonParams
 from pipeline.results.comparison import Comparison, compared, difference_of
@@ -47,8 +47,8 @@ def compare(comparison: ComparisonParams, params: Params) -> Compared:
     difference_E = difference_of(accuracy_E, baseline_E)
     figures = compared((*names, comparison.column), difference_E, most_E, baseline_most_E)
     ahead, behind = most_ahead(difference_E, MOST_AHEAD), most_ahead(-difference_E, MOST_BEHIND)
-    ours, baseline = (_answers(params.experiments[name], params.columns[comparison.column], [*ahead, *behind])
-                      for name in names)
+    ours, baseline = (_answers(params.experiments[name], params.columns[comparison.column], [*ahead, *behind],
+                               device_of(params.compute)) for name in names)
     shared = [SharedEpisode(*both) for both in zip(ours, baseline, strict=True)]
     return Compared(difference_E, figures, _groups(figures, shared[:len(ahead)], shared[len(ahead):]))
 
@@ -89,12 +89,13 @@ def _require_same_data(names: Sequence[str], shards: Path) -> None:
                              f"of {found}; make it again with `dvc repro evaluate@{name}`")
 
 
-def _answers(experiment: ExperimentParams, spec: EpisodeSpec, numbers: Sequence[int]) -> list[ShownEpisode]:
+def _answers(experiment: ExperimentParams, spec: EpisodeSpec, numbers: Sequence[int],
+             device: str) -> list[ShownEpisode]:
     """Some episodes as the experiment's model answers them."""
     if not numbers:
         return []
     path = paths.model_file(experiment.model)
-    model, device = read_model(path), "cuda" if torch.cuda.is_available() else "cpu"
+    model = read_model(path)
     with loaded_samples(experiment, model, paths.SHARDS / experiment.dataset, FEW) as samples:
         classes = samples.classes_for(spec)
         method = method_for(experiment, model, model.build(path), samples, classes).to(device)

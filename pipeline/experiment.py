@@ -28,7 +28,7 @@ from pipeline.data.spec import Part
 from pipeline.data.workers import close_if_possible
 from pipeline.evaluation import Source, Workers, embed_on, episodes_on
 from pipeline.files import atomic_write
-from pipeline.params import ExperimentParams
+from pipeline.params import ComputeParams, ExperimentParams
 from pipeline.progress import Progress
 from pipeline.results.metrics import ColumnResult, DatasetUsed, Metrics, ModelUsed, SecondsSpent, machine_facts
 from pipeline.results.shown_episode import ShownEpisode, thumbnails
@@ -50,17 +50,17 @@ class Measured:
 
 
 def run_experiment(experiment: ExperimentParams, columns: Mapping[str, EpisodeSpec], model: ModelFile, method: Method,
-                   shards: Path, workers: Workers | None = None) -> Measured:
+                   shards: Path, device: str = "cpu", workers: Workers | None = None) -> Measured:
     """Embed what the episodes of all columns are made of, each sample once, then run them on the embeddings.
 
     Args:
-        workers: that share both; None does everything in this process.
+        device: of this process, which does everything without `workers`.
+        workers: that share the embedding and the episodes.
     Raises:
         ValueError: damaged shards, classes that cannot serve a column, sentences with other tokens than the model's, or
             an oracle of other classes than the part's.
     """
     started = time.monotonic()
-    device = "cuda" if torch.cuda.is_available() and workers is None else "cpu"
     room = Room(memory_bytes=min(Room().memory_bytes, DECODED_FIRST)) if workers is None else FEW
     with loaded_samples(experiment, model, shards, room) as samples:
         specs = {column: columns[column] for column in experiment.columns}
@@ -86,6 +86,13 @@ def run_experiment(experiment: ExperimentParams, columns: Mapping[str, EpisodeSp
                for column, of_column in episodes.items()}
     metrics = _metrics(experiment, results, samples, model, method, seconds, perplexity)
     return Measured(episodes, shown, samples.vocabulary, metrics)
+
+
+def device_of(compute: ComputeParams) -> str:
+    """Of this process, when it evaluates by itself; ValueError if that is to be a GPU and there is none."""
+    if compute.device == "gpu" and not torch.cuda.is_available():
+        raise ValueError("compute.device is gpu, and this machine has none that PyTorch can use; write auto or cpu")
+    return "cuda" if compute.device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def _source(experiment: ExperimentParams, model: ModelFile, shards: Path, workers: Workers) -> Source:

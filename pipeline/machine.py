@@ -2,11 +2,13 @@
 
 import math
 import os
+import shutil
 from pathlib import Path
 
 import psutil
 
 CGROUPS = Path("/sys/fs/cgroup")
+SHARED_MEMORY = Path("/dev/shm")
 
 
 def cores() -> int:
@@ -23,6 +25,11 @@ def available_memory() -> int:
         return free
     files = dict(line.split() for line in _of_container("memory.stat").splitlines()).get("inactive_file", "0")
     return min(free, int(limit) - int(_of_container("memory.current")) + int(files))
+
+
+def memory_to_share() -> int:
+    """Bytes that processes may share: half of the machine's, as a rule; 64 MiB in a container started without more."""
+    return shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else available_memory()
 
 
 def _of_container(name: str) -> str:

@@ -2,10 +2,11 @@
 
 By default every activation of 32 MB and more is fresh pages from the system, zeroed and faulted in one by one at each
 step: half a million pages a step of Conv-4 on 160 images of 84 x 84, which trains 1.7 times as fast without that
-(benchmarks/training_loop.py shows what it is worth on small ones).
+(benchmarks/training_loop.py measures it).
 """
 
 # In the environment of a process before it starts, for glibc, and without effect elsewhere. One arena, since Ray trains
-# in a thread: a thread's own arena asks the system for whatever is larger than 64 MB, whatever the thresholds are.
-KEEP_FREED_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(2**31 - 1),
+# in a thread: a thread's own arena asks the system for whatever is larger than 64 MB, whatever the settings are. No
+# mapped blocks instead of a threshold for them: older versions of glibc ignore one above 32 MB.
+KEEP_FREED_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0",
                      "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1), "MALLOC_TOP_PAD_": str(2**26)}

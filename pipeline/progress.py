@@ -12,7 +12,7 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    tqdm.write(line, file=sys.stderr)  # above a bar, if there is one
 
 
 _write: Callable[[str], None] = _to_stderr

@@ -9,7 +9,7 @@ from pipeline.data.manifest import read_manifest
 from pipeline.data.selection import groups_of
 from pipeline.data.shard_cache import local_shards
 from pipeline.evaluation import Workers
-from pipeline.experiment import run_experiment, write_columns
+from pipeline.experiment import device_of, run_experiment, write_columns
 from pipeline.params import Params, named
 from pipeline.results.episode_grid import draw_episodes
 from pipeline.results.episode_text import write_episodes
@@ -24,8 +24,10 @@ def evaluate(name: str, params: Params) -> None:
     model = read_model(path)
     folder = paths.SHARDS / experiment.dataset
     groups = groups_of(read_manifest(folder), experiment.split, (experiment.part,))
-    with _workers(params, folder) as workers, local_shards(str(folder), params.cluster.cache, groups) as shards:
-        measured = run_experiment(experiment, params.columns, model, model.build(path), shards, workers)
+    with (_workers(params, experiment.model, folder) as workers,
+          local_shards(str(folder), params.cluster.cache, groups) as shards):
+        measured = run_experiment(experiment, params.columns, model, model.build(path), shards,
+                                  "cpu" if workers else device_of(params.compute), workers)
     write_columns(paths.accuracies_file(name),
                   {column: episodes.accuracy_E for column, episodes in measured.episodes.items()})
     write_columns(paths.most_one_way_file(name),
@@ -38,14 +40,14 @@ def evaluate(name: str, params: Params) -> None:
 
 
 @contextmanager
-def _workers(params: Params, shards: Path) -> Iterator[Workers | None]:
+def _workers(params: Params, model: str, shards: Path) -> Iterator[Workers | None]:
     """Those of the cluster that is named; None without one."""
     if params.cluster.ray_address is None:
         yield None
         return
     from pipeline.ray_jobs import cluster_workers  # Ray takes seconds to import
 
-    with cluster_workers(params.cluster, params.compute, shards) as workers:
+    with cluster_workers(params.cluster, params.compute_of(model), shards) as workers:
         yield workers
 
 

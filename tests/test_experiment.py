@@ -16,8 +16,8 @@ from matchnet.methods.pixels import PixelsSpec
 from pipeline.data.manifest import manifest_sha256, read_manifest
 from pipeline.data.shard_store import ShardStore
 from pipeline.data.spec import Part
-from pipeline.experiment import Measured, run_experiment
-from pipeline.params.sections import ExperimentParams
+from pipeline.experiment import Measured, device_of, run_experiment
+from pipeline.params.sections import ComputeParams, ExperimentParams
 from pipeline.training.model_file import ModelFile
 
 SHAPE = (1, 16, 16)
@@ -43,6 +43,16 @@ def test_an_experiment_of_fewer_episodes_than_are_looked_at_shows_those(small_sh
     assert [float(1 - episode.wrong_Q.mean()) for episode in measured.shown] == pytest.approx(
         measured.episodes["3w1s"].accuracy_E.tolist())
     assert measured.metrics.columns["2w5s"].episodes == 6
+
+
+def test_the_device_is_the_one_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    auto, cpu, gpu = (ComputeParams(device=device) for device in ("auto", "cpu", "gpu"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert [device_of(compute) for compute in (auto, cpu, gpu)] == ["cuda", "cpu", "cuda"]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert [device_of(compute) for compute in (auto, cpu)] == ["cpu", "cpu"]
+    with pytest.raises(ValueError, match="device is gpu, and this machine has none"):
+        device_of(gpu)
 
 
 def test_samples_that_stay_in_their_shards_give_the_same_and_their_processes_end(

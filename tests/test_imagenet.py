@@ -289,6 +289,16 @@ def test_what_is_needed_is_nearly_what_is_written(tmp_path: Path, monkeypatch: p
                 make(raw, tmp_path / "out")
 
 
+def test_room_that_a_killed_run_took_is_free_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = small_raw(tmp_path)
+    left_behind = shards.building_place(tmp_path / "out") / "rand_test-000000.tar.5f3.part"
+    left_behind.write_bytes(b"0" * 2**20)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shards.shutil, "disk_usage",
+                        lambda path: usage._replace(free=0 if left_behind.exists() else 2**20))
+    make(raw, tmp_path / "out")
+
+
 def test_a_class_of_a_split_that_the_archive_has_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.data.splits.read_list", lambda name: [SYNSETS[0], "n02110185"])
     params = replace(PARAMS, splits={"dogs": ListSplit(test="some.txt", num_valid=1)})

@@ -98,6 +98,15 @@ def test_the_store_on_shards_gives_what_the_store_in_memory_gives(folder: Path) 
             assert torch.equal(store.gather(wanted), data.samples_RCHW[wanted])
 
 
+def test_the_store_on_shards_needs_little_shared_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.data.shard_store.memory_to_share", lambda: 2 * 7 * 28 * 28)
+    data = load_split(folder / "shards", "random", sample_shape=(1, 28, 28))
+    with ShardStore(folder / "shards", "random", sample_shape=(1, 28, 28)) as store:
+        for count in (1, 7, 8, 100):
+            assert torch.equal(store.gather(torch.arange(count)), data.samples_RCHW[:count])
+            assert store._memory is not None and store._memory.size <= 7 * 28 * 28
+
+
 def test_the_store_on_shards_names_a_damaged_image(folder: Path, tmp_path: Path) -> None:
     shards = shutil.copytree(folder / "shards", tmp_path / "shards")
     index = read_index(shards / INDEX)

@@ -127,6 +127,16 @@ def test_gradients_flow_into_every_weight_and_through_the_memory() -> None:
         assert weight.grad is not None and weight.grad.abs().sum() > 0, name
 
 
+@torch.no_grad()
+def test_autocast_keeps_the_memory_in_32_bits() -> None:
+    method = small()
+    support_ES, way_ES, query_EQ = random_episodes(E=2, N=3, k=2, Q=3)
+    feature_ET, feature_EQ = (method.embed(t.flatten(0, 1)).unflatten(0, (2, -1)) for t in (support_ES, query_EQ))
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = method.ask(feature_EQ, method.present(feature_ET, way_ES)[1])
+    assert torch.equal(inside, method.ask(feature_EQ, method.present(feature_ET, way_ES)[1]))
+
+
 def test_solves_patterns_of_unseen_classes() -> None:
     easy = patterns(0.2)
     method = train_on(easy, small(), EpisodeSpec(3, 2, 1), steps=350, episodes_per_step=16)

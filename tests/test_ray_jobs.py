@@ -72,7 +72,7 @@ def shares_of(run: RunJobs, shards: Path, cache: CacheParams | None = None) -> W
 def measure(shards: Path, method: Method, workers: Workers | None) -> Any:
     model = ModelFile(model_name="m", method=NETWORK, sample_shape=SHAPE, num_classes=5, state_dict={}, step=1, seed=0,
                       dataset_sha256=manifest_sha256(shards), split="random", train_classes=["a"], seconds=0.0)
-    return run_experiment(EXPERIMENT, COLUMNS, model, method, shards, workers)
+    return run_experiment(EXPERIMENT, COLUMNS, model, method, shards, workers=workers)
 
 
 def test_shared_features_are_those_of_one_process_to_the_last_bit(

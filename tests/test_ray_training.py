@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -27,6 +28,7 @@ from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.training import train
 from pipeline.data.publishing import publish_file
 from pipeline.data.shard_cache import CacheParams
+from pipeline.memory import KEEP_FREED_MEMORY
 from pipeline.params import ComputeParams, ModelParams
 from pipeline.params.sections import ClusterParams
 from pipeline.storage import place_of
@@ -95,12 +97,18 @@ def when_training(folder: Path, act: Callable[[int], None], patience: float = 12
 
 
 def test_a_killed_worker_changes_nothing(undisturbed, arguments):
-    folder = folder_of(arguments)
-    when_training(folder, lambda process: os.kill(process, signal.SIGKILL))
+    folder, settings = folder_of(arguments), []
+
+    def kill(process: int) -> None:
+        settings.append(psutil.Process(process).environ())
+        os.kill(process, signal.SIGKILL)
+
+    when_training(folder, kill)
     state, log = run_training(**arguments)
     attempts = [line["step"] for line in log if "process" in line]
     assert len(attempts) == 2 and 0 < attempts[1] < TRAINING.steps, "it was killed, and taken up from a checkpoint"
     assert same_bits(state["model"], undisturbed.weights)
+    assert settings[0].items() >= KEEP_FREED_MEMORY.items(), "freed memory is kept where Ray trains"
 
 
 def test_a_run_on_storage_at_an_address_survives_its_worker_too(undisturbed, arguments, tmp_path, monkeypatch):

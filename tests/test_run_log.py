@@ -1,6 +1,6 @@
 """The log of a training run survives kills, and knows which attempt a line is of."""
 
-from pipeline.progress import Progress, lines_to
+from pipeline.progress import Progress, lines_to, say
 from pipeline.training.run_log import (
     LOG_FILE,
     NewLines,
@@ -46,14 +46,17 @@ def test_progress_shows_steps_and_no_line_of_an_earlier_try(tmp_path, capfd):
     assert "training small: 20/20 step" in said and "9.0" not in said
 
 
-def test_what_a_worker_does_before_its_first_step_is_shown(tmp_path, capfd, monkeypatch):
-    monkeypatch.setattr("pipeline.progress.SECONDS_BETWEEN_LINES", 0.0)
+def test_what_a_worker_does_before_its_first_step_is_shown_at_once(tmp_path, capfd):
     with progress_of(tmp_path, "training small", 20):
         log = RunLog(tmp_path, 0)
+        log.write({"step": 0})
         with lines_to(lambda line: log.write({"step": 0, "doing": line})), Progress("fetching", 8, "B") as fetching:
+            say("another process fetches it; waiting")
             fetching.advance(8)
-    assert "training small: 0/20 step" in (said := capfd.readouterr().err) and "fetching: 8/8 B" in said
-    assert not any(line.startswith("fetching") for line in said.splitlines()), "it was said once, by the driver"
+    said = capfd.readouterr().err.splitlines()
+    assert said[0] == "training small: another process fetches it; waiting"
+    assert said[1].startswith("training small: fetching: 8/8 B")
+    assert said[2].startswith("training small: 0/20 step") and len(said) == 3, "all of it once, by the driver"
 
 
 def test_new_lines_are_read_once_and_when_they_are_whole(tmp_path):

@@ -101,7 +101,9 @@ def _plain(params: DatasetParams) -> dict[str, Any]:
 
 def _require_space(name: str, plans: Sequence[ShardPlan], new: Path) -> None:
     """Raises OSError unless the disk has room for the shards that an interrupted run has not left there."""
-    there = sum(path.stat().st_size for path in new.iterdir() if path.suffix != ".part")
+    for part in new.glob("*.part"):  # of processes that were killed
+        part.unlink(missing_ok=True)
+    there = sum(path.stat().st_size for path in new.iterdir())
     needed, free = sum(plan.size for plan in plans) - there, shutil.disk_usage(new).free
     if needed > free:
         raise OSError(errno.ENOSPC, f"{name}: sharding needs about {needed / 2**30:,.3f} GiB more and "

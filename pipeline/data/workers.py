@@ -55,8 +55,8 @@ class WorkerPool:
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BrokenProcessPool as error:
-            raise RuntimeError("a worker process was killed (out of memory, or of a container's /dev/shm?) or could "
-                               "not start; what is done is kept: run it again, with fewer processes") from error
+            raise RuntimeError("a worker process was killed (out of memory?) or could not start; what is done is "
+                               "kept: run it again, with fewer processes") from error
 
     def close(self) -> None:
         """Give up what is not finished and end the processes."""

@@ -63,6 +63,12 @@ def newest_state(folder: Path | str) -> dict[str, Any] | None:
     return None
 
 
+def newest_step(run: Place) -> int | None:
+    """The step of a run's last checkpoint, which is not read: it may be damaged. StorageError as `newest_state`."""
+    names = fnmatch.filter(run.files(), f"step*/{STATE_FILE}")
+    return int(max(names).partition("/")[0].removeprefix("step")) if names else None
+
+
 def checkpoint_folder(step: int) -> str:
     """The name of a checkpoint's folder in that of its run; names sort as steps do."""
     return f"step{step:08d}"

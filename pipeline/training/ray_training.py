@@ -21,7 +21,7 @@ from pipeline.memory import KEEP_FREED_MEMORY
 from pipeline.params import ComputeParams, ModelParams
 from pipeline.params.sections import ClusterParams
 from pipeline.storage import Place
-from pipeline.training.checkpoint import newest_state
+from pipeline.training.checkpoint import newest_state, newest_step
 from pipeline.training.log_copies import bring_logs, following, log_folder
 from pipeline.training.run_log import progress_of, read_log
 from pipeline.training.runs import only_driver, place_of_run, run_folder, runs_of
@@ -84,9 +84,9 @@ def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster:
 def name_runs_left_aside(name: str, folder: Path, storage: str | None) -> None:
     """Print which runs of this model, beside that of `folder`, have a checkpoint."""
     for other in runs_of(name, folder.parent):
-        state = newest_state(place_of_run(other, storage).address) if other != folder else None
-        if state is not None:
-            print(f"{name}: begins anew; {other} has come to step {state['step']} with another compute, model or data, "
+        step = newest_step(place_of_run(other, storage)) if other != folder else None
+        if step is not None:
+            print(f"{name}: begins anew; {other} has come to step {step} with another compute, model or data, "
                   "and goes on if you write those again; it is removed when this run is done", flush=True)
 
 

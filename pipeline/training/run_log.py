@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from pipeline.progress import Progress
+from pipeline.progress import Progress, say
 from pipeline.threads import thread_beside
 
 LOG_FILE = "log.jsonl"
@@ -102,7 +102,10 @@ def _follow(log: NewLines, what: str, steps: int, stop: threading.Event) -> None
         while True:
             last_look = stop.wait(SECONDS_BETWEEN_LOOKS)
             for line in log.read():
-                progress.advance(line["step"] - progress.done, _note(line))
+                if "doing" in line:
+                    say(f"{what}: {line['doing']}")
+                else:
+                    progress.advance(line["step"] - progress.done, _note(line))
             if last_look:
                 return
 
@@ -112,8 +115,6 @@ def _note(line: dict[str, Any]) -> str:
         return f"validation {line['valid_accuracy']:.2%} ± {line['valid_ci95']:.2%}"
     if "valid_perplexity" in line:
         return f"validation perplexity {line['valid_perplexity']:.1f}"
-    if "doing" in line:
-        return f"{line['doing']}"
     if "error" in line:
         return f"stopped: {line['error']}"
     if "loss" in line:
