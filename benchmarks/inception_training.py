@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.allocator import keep_freed_memory
 from benchmarks.photographs import read_photographs, write_shards
 from benchmarks.table import print_table
 from matchnet.context import FullContextSpec
@@ -86,6 +87,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10, help="between two lines of the log, of which there are 5")
     parser.add_argument("--loaders", type=int, default=cores())
     arguments = parser.parse_args()
+    keep_freed_memory()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     spec = EpisodicSpec(episode=EPISODE, episodes_per_step=arguments.episodes, steps=LINES * arguments.steps,
                         log_every=arguments.steps, schedule="constant", learning_rate=1e-4)

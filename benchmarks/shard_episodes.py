@@ -5,7 +5,8 @@
 The folder holds photographs of real size (JPEG); shards of them are made in a temporary folder, repeated. Shipped is
 what training and evaluation do: episodes of 5 ways, 1 shot and 5 queries are drawn, and a worker process reads each
 image by its place in the index, decodes it and scales it, into memory that both processes share. The limit is a loop
-over the bytes of the same images in memory, in one process. Both run in turn on the same episodes.
+over the bytes of the same images in memory, in one process. Both run in turn on the same episodes, with the allocator
+as training's workers have it.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from statistics import median
 import numpy as np
 import torch
 
+from benchmarks.allocator import keep_freed_memory
 from benchmarks.photographs import read_photographs, write_shards
 from benchmarks.table import print_table
 from matchnet.episodes import ClassRows, EpisodeSpec, sample_episodes
@@ -76,6 +78,7 @@ def main() -> None:
     parser.add_argument("photographs", type=Path, help="a folder of JPEGs")
     parser.add_argument("--size", type=int, default=299)
     arguments = parser.parse_args()
+    keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
         shipped, limit = measure(read_photographs(arguments.photographs), Path(folder), arguments.size)
     print_table(["", "episodes/s", "images/s"], [["from shards, one worker process", shipped, shipped * 30],

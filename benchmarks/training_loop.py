@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from benchmarks.allocator import keep_freed_memory
 from benchmarks.table import calls_per_second, print_table
 from matchnet.augmentation import AffineSpec
 from matchnet.encoders.conv4 import Conv4, Conv4Spec
@@ -98,10 +99,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--plain", choices=TASKS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    is_set = KEEP_FREED_MEMORY.items() <= os.environ.items()
-    if not is_set and not arguments.plain:  # malloc reads them when a process starts
-        os.execve(sys.executable, [sys.executable, "-m", "benchmarks.training_loop", *sys.argv[1:]],
-                  {**os.environ, **KEEP_FREED_MEMORY})
+    if not arguments.plain:
+        keep_freed_memory()
     thread = threading.Thread(target=measure, args=(arguments.threads, arguments.plain))
     thread.start()
     thread.join()
