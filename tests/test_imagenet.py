@@ -1,10 +1,13 @@
 """ImageNet's archives: listed without unpacking, sharded whole, and refused with a name where they are not right."""
 
+import errno
 import gzip
 import io
 import itertools
+import os
 import re
 import shutil
+import socket
 import tarfile
 from collections import Counter
 from collections.abc import Callable
@@ -25,6 +28,7 @@ from small_imagenet import (
     small_archive,
     small_raw,
     synset_images,
+    take_for_real,
     tar_of,
     tar_of_synsets,
     write_folder,
@@ -34,9 +38,10 @@ from small_omniglot import mirror
 from pipeline.data import shards
 from pipeline.data.datasets import imagenet
 from pipeline.data.datasets.photographs import to_jpeg
-from pipeline.data.datasets.synset_archive import scan_synsets
+from pipeline.data.datasets.synset_archive import ArchiveReader, scan_synsets
 from pipeline.data.fetch import is_address
 from pipeline.data.index import INDEX, ShardReader, read_index
+from pipeline.data.large_archives import archive_path
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shards import shard_dataset
 from pipeline.data.spec import DatasetParams, ImagenetParams, ListSplit
@@ -124,6 +129,17 @@ def test_a_run_that_was_interrupted_counts_what_it_had_mended(tmp_path: Path, mo
     out = make(raw, tmp_path / "out")
     assert sums(out) == sums(whole)
     assert left.items() <= {path.name: path.stat().st_mtime_ns for path in out.glob("*.tar")}.items()
+
+
+def test_another_crop_makes_no_shard_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = small_raw(tmp_path)
+    out = make(raw, tmp_path / "out")
+    monkeypatch.setattr(shards, "write_shard", None)
+    make(raw, out, with_images(central_crop=0.875))
+    manifest = read_manifest(out)
+    assert manifest.parameters["imagenet"]["central_crop"] == 0.875 and manifest.oddities == ODD
+    with pytest.raises(TypeError):
+        make(raw, out, with_images(quality=80))
 
 
 def test_images_held_out_are_the_last_of_each_class_and_in_no_other_dataset(tmp_path: Path) -> None:
@@ -226,6 +242,7 @@ def test_a_member_of_the_archive_that_is_no_synset(tmp_path: Path) -> None:
 
 def test_an_archive_that_is_not_whole_and_not_called_a_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     params = replace(PARAMS, imagenet=ImagenetParams())
+    take_for_real(tmp_path / "archives" / ARCHIVE, monkeypatch)
     monkeypatch.setattr(imagenet, "read_list", lambda name: list(SYNSETS))
     monkeypatch.setattr(imagenet, "NUM_IMAGES", {ARCHIVE: 23})
     small_raw(tmp_path, params)  # all 23 of the three synsets
@@ -237,7 +254,8 @@ def test_an_archive_that_is_not_whole_and_not_called_a_sample(tmp_path: Path, mo
         small_raw(tmp_path, params)
 
 
-def test_the_stand_in_is_refused_as_the_real_archive(tmp_path: Path) -> None:
+def test_the_stand_in_is_refused_as_the_real_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    take_for_real(tmp_path / "archives" / ARCHIVE, monkeypatch)
     folder = write_folder(tmp_path / "archives", {ARCHIVE: tar_of_synsets(small_archive())})
     message = rf"{ARCHIVE}: synsets missing: 997 \(n\d+ is the first\); 23 images, not 1,281,167: "
     with pytest.raises(ValueError, match=message):
@@ -249,9 +267,11 @@ def test_a_corrupt_jpeg_in_the_middle(tmp_path: Path, num_processes: int) -> Non
     archive, name = small_archive(), f"{SYNSETS[1]}_3.JPEG"
     archive[SYNSETS[1]][name] = archive[SYNSETS[1]][name][:400]
     message = (rf"{ARCHIVE}: {SYNSETS[1]}/{name}@\d+\+400 \(synset/name@offset\+bytes\): not a whole JPEG \(400 bytes: "
-               r".*download it again, .*keep_damaged: true")
+               r".*; the archive was verified, so another copy is no better: write keep_damaged: true, which")
     with pytest.raises(ValueError, match=message):
         make(small_raw(tmp_path, synsets=archive), tmp_path / "out", num_processes=num_processes)
+    with pytest.raises(ValueError, match=r"400 bytes: .*; keep_damaged cannot keep it: .*touch the archive and run"):
+        make(tmp_path / "raw/small", tmp_path / "out", with_images(keep_damaged=True), num_processes)
     assert not (tmp_path / "out").exists()
 
 
@@ -259,11 +279,84 @@ def test_an_archive_that_changed_after_it_was_listed(tmp_path: Path) -> None:
     raw = small_raw(tmp_path)
     archive = tmp_path / "archives" / ARCHIVE
     archive.write_bytes(archive.read_bytes()[:-512])
-    with pytest.raises(ValueError, match=rf"parquet: a listing .* of format 1 {ARCHIVE} \d+, but .*download stage"):
+    message = rf"{ARCHIVE}: written to or replaced since it was verified: .*; run the download stage again: python"
+    with pytest.raises(ValueError, match=message):
         make(raw, tmp_path / "out")
     archive.unlink()
-    with pytest.raises(ValueError, match=rf"{ARCHIVE}: no such file: .* moved; run python -m stages.download small"):
+    with pytest.raises(ValueError, match=rf"{ARCHIVE}: no such file: .* moved; run the download stage again: .* small"):
         make(raw, tmp_path / "out")
+
+
+def test_an_archive_of_the_same_size_is_not_read_at_the_places_of_another(tmp_path: Path) -> None:
+    raw, archive = small_raw(tmp_path), tmp_path / "archives" / ARCHIVE
+    expected, size = contents_of(make(raw, tmp_path / "before")), archive.stat().st_size
+    write_folder(tmp_path / "archives", {ARCHIVE: tar_of_synsets(dict(reversed(small_archive().items())))})
+    assert archive.stat().st_size == size
+    with pytest.raises(ValueError, match=rf"{ARCHIVE}: written to or replaced since it was verified"):
+        make(raw, tmp_path / "out")
+    other = brought(tmp_path, PARAMS, name="other")  # which verifies it
+    message = rf"{ARCHIVE}: sha256:\w+, but {raw} has the listing of sha256:\w+; run the .* stages.download small"
+    with pytest.raises(ValueError, match=message):
+        make(raw, tmp_path / "out")
+    assert contents_of(make(other, tmp_path / "other")) == expected
+    assert contents_of(make(brought(tmp_path, PARAMS), tmp_path / "out")) == expected
+
+
+def test_an_archive_is_listed_once_for_all_datasets_that_are_made_of_it(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = []
+
+    def write_listing(path: Path, *of_what: object) -> None:
+        listed.append(path)
+        write(path, *of_what)
+
+    write = imagenet.write_listing
+    monkeypatch.setattr(imagenet, "write_listing", write_listing)
+    raw = small_raw(tmp_path)
+    other = brought(tmp_path, with_images(held_out=2), name="other")
+    brought(tmp_path, with_images(shorter_side=24))
+    assert len(listed) == 1 and sums(raw)[imagenet.LISTING] == sums(other)[imagenet.LISTING]
+    listed[0].write_bytes(listed[0].read_bytes()[:-9])  # a listing that is broken is made again
+    assert sums(brought(tmp_path, PARAMS)) == sums(other) and len(listed) == 2
+    small_raw(tmp_path, synsets={SYNSETS[0]: synset_images(SYNSETS[0])})
+    assert len(listed) == 3
+
+
+def test_an_archive_that_no_download_has_verified(tmp_path: Path) -> None:
+    """As benchmarks make one."""
+    archive = archive_path(tmp_path / "raw/small", ARCHIVE)
+    write_folder(archive.parent, {ARCHIVE: tar_of_synsets(small_archive())})
+    (tmp_path / "raw/small").mkdir()
+    imagenet.prepare_raw(tmp_path / "raw/small", PARAMS)
+    assert len(contents_of(make(tmp_path / "raw/small", tmp_path / "out"))) == 22
+
+
+def test_a_disk_that_fails_names_archive_image_and_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = small_raw(tmp_path)
+    sample, archive = imagenet.read_raw(raw, PARAMS)[0], archive_path(raw, ARCHIVE)
+    reader = ArchiveReader(archive)
+
+    def pread(*args: int) -> bytes:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    with monkeypatch.context() as patch, pytest.raises(OSError) as raised:
+        patch.setattr(os, "pread", pread)
+        reader.read(sample)
+    assert raised.value.errno == errno.ESTALE
+    place = f"{archive}: {sample.member} (synset/name@offset+bytes)"
+    assert f"{place}: Stale file handle on {socket.gethostname()}; is the disk" in str(raised.value)
+    os.truncate(tmp_path / "archives" / ARCHIVE, 600)
+    with pytest.raises(ValueError, match=rf"{archive}: {re.escape(sample.member)} .*: 0 of \d+ bytes: .* cut short"):
+        reader.read(sample)
+
+
+def test_a_machine_that_does_not_see_the_archive(tmp_path: Path) -> None:
+    link, archive = archive_path(small_raw(tmp_path), ARCHIVE), tmp_path / "archives" / ARCHIVE
+    archive.unlink()
+    message = (rf"{link}: No such file or directory on {socket.gethostname()}: each node must see this, and {archive}, "
+               "under the same path: mount it there")
+    with pytest.raises(FileNotFoundError, match=message):
+        ArchiveReader(link)
 
 
 def test_a_disk_without_room_is_told_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,8 +364,9 @@ def test_a_disk_without_room_is_told_before_the_work(tmp_path: Path, monkeypatch
     usage = shutil.disk_usage(tmp_path)._replace(free=2**14)
     monkeypatch.setattr(shards.shutil, "disk_usage", lambda path: usage)
     monkeypatch.setattr(shards, "write_shard", None)
-    needed = r"sharding needs about 0\.000 GiB more and 0\.000 GiB are free on the disk of"
-    with pytest.raises(OSError, match=rf"small: {needed} {re.escape(str(tmp_path))}; nothing was written: make room"):
+    message = (r"small: sharding failed: it needs about 0\.000 GiB more and 0\.000 GiB are free on the disk of "
+               rf"{re.escape(str(tmp_path))}, so nothing was written: make room, .*out is as before")
+    with pytest.raises(OSError, match=message):
         make(raw, tmp_path / "out")
 
 
@@ -286,7 +380,7 @@ def test_what_is_needed_is_nearly_what_is_written(tmp_path: Path, monkeypatch: p
             make(raw, tmp_path / "fits")
         else:
             with pytest.raises(OSError, match="nothing was written"):
-                make(raw, tmp_path / "out")
+                make(raw, tmp_path / "fits not")
 
 
 def test_room_that_a_killed_run_took_is_free_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,6 +432,14 @@ def test_validation_images_have_the_labels_of_the_devkit(tmp_path: Path) -> None
     found = contents_of(make(brought(tmp_path, params), tmp_path / "out", params))
     assert found == {f"{NUMBERS[label]}/ILSVRC2012_val_{number:08d}": encoded(picture(f"val {number}"))
                      for number, label in enumerate(LABELS, start=1)}
+
+
+def test_another_devkit_makes_another_listing(tmp_path: Path) -> None:
+    params = with_images(images="validation")
+    for labels in (LABELS, LABELS[::-1]):
+        validation_folder(tmp_path, labels)
+        expected = {f"{NUMBERS[label]}/ILSVRC2012_val_{number:08d}" for number, label in enumerate(labels, start=1)}
+        assert keys_of(make(brought(tmp_path, params), tmp_path / "out", params)) == expected
 
 
 @pytest.mark.parametrize(("wrong", "message"), [

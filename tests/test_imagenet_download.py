@@ -11,7 +11,17 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from small_imagenet import ARCHIVE, PARAMS, SYNSETS, brought, small_archive, small_raw, tar_of_synsets, write_folder
+from small_imagenet import (
+    ARCHIVE,
+    PARAMS,
+    SYNSETS,
+    brought,
+    small_archive,
+    small_raw,
+    take_for_real,
+    tar_of_synsets,
+    write_folder,
+)
 from small_omniglot import mirror
 
 from pipeline.data import fetch, large_archives
@@ -26,12 +36,14 @@ from pipeline.data.spec import DatasetParams, ImagenetParams, WholeSplit
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Paths of the archives that are read whole from now on."""
     read: list[Path] = []
+    read_whole = fetch.checksums_of
 
     def checksums_of(path: Path, kinds: set[str]) -> dict[str, str]:
         read.append(path)
-        return fetch.checksums_of(path, kinds)
+        return read_whole(path, kinds)
 
-    monkeypatch.setattr(large_archives, "checksums_of", checksums_of)
+    for module in (fetch, large_archives):
+        monkeypatch.setattr(module, "checksums_of", checksums_of)
     return read
 
 
@@ -50,7 +62,7 @@ def test_it_is_read_once_for_all_datasets_until_it_changes(tmp_path: Path, monke
     recorded = recorded_checksums(raw)
     brought(tmp_path, PARAMS)
     brought(tmp_path, PARAMS, name="another")
-    archive = (tmp_path / "archives" / ARCHIVE).resolve()
+    archive = tmp_path / "archives" / ARCHIVE
     assert read == [archive] and recorded_checksums(raw) == recorded
     os.utime(archive, (1, 1))
     brought(tmp_path, PARAMS)
@@ -58,6 +70,16 @@ def test_it_is_read_once_for_all_datasets_until_it_changes(tmp_path: Path, monke
     archive.write_bytes(archive.read_bytes()[:-512])  # another size, and not what SHA256SUMS says
     with pytest.raises(DownloadError, match="wrong checksum"):
         brought(tmp_path, PARAMS)
+
+
+def test_a_link_names_the_archive_as_the_user_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a link on the way leads to may be there on this machine alone."""
+    write_folder(tmp_path / "on this machine", {ARCHIVE: tar_of_synsets(small_archive())})
+    (tmp_path / "archives").symlink_to(tmp_path / "on this machine")
+    monkeypatch.chdir(tmp_path)
+    for folder in ("archives", f"{tmp_path}/archives"):
+        download_dataset("small", PARAMS, Path("raw/small"), folder=folder)
+        assert os.readlink(archive_path(Path("raw/small"), ARCHIVE)) == f"{tmp_path}/archives/{ARCHIVE}"
 
 
 def test_the_mirror_is_asked_where_no_folder_is_named_and_not_where_one_is(tmp_path: Path) -> None:
@@ -101,12 +123,38 @@ def test_an_archive_that_is_not_the_real_one(tmp_path: Path, monkeypatch: pytest
 def test_an_archive_with_the_digest_of_the_real_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = small_raw(tmp_path)
     (tmp_path / "archives/SHA256SUMS").unlink()
-    content = (tmp_path / "archives" / ARCHIVE).read_bytes()
-    real = replace(TRAINING, size=len(content), checksum=f"md5:{hashlib.md5(content).hexdigest()}")
-    monkeypatch.setattr("pipeline.data.download.archives_of", lambda params: (real,))
+    take_for_real(tmp_path / "archives" / ARCHIVE, monkeypatch)
     recorded = recorded_checksums(raw)
     shutil.rmtree(tmp_path / "raw")
     assert recorded_checksums(brought(tmp_path, PARAMS)) == recorded
+
+
+@pytest.mark.parametrize("of_a_mirror", [False, True])
+def test_sums_of_one_s_own_do_not_stand_for_the_published_ones(
+        tmp_path: Path, of_a_mirror: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `sha256sum * > SHA256SUMS` makes them of a bad copy."""
+    folder = write_folder(tmp_path / "mirror/imagenet", {ARCHIVE: b"a bad copy"})
+    sums = (folder / "SHA256SUMS").read_text()
+    (tmp_path / "mirror/SHA256SUMS").write_text(sums.replace("  ", "  imagenet/"))
+    places = {"mirror": str(tmp_path / "mirror")} if of_a_mirror else {"folder": str(folder)}
+    real = replace(PARAMS, imagenet=ImagenetParams())
+    message = r"10 bytes, the real one has 147,897,477,120: .*\n.* or write sample: true if it is known to be a part"
+    with pytest.raises(DownloadError, match=message):
+        download_dataset("real", real, tmp_path / "raw/real", **places)
+    monkeypatch.setattr("pipeline.data.download.archives_of", lambda params: (replace(TRAINING, size=10),))
+    with pytest.raises(DownloadError, match=f"wrong checksum: expected {TRAINING.checksum}, found md5:"):
+        download_dataset("real", real, tmp_path / "raw/real", **places)
+    with pytest.raises(ValueError, match=f"{ARCHIVE}: cut short after its beginning"):  # a sample is taken as it is
+        download_dataset("sample", PARAMS, tmp_path / "raw/sample", **places)
+
+
+@pytest.mark.parametrize("line", ["nonsense", f"d41d8cd98f00b204e9800998ecf8427e  {ARCHIVE}"], ids=["a word", "an MD5"])
+def test_a_line_that_is_no_sum(tmp_path: Path, line: str) -> None:
+    folder = write_folder(tmp_path / "archives", {ARCHIVE: tar_of_synsets(small_archive())})
+    (folder / "SHA256SUMS").write_text((folder / "SHA256SUMS").read_text() + f"{line}\n")
+    message = rf"archives/SHA256SUMS: line 2 is '{line}', not 64 hex digits \(SHA-256\) and the name of a file; write"
+    with pytest.raises(ValueError, match=message):
+        brought(tmp_path, PARAMS)
 
 
 @pytest.fixture
@@ -138,6 +186,27 @@ def test_an_archive_at_an_address_is_downloaded_once_for_all_datasets(
     assert {entry.name for entry in manifest.classes} == set(SYNSETS)
 
 
+def test_a_download_is_read_once_and_not_repeated_if_it_was_cut_off_before_the_record(
+        tmp_path: Path, served: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, raw = reads(monkeypatch), tmp_path / "raw/small"
+    download_dataset("small", PARAMS, raw, folder=served)
+    stored, recorded = archive_path(raw, ARCHIVE).resolve(), recorded_checksums(raw)
+    assert read == [stored.with_name(f"{ARCHIVE}.part")]
+    (tmp_path / "served" / ARCHIVE).unlink()
+    (tmp_path / "raw/.archives/verified.json").unlink()
+    download_dataset("small", PARAMS, raw, folder=served)
+    assert read[1:] == [stored] and recorded_checksums(raw) == recorded
+    os.utime(stored, (1, 1))
+    download_dataset("small", PARAMS, raw, folder=served)
+    assert read[1:] == [stored] * 2
+    stored.write_bytes(b"broken")
+    with pytest.raises(DownloadError, match="HTTP Error 404"):
+        download_dataset("small", PARAMS, raw, folder=served)
+    write_folder(tmp_path / "served", {ARCHIVE: tar_of_synsets(small_archive())})
+    download_dataset("small", PARAMS, raw, folder=served)
+    assert recorded_checksums(raw) == recorded
+
+
 def test_a_disk_without_room_for_a_download_is_told_before_it(
         tmp_path: Path, served: str, monkeypatch: pytest.MonkeyPatch) -> None:
     size = (tmp_path / "served" / ARCHIVE).stat().st_size
@@ -153,5 +222,5 @@ def test_the_stand_in(tmp_path: Path) -> None:
     download_dataset("stand-in", params, tmp_path / "raw", mirror())
     manifest = shard_dataset("stand-in", params, tmp_path / "raw", tmp_path / "shards")
     assert (manifest.num_samples, len(manifest.classes), manifest.oddities) == (200 * 4, 200, {})
-    with pytest.raises(ValueError, match=r"synsets missing: 800 \(n\d+ is the first\); 6,400 images, not 1,281,167"):
+    with pytest.raises(DownloadError, match=r"[\d,]+ bytes, the real one has 147,897,477,120: it came in part, or is"):
         download_dataset("real", replace(params, imagenet=ImagenetParams()), tmp_path / "real", mirror())

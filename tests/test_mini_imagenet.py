@@ -8,7 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_imagenet import ARCHIVE, SPLITS, SYNSETS, small_archive, synset_images, tar_of_synsets, write_folder
+from small_imagenet import (
+    ARCHIVE,
+    SPLITS,
+    SYNSETS,
+    small_archive,
+    synset_images,
+    take_for_real,
+    tar_of_synsets,
+    write_folder,
+)
+from small_imagenet import PARAMS as PHOTOGRAPHS
 from small_omniglot import mirror
 
 from pipeline.data.datasets import mini_imagenet
@@ -18,8 +28,11 @@ from pipeline.data.fetch import is_address
 from pipeline.data.index import ShardReader
 from pipeline.data.shards import shard_dataset
 from pipeline.data.spec import DatasetParams, MiniImagenetParams
+from pipeline.data.splits import make_split
+from pipeline.params import read_params
 
 PARAMS = DatasetParams(source="mini_imagenet", splits=SPLITS)
+ROOT = Path(__file__).parents[1]
 HEADING, LISTED = "data/imagenet/train/{}/:", 4
 
 
@@ -36,6 +49,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(mini_imagenet, "NUM_CLASSES", len(SYNSETS))
     monkeypatch.setattr(mini_imagenet, "IMAGES_PER_CLASS", LISTED)
     monkeypatch.setattr(mini_imagenet, "check_whole", lambda archive, listing: None)
+    take_for_real(tmp_path / "mirror/imagenet" / ARCHIVE, monkeypatch)
     names = [name for synset in SYNSETS for name in synset_images(synset, LISTED)]
     return write_mirror(tmp_path / "mirror", list_text(names), small_archive())
 
@@ -66,6 +80,21 @@ def test_listed_images_are_squashed_to_squares_and_nothing_is_lost(tmp_path: Pat
             png = Image.open(io.BytesIO(found[f"{synset}/{name.removesuffix('.JPEG')}"]))
             expected = Image.open(io.BytesIO(content)).resize((20, 20), Image.Resampling.LANCZOS)
             assert png.format == "PNG" and np.array_equal(np.asarray(png), np.asarray(expected))
+
+
+def test_the_archive_is_not_listed_again_where_photographs_were_made_of_it(
+        tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    download_dataset("photographs", PHOTOGRAPHS, tmp_path / "photographs", str(small))
+    monkeypatch.setattr(mini_imagenet, "scan_synsets", lambda archive: (pytest.fail("listed again") for _ in "1"))
+    assert len(made(tmp_path, small)) == len(SYNSETS) * LISTED
+
+
+def test_an_archive_that_changed_after_it_was_listed(tmp_path: Path, small: Path) -> None:
+    made(tmp_path, small)
+    archive = small / "imagenet" / ARCHIVE
+    archive.write_bytes(archive.read_bytes())
+    with pytest.raises(ValueError, match=rf"{ARCHIVE}: written to or replaced since it was verified: .*download stage"):
+        shard_dataset("mini", PARAMS, tmp_path / "raw", tmp_path / "shards")
 
 
 def test_an_image_that_the_archive_lacks(tmp_path: Path, small: Path) -> None:
@@ -110,3 +139,10 @@ def test_the_real_lists(which: str) -> None:
     assert set(Counter(name.partition("_")[0] for name in names).values()) == {600}
     assert len(set(names)) == 60_000
 
+
+
+def test_80_classes_to_train_on_and_20_to_test_as_in_the_paper() -> None:
+    """16 of the 80 are `valid`, which a model may take for training as well."""
+    (params,) = read_params(ROOT / "params.yaml").datasets["mini_imagenet"].splits.values()
+    split = make_split(params, [f"n{number:08d}" for number in range(mini_imagenet.NUM_CLASSES)])
+    assert {part: len(names) for part, names in split.items()} == {"train": 64, "valid": 16, "test": 20}

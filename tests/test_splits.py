@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 from small_omniglot import mirror
@@ -83,6 +84,14 @@ def test_imagenet_s_lists_are_as_long_as_the_paper_says() -> None:
     rand, dogs = read_list("imagenet_rand.txt"), read_list("imagenet_dogs.txt")
     assert len(rand) == len(set(rand)) == len(dogs) == len(set(dogs)) == 118
     assert len(set(rand) & set(dogs)) == 13
+
+
+@pytest.mark.parametrize("name", ["imagenet_rand.txt", "imagenet_dogs.txt"])
+def test_imagenet_s_lists_name_the_paper_s_synsets(name: str) -> None:
+    path = Path(__file__).parents[2] / "shared" / "paper" / name
+    if not path.is_file():
+        pytest.skip(f"no list of the paper's appendix B: {path}")
+    assert set(read_list(name)) == set(path.read_text(encoding="utf-8").split())
 
 
 def test_a_sample_may_lack_listed_classes() -> None:

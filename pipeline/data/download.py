@@ -1,5 +1,6 @@
 """Downloads a dataset's public files into its raw folder, from a mirror first, and checks what is in them."""
 
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,10 +14,12 @@ from pipeline.data.spec import DatasetParams
 from pipeline.files import atomic_write, sha256_of
 
 BEHIND_AN_ACCOUNT = ("get it at https://image-net.org/download-images.php (ILSVRC2012; it asks for an account), put it "
-                     "into a folder, and name that as cluster.licensed.imagenet in params.yaml")
+                     "into a folder, and name that as cluster.licensed.imagenet in params.yaml; or write sample: true "
+                     "if it is known to be a part")
 OF_A_MIRROR = ("a dataset with sample: true is made of a small archive in the same layout, "
                "imagenet/ILSVRC2012_img_train.tar of a mirror: set MATCHNET_MIRROR to one that has it")
 CHECKSUMS = "SHA256SUMS"  # in a mirror, and in raw_dir for what has been verified
+_SUM = re.compile(r"([0-9a-fA-F]{64})\s+\*?(?:\./)?(\S.*)")
 
 
 def download_dataset(name: str, params: DatasetParams, raw_dir: Path, mirror: str | None = None,
@@ -41,7 +44,7 @@ def download_dataset(name: str, params: DatasetParams, raw_dir: Path, mirror: st
     archives = {}
     for archive in archives_of(params):
         try:
-            archives[archive.name] = _link(archive, raw_dir, folder, mirror, mirror_sums)
+            archives[archive.name] = _link(archive, params.sample, raw_dir, folder, mirror, mirror_sums)
         except DownloadError as error:
             raise DownloadError(f"{name}: no whole {archive.name} ({archive.what}):\n  {error}\n"
                                 f"{OF_A_MIRROR if params.sample else BEHIND_AN_ACCOUNT}") from error
@@ -50,15 +53,20 @@ def download_dataset(name: str, params: DatasetParams, raw_dir: Path, mirror: st
 
 
 def read_checksums(text: str) -> dict[str, str]:
-    """Path -> `sha256:<hex>` from the lines of a SHA256SUMS file."""
-    pairs = (line.split(maxsplit=1) for line in text.splitlines() if line.strip())
-    return {path.lstrip("*").removeprefix("./"): f"sha256:{digest}" for digest, path in pairs}
+    """Path -> `sha256:<hex>` from the lines of a SHA256SUMS file. Raises ValueError, naming a line that is none."""
+    found = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip():
+            parts = _SUM.fullmatch(line.strip())
+            if parts is None:
+                raise ValueError(f"line {number} is {line[:80]!r}, not 64 hex digits (SHA-256) and the name of a file")
+            found[parts[2]] = f"sha256:{parts[1].lower()}"
+    return found
 
 
 def recorded_checksums(raw_dir: Path) -> dict[str, str]:
     """File name -> `sha256:<hex>` of the raw files as the download verified them; empty before the first."""
-    record = raw_dir / CHECKSUMS
-    return read_checksums(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    return _read_sums(raw_dir)
 
 
 def _record(raw_dir: Path, archives: Mapping[str, str]) -> None:
@@ -68,6 +76,15 @@ def _record(raw_dir: Path, archives: Mapping[str, str]) -> None:
     digests |= {name: sha256.removeprefix("sha256:") for name, sha256 in archives.items()}
     with atomic_write(raw_dir / CHECKSUMS) as record:
         record.writelines(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
+
+
+def _read_sums(folder: Path) -> dict[str, str]:
+    """Of a folder on this machine; empty where it has no SHA256SUMS."""
+    path = folder / CHECKSUMS
+    try:
+        return read_checksums(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; write it as sha256sum does, or delete it") from error
 
 
 def _mirror_checksums(mirror: str) -> dict[str, str]:
@@ -86,26 +103,21 @@ def _join(mirror: str, path: str) -> str:
     return f"{mirror.rstrip('/')}/{path}"
 
 
-def _link(archive: SourceFile, raw_dir: Path, folder: str | None, mirror: str | None,
+def _link(archive: SourceFile, sample: bool, raw_dir: Path, folder: str | None, mirror: str | None,
           mirror_sums: Mapping[str, str]) -> str:
-    """An archive behind an account, from the folder or address that the user names, else from the mirror."""
-    if folder:
-        sums = _folder_checksums(folder)
-        place, checksum = _join(folder, archive.name), sums.get(archive.name, archive.checksum)
-    else:
-        place = _join(mirror, archive.path) if mirror else ""
-        checksum = mirror_sums.get(archive.path, archive.checksum)
-    if not place:
+    """An archive behind an account, from the folder or address that the user names, else from the mirror.
+
+    Their own sums count for a sample alone: whoever has a bad copy of the real archive can sum that as well.
+    """
+    root, path = (folder, archive.name) if folder else (mirror, archive.path)
+    if not root:
         raise DownloadError("no folder is named, and no mirror is set")
-    return link_archive(archive, place, checksum, raw_dir)
+    own = (_folder_checksums(root) if folder else mirror_sums) if sample else {}
+    return link_archive(archive, _join(root, path), own.get(path, archive.checksum), raw_dir)
 
 
 def _folder_checksums(folder: str) -> dict[str, str]:
-    """Of the user's folder, where it has its own SHA256SUMS: then it need not be the real archive."""
-    if is_address(folder):
-        return _mirror_checksums(folder)
-    sums = Path(folder, CHECKSUMS)
-    return read_checksums(sums.read_text(encoding="utf-8")) if sums.is_file() else {}
+    return _mirror_checksums(folder) if is_address(folder) else _read_sums(Path(folder))
 
 
 def _bring(name: str, source_file: SourceFile, raw_dir: Path, mirror: str | None,

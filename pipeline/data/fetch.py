@@ -55,12 +55,14 @@ def is_address(place: str) -> bool:
     return place.startswith(("http://", "https://"))
 
 
-def fetch(place: str, target: Path, checksum: str) -> None:
+def fetch(place: str, target: Path, checksum: str, kinds: Iterable[str] = ()) -> dict[str, str]:
     """Bring the file at `place` (a path, or an http(s) address) to `target`.
 
     Bytes gather in `<target>.part`, which a later call goes on with; `target` appears, or is replaced, only
     once they have the checksum (`md5:<hex>` or `sha256:<hex>`).
 
+    Returns:
+        Kind -> checksum, of that kind and of `kinds`, all in one reading.
     Raises:
         DownloadError: not there, not reachable after a few attempts, or other bytes than the checksum says.
         OSError: the disk is full or may not be written.
@@ -69,18 +71,20 @@ def fetch(place: str, target: Path, checksum: str) -> None:
     part = target.with_name(target.name + ".part")
     resumed = part.exists() and is_address(place)
     kind = checksum.partition(":")[0]
+    wanted = {kind, *kinds}
     _transfer(place, part)
-    found = checksum_of(part, kind)
-    if resumed and found != checksum:  # the old beginning may be of another file
+    found = checksums_of(part, wanted)
+    if resumed and found[kind] != checksum:  # the old beginning may be of another file
         part.unlink()
         _transfer(place, part)
-        found = checksum_of(part, kind)
-    if found != checksum:
+        found = checksums_of(part, wanted)
+    if found[kind] != checksum:
         size = part.stat().st_size
         part.unlink()
-        raise DownloadError(f"{place}: wrong checksum: expected {checksum}, found {found} in {size:,} bytes; "
+        raise DownloadError(f"{place}: wrong checksum: expected {checksum}, found {found[kind]} in {size:,} bytes; "
                             "nothing was replaced; try again, or take it from another address or mirror")
     _sync_and_rename(part, target)
+    return found
 
 
 def _sync_and_rename(part: Path, target: Path) -> None:

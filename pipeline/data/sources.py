@@ -14,7 +14,8 @@ class SourceFile:
     urls: public addresses, asked in this order after the mirror.
     size: bytes at the public address; 0 where that is not known.
     checksum: `md5:<hex>` or `sha256:<hex>` of the public file: whichever upstream has published.
-        A mirror may hold it repacked: there its own SHA256SUMS counts.
+        A mirror may hold it repacked: there its own SHA256SUMS counts, but of archives behind an account only for
+        a sample.
     """
 
     path: str

@@ -4,8 +4,9 @@ The archives are read where they lie (see synset_archive.py); labels of the vali
 """
 
 import re
+import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -17,17 +18,20 @@ from pipeline.data.datasets.photographs import PhotographReader, to_jpeg
 from pipeline.data.datasets.synset_archive import (
     AGAIN,
     Member,
+    is_listing,
     raw_sample,
     read_listing,
     scan_images,
     scan_synsets,
     write_listing,
 )
-from pipeline.data.large_archives import archive_path
+from pipeline.data.download import recorded_checksums
+from pipeline.data.large_archives import archive_path, check_unchanged, listing_path
 from pipeline.data.raw import RawSample, ReadSample
-from pipeline.data.sources import DEVKIT, TRAINING, VALIDATION
+from pipeline.data.sources import DEVKIT, TRAINING, VALIDATION, archives_of
 from pipeline.data.spec import DatasetParams, ImagenetParams
 from pipeline.data.splits import read_list
+from pipeline.files import atomic_write
 
 EXTENSION = "jpg"
 LISTING = "images.parquet"
@@ -41,10 +45,10 @@ def prepare_raw(raw_dir: Path, params: DatasetParams, folder: str | None = None)
     name = _archive_name(params)
     archive = archive_path(raw_dir, name)
     synsets = scan_synsets(archive) if name == TRAINING.name else _scan_validation(archive, raw_dir)
-    write_listing(raw_dir / LISTING, archive, synsets)
+    bring_listing(raw_dir, params, synsets)
     if not params.imagenet.sample:
         check_whole(archive, _read(raw_dir, params))
-    read_raw(raw_dir, params)
+    _samples(raw_dir, params)
 
 
 def read_raw(raw_dir: Path, params: DatasetParams) -> list[RawSample]:
@@ -53,10 +57,9 @@ def read_raw(raw_dir: Path, params: DatasetParams) -> list[RawSample]:
     Raises:
         ValueError: the archive is not there or has changed since it was listed; a class has too few images.
     """
-    archive = archive_path(raw_dir, _archive_name(params))
-    members = (Member(*row) for row in zip(*_read(raw_dir, params).to_pydict().values(), strict=True))
-    chosen = _choose(archive, (member for member in members if member.size > 0), params.imagenet)
-    return [raw_sample(member, archive.name, _stored_size(member.size, params.imagenet)) for member in chosen]
+    name = _archive_name(params)
+    check_unchanged(raw_dir, name, recorded_checksums(raw_dir).get(name))
+    return _samples(raw_dir, params)
 
 
 def read_left_out(raw_dir: Path, params: DatasetParams) -> dict[str, int]:
@@ -68,8 +71,18 @@ def read_left_out(raw_dir: Path, params: DatasetParams) -> dict[str, int]:
 def open_raw(raw_dir: Path, params: DatasetParams) -> ReadSample:
     """The JPEG that is stored of a photograph."""
     stored = params.imagenet
-    store = partial(_store, shorter_side=stored.shorter_side, quality=stored.quality, keep_damaged=stored.keep_damaged)
-    return PhotographReader(archive_path(raw_dir, _archive_name(params)), store)
+    store = partial(_store, shorter_side=stored.shorter_side, quality=stored.quality)
+    return PhotographReader(archive_path(raw_dir, _archive_name(params)), store, stored.keep_damaged)
+
+
+def bring_listing(raw_dir: Path, params: DatasetParams, synsets: Iterable[list[Member]]) -> None:
+    """Write the listing of `synsets`, which are not asked for where archives of the same bytes were listed before."""
+    names = [archive.name for archive in archives_of(params)]
+    archive, listing = archive_path(raw_dir, names[0]), listing_path(raw_dir, names)
+    if not is_listing(listing, archive):
+        write_listing(listing, archive, synsets)
+    with open(listing, "rb") as file, atomic_write(raw_dir / LISTING, "wb") as copy:
+        shutil.copyfileobj(file, copy)
 
 
 def check_whole(archive: Path, listing: pa.Table) -> None:
@@ -85,6 +98,13 @@ def check_whole(archive: Path, listing: pa.Table) -> None:
 
 def _read(raw_dir: Path, params: DatasetParams) -> pa.Table:
     return read_listing(raw_dir / LISTING, archive_path(raw_dir, _archive_name(params)))
+
+
+def _samples(raw_dir: Path, params: DatasetParams) -> list[RawSample]:
+    archive = archive_path(raw_dir, _archive_name(params))
+    members = (Member(*row) for row in zip(*_read(raw_dir, params).to_pydict().values(), strict=True))
+    chosen = _choose(archive, (member for member in members if member.size > 0), params.imagenet)
+    return [raw_sample(member, archive.name, _stored_size(member.size, params.imagenet)) for member in chosen]
 
 
 def _archive_name(params: DatasetParams) -> str:
@@ -104,7 +124,7 @@ def _choose(archive: Path, members: Iterator[Member], params: ImagenetParams) ->
         yield from of_class[-params.held_out:] if params.images == "held_out" else of_class[:-params.held_out]
 
 
-def _store(content: bytes, oddities: Counter[str], shorter_side: int | None, quality: int, keep_damaged: bool) -> bytes:
+def _store(content: bytes, oddities: Counter[str], keep_damaged: bool, shorter_side: int | None, quality: int) -> bytes:
     return to_jpeg(content, shorter_side, quality, oddities, keep_damaged)
 
 
@@ -122,7 +142,7 @@ def _stored_size(size: int, params: ImagenetParams) -> int:
 
 
 def _scan_validation(archive: Path, raw_dir: Path) -> Iterator[list[Member]]:
-    """The images of the flat archive, all of a class together."""
+    """The images of the flat archive, all of a class together. A generator: nothing is read until it is asked."""
     devkit = archive_path(raw_dir, DEVKIT.name)
     labels = read_labels(devkit)
     of_class: dict[str, list[Member]] = {}
@@ -131,4 +151,4 @@ def _scan_validation(archive: Path, raw_dir: Path) -> Iterator[list[Member]]:
         if not 1 <= number <= len(labels):
             raise ValueError(f"{archive}: member {name!r} has no label: {devkit} has {len(labels):,}; {AGAIN}")
         of_class.setdefault(labels[number - 1], []).append(Member(labels[number - 1], name, offset, size))
-    return iter([of_class[class_name] for class_name in sorted(of_class)])
+    yield from (of_class[class_name] for class_name in sorted(of_class))

@@ -16,10 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from pipeline.data.datasets.imagenet import LISTING, check_whole
+from pipeline.data.datasets.imagenet import LISTING, bring_listing, check_whole
 from pipeline.data.datasets.photographs import PhotographReader, open_photograph
-from pipeline.data.datasets.synset_archive import Member, raw_sample, read_listing, scan_synsets, write_listing
-from pipeline.data.large_archives import archive_path
+from pipeline.data.datasets.synset_archive import Member, raw_sample, read_listing, scan_synsets
+from pipeline.data.download import recorded_checksums
+from pipeline.data.large_archives import archive_path, check_unchanged
 from pipeline.data.raw import RawSample, ReadSample
 from pipeline.data.sources import TRAINING, files_of
 from pipeline.data.spec import DatasetParams
@@ -33,22 +34,21 @@ _STRAY = re.compile(r"data/imagenet/train/n\d{8}/:|")  # the headings of `ls`, a
 def prepare_raw(raw_dir: Path, params: DatasetParams, folder: str | None = None) -> None:
     """List the archive, and check that it has the images that the list names, unless it is a sample."""
     archive = archive_path(raw_dir, TRAINING.name)
-    write_listing(raw_dir / LISTING, archive, scan_synsets(archive))
+    bring_listing(raw_dir, params, scan_synsets(archive))
     if not params.mini_imagenet.sample:
         check_whole(archive, read_listing(raw_dir / LISTING, archive))
-    read_raw(raw_dir, params)
+    _samples(raw_dir, params)
 
 
 def read_raw(raw_dir: Path, params: DatasetParams) -> list[RawSample]:
     """The images of the list, without those of 0 bytes.
 
     Raises:
-        ValueError: a list that is not of 100 x 600 images; one of them is not in the archive (unless `sample`).
+        ValueError: a list that is not of 100 x 600 images; one of them is not in the archive (unless `sample`); the
+            archive is not there or has changed since it was listed.
     """
-    listed = _read_selected(raw_dir, params)
-    size = _stored_size(params.mini_imagenet.image_size)
-    members = (Member(*row) for row in zip(*listed.to_pydict().values(), strict=True))
-    return [raw_sample(member, TRAINING.name, size) for member in members if member.size > 0]
+    check_unchanged(raw_dir, TRAINING.name, recorded_checksums(raw_dir).get(TRAINING.name))
+    return _samples(raw_dir, params)
 
 
 def read_left_out(raw_dir: Path, params: DatasetParams) -> dict[str, int]:
@@ -60,8 +60,8 @@ def read_left_out(raw_dir: Path, params: DatasetParams) -> dict[str, int]:
 def open_raw(raw_dir: Path, params: DatasetParams) -> ReadSample:
     """The PNG that is stored of a photograph."""
     stored = params.mini_imagenet
-    store = partial(_store, image_size=stored.image_size, keep_damaged=stored.keep_damaged)
-    return PhotographReader(archive_path(raw_dir, TRAINING.name), store)
+    store = partial(_store, image_size=stored.image_size)
+    return PhotographReader(archive_path(raw_dir, TRAINING.name), store, stored.keep_damaged)
 
 
 def read_image_list(path: Path) -> list[str]:
@@ -95,6 +95,13 @@ def read_lists(raw_dir: Path, params: DatasetParams) -> list[str]:
     return names
 
 
+def _samples(raw_dir: Path, params: DatasetParams) -> list[RawSample]:
+    listed = _read_selected(raw_dir, params)
+    size = _stored_size(params.mini_imagenet.image_size)
+    members = (Member(*row) for row in zip(*listed.to_pydict().values(), strict=True))
+    return [raw_sample(member, TRAINING.name, size) for member in members if member.size > 0]
+
+
 def _read_selected(raw_dir: Path, params: DatasetParams) -> pa.Table:
     archive = archive_path(raw_dir, TRAINING.name)
     names = read_lists(raw_dir, params)
@@ -111,7 +118,7 @@ def _read_selected(raw_dir: Path, params: DatasetParams) -> pa.Table:
     return selected
 
 
-def _store(content: bytes, oddities: Counter[str], image_size: int, keep_damaged: bool) -> bytes:
+def _store(content: bytes, oddities: Counter[str], keep_damaged: bool, image_size: int) -> bytes:
     """The whole image squashed to a square (Lanczos, as in most copies of miniImageNet), RGB.
 
     PNG by Huffman codes alone: zlib's versions differ in all else, and the same input is to give the same bytes.

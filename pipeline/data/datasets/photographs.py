@@ -16,13 +16,18 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from pipeline.data.datasets.synset_archive import AGAIN, ArchiveReader
+from pipeline.data.datasets.synset_archive import ArchiveReader
 from pipeline.data.raw import MendingReader, RawSample
 
 UPRIGHT = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
            5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
            8: Image.Transpose.ROTATE_90}
 COLOURS = {"YCbCr": "RGB", "RGB": "RGB", "Gray": "GRAY"}  # in simplejpeg's words
+KEEP = ("the archive was verified, so another copy is no better: write keep_damaged: true, which keeps what can be "
+        "decoded at all")
+NOT_EVEN_KEPT = ("keep_damaged cannot keep it: if the archive is a sample, leave the image out of it; else the disk "
+                 "gives other bytes than were verified: touch the archive and run the download stage, which reads it "
+                 "again")
 _ORIENTATION = 0x0112  # EXIF's tag
 
 
@@ -75,19 +80,21 @@ def encode_jpeg(image: Image.Image, quality: int) -> bytes:
 
 
 class PhotographReader(MendingReader):
-    """Reads the photographs of one archive and stores each as `store(content, oddities)` makes it."""
+    """Reads the photographs of one archive and stores each as `store(content, oddities, keep_damaged)` makes it."""
 
-    def __init__(self, archive: Path, store: Callable[[bytes, Counter[str]], bytes]) -> None:
+    def __init__(self, archive: Path, store: Callable[[bytes, Counter[str], bool], bytes], keep_damaged: bool) -> None:
         self._archive = ArchiveReader(archive)
         self._store = store
+        self._keep_damaged = keep_damaged
         self.oddities = Counter()
 
     def __call__(self, sample: RawSample) -> bytes:
+        content = self._archive.read(sample)
         try:
-            return self._store(self._archive.read(sample), self.oddities)
+            return self._store(content, self.oddities, self._keep_damaged)
         except ValueError as error:
-            raise ValueError(f"{self._archive.archive}: {sample.member} (synset/name@offset+bytes): {error}; {AGAIN}; "
-                             "or write keep_damaged: true, which keeps those that can be decoded at all") from error
+            raise ValueError(f"{self._archive.place_of(sample)}: {error}; "
+                             f"{NOT_EVEN_KEPT if self._keep_damaged else KEEP}") from error
 
 
 def _orientation(image: Image.Image) -> int:

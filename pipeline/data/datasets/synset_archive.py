@@ -6,6 +6,7 @@ archive a flat tar. A listing (Parquet, one row an image) has the place of each 
 
 import os
 import re
+import socket
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.data.large_archives import linked_to
 from pipeline.data.parquet import read_table
 from pipeline.data.raw import RawSample
 from pipeline.files import atomic_write
@@ -82,13 +84,19 @@ def read_listing(path: Path, archive: Path) -> pa.Table:
     """The listing, of the columns of Member, sorted by name within each class.
 
     Raises:
-        ValueError: no listing, or one of an archive of another size; no archive.
+        ValueError: no listing, or one of an archive of another size.
     """
-    if not archive.is_file():
-        raise ValueError(f"{archive}: no such file: ImageNet's archive is not linked there, or has been moved; run "
-                         f"python -m stages.download {archive.parent.name}")
     expected = f"{FORMAT} {archive.name} {os.path.getsize(archive)}"
     return read_table(path, _KEY, expected, "a listing (version, archive, bytes)", LISTED_AGAIN)
+
+
+def is_listing(path: Path, archive: Path) -> bool:
+    """Whether `read_listing` reads it."""
+    try:
+        read_listing(path, archive)
+    except ValueError:
+        return False
+    return True
 
 
 def raw_sample(member: Member, archive: str, size: int) -> RawSample:
@@ -99,21 +107,43 @@ def raw_sample(member: Member, archive: str, size: int) -> RawSample:
 
 
 class ArchiveReader:
-    """The bytes of the images of one archive, by what `raw_sample` has put into a sample's `member`."""
+    """The bytes of the images of one archive, by what `raw_sample` has put into a sample's `member`.
+
+    Raises (when opened):
+        OSError: this machine does not see the archive; names both.
+    """
 
     def __init__(self, archive: Path) -> None:
         self.archive = archive
-        self._fd = os.open(archive, os.O_RDONLY)
+        try:
+            self._fd = os.open(archive, os.O_RDONLY)
+        except OSError as error:
+            raise OSError(error.errno, f"{archive}: {error.strerror} on {socket.gethostname()}: each node must see "
+                          f"this, and {linked_to(archive)}, under the same path: mount it there") from error
 
     def read(self, sample: RawSample) -> bytes:
-        """One `pread`. Raises ValueError where the archive ends before the image does."""
+        """One `pread`.
+
+        Raises:
+            ValueError: the archive ends before the image does.
+            OSError: the disk or the network fails. Both name archive and image.
+        """
         place = _PLACE.fullmatch(sample.member)
         assert place is not None, sample.member
         size = int(place["size"])
-        content = os.pread(self._fd, size, int(place["offset"]))
+        try:
+            content = os.pread(self._fd, size, int(place["offset"]))
+        except OSError as error:
+            raise OSError(error.errno, f"{self.place_of(sample)}: {error.strerror} on {socket.gethostname()}; is the "
+                          "disk, or the network's, still there?") from error
         if len(content) != size:
-            raise ValueError(f"{len(content)} of {size} bytes: the archive was cut short after it was listed")
+            raise ValueError(f"{self.place_of(sample)}: {len(content)} of {size} bytes: the archive was cut short "
+                             "after it was listed; run the download stage again, which verifies it")
         return content
+
+    def place_of(self, sample: RawSample) -> str:
+        """Archive and image, for messages."""
+        return f"{self.archive}: {sample.member} (synset/name@offset+bytes)"
 
 
 def _scan_synset(fd: int, what: str, synset: str, start: int, end: int) -> list[Member]:
