@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,19 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def link_or_copy(origin: Path, target: Path) -> None:
+    """A second name for a file, which takes no room: what is written under one is then seen under both.
+
+    Copied where that cannot be: to another disk, on a file system without hard links, or of a file that is not ours.
+    """
+    origin = origin.resolve()  # else it would be a name of the link
+    try:
+        os.link(origin, target)
+    except OSError:
+        with atomic_write(target, "wb") as file, open(origin, "rb") as source:
+            shutil.copyfileobj(source, file)
 
 
 def sha256_of(path: Path) -> str:

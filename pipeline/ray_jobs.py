@@ -10,7 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pipeline.training.cluster import place, ray_cluster  # first: it sets what Ray reads when it is imported
+# first: it sets what Ray reads when it is imported
+from pipeline.training.cluster import place, ray_cluster, require_node, say_waiting
 
 import ray  # isort: skip
 from ray.exceptions import RayError, RayTaskError  # isort: skip
@@ -23,6 +24,7 @@ from pipeline.params.sections import ClusterParams
 
 TRIES = 4
 AT_ONCE = 1000  # tasks that are given to Ray before one of them is finished
+SECONDS_WITHOUT_A_WORD = 10
 
 _state: dict[str, Any] = {}  # of this worker process: what was started last, and for which call
 
@@ -54,14 +56,21 @@ def run_tasks(start: Callable, start_args: tuple, work: Callable[..., Result], j
     """See `RunJobs`; inside a `ray_cluster`.
 
     Raises:
+        ResourcesError: no node of the cluster is large enough for a job.
         RuntimeError: a job lost its worker TRIES times.
         Exception: the first that `start` or `work` raises.
     """
+    if not jobs:
+        return
+    require_node(cpus, gpus)
     started = ray.put((start, start_args))  # fetched once a worker
     task = _work.options(num_cpus=cpus, num_gpus=gpus)
     left = iter(jobs)
     waiting: dict[ray.ObjectRef, Job] = {}
+    room = _nothing.options(num_cpus=cpus, num_gpus=gpus).remote()
     try:
+        if not ray.wait([room], timeout=SECONDS_WITHOUT_A_WORD)[0]:
+            say_waiting({"CPU": cpus} | ({"GPU": gpus} if gpus else {}))
         while True:
             for job in islice(left, at_once - len(waiting)):
                 waiting[task.remote([started], work, job)] = job
@@ -70,7 +79,7 @@ def run_tasks(start: Callable, start_args: tuple, work: Callable[..., Result], j
             [done], _ = ray.wait(list(waiting), num_returns=1)
             yield waiting.pop(done), _result(done)
     finally:
-        for reference in waiting:
+        for reference in (room, *waiting):
             ray.cancel(reference, force=True)
 
 
@@ -82,6 +91,11 @@ def _result(reference: ray.ObjectRef) -> Any:
     except RayError as error:
         raise RuntimeError(f"a job lost its worker {TRIES} times (out of memory?); what is done is kept: run it again; "
                            f"Ray says: {error}") from error
+
+
+@ray.remote(scheduling_strategy="SPREAD")
+def _nothing() -> None:
+    """As large as a job: until it has run, no job could, for want of room."""
 
 
 @ray.remote(max_retries=TRIES - 1, scheduling_strategy="SPREAD")

@@ -3,6 +3,9 @@
 import os
 import signal
 import sys
+import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -10,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import small_imagenet
 import small_omniglot
 import torch
 
@@ -122,6 +126,60 @@ def test_shards_made_on_a_cluster_have_the_same_bytes(
     expected, found = ({path.name: sha256_of(path) for path in folder.iterdir()}
                        for folder in (small_shards, tmp_path / "shards"))
     assert found == expected and len(found) > 6
+
+
+def test_photographs_mended_on_a_cluster_have_the_same_bytes_and_counts(ray_session: None, tmp_path: Path) -> None:
+    raw = small_imagenet.small_raw(tmp_path)
+    alone, shared = (shard_dataset("small", small_imagenet.PARAMS, raw, tmp_path / "out" / name, run=run)
+                     for name, run in (("alone", None), ("shared", on_ray(2))))
+    assert alone == shared and alone.oddities and sum(alone.oddities.values()) == 5 and len(alone.shards) > 2
+    expected, found = ({path.name: sha256_of(path) for path in (tmp_path / "out" / name).iterdir()}
+                       for name in ("alone", "shared"))
+    assert found == expected
+
+
+def wait_for(path: Path) -> None:
+    while not path.exists():
+        time.sleep(0.05)
+
+
+def square(started: None, job: int) -> int:
+    return job * job
+
+
+def test_waiting_for_the_cores_of_others_is_told_once(
+        ray_session: None, by_value: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    import ray
+
+    from pipeline import ray_jobs
+
+    monkeypatch.setattr(ray_jobs, "SECONDS_WITHOUT_A_WORD", 0.5)
+    both = ray.remote(num_cpus=2)(wait_for).remote(tmp_path / "ready")
+    wait_until_free(0)
+    threading.Timer(2, (tmp_path / "ready").touch).start()
+    assert dict(on_ray(2)(Counter, (), square, range(3))) == {0: 0, 1: 1, 2: 4}
+    ray.get(both)
+    assert capsys.readouterr().err.count("waiting for 1 CPUs of the cluster, which has 0 CPUs free now") == 1
+
+
+def wait_until_free(cpus: int) -> None:
+    import ray
+
+    deadline = time.monotonic() + 60
+    while ray.available_resources().get("CPU", 0) != cpus:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_job_that_no_node_has_room_for(ray_session: None) -> None:
+    from pipeline.ray_jobs import run_tasks
+    from pipeline.training.cluster import ResourcesError
+
+    message = (r"a job needs 3 CPUs and 0 GPUs of one node, and none of the cluster's 1 has them: the most are 2 CPUs "
+               r"and \d+ GPUs; add a node")
+    with pytest.raises(ResourcesError, match=message):
+        list(run_tasks(Counter, (), square, range(3), cpus=3))
 
 
 def start_in(folder: Path) -> Path:

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import webdataset
@@ -20,10 +22,13 @@ from small_omniglot import NUM_CLASSES, PARAMS, small_omniglot
 from pipeline.data import shards
 from pipeline.data.index import INDEX, ShardReader, verify_shards
 from pipeline.data.manifest import read_manifest
-from pipeline.data.shards import shard_dataset
+from pipeline.data.shards import notes_of, shard_dataset
+from pipeline.data.spec import RandomSplit, WholeSplit
 from pipeline.data.swap import building_place
-from pipeline.data.tar import TarWriter, note_of
+from pipeline.data.tar import TarWriter, WrittenShard
+from pipeline.data.workers import run_jobs
 from pipeline.files import sha256_of
+from pipeline.progress import Progress
 
 
 def sums(directory: Path) -> dict[str, str]:
@@ -142,9 +147,133 @@ def test_finished_shards_of_other_parameters_are_not_gone_on_with(
     (new / first).write_bytes((out / first).read_bytes())
     note = {"fingerprint": "of other parameters", "sha256": sha256_of(out / first),
             "size": (out / first).stat().st_size, "offsets": [0], "lengths": [1]}
-    note_of(new / first).write_text(json.dumps(note))
+    notes_of(tmp_path / "b").mkdir(parents=True)
+    (notes_of(tmp_path / "b") / f"{first}.json").write_text(json.dumps(note))
     (new / "stranger.tar").write_bytes(b"")
     assert sums(make(raw, tmp_path / "b")) == sums(out)
+
+
+@pytest.fixture
+def remade(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the shards that are written from now on."""
+    names, write = [], shards.write_shard
+    monkeypatch.setattr(shards, "write_shard", lambda read, job: (names.append(job.plan.name), write(read, job))[1])
+    return names
+
+
+ALL_TEST = {"all": WholeSplit()}
+
+
+@pytest.mark.parametrize(("before", "after"), [
+    ({}, {}), ({}, {"invert": False}), ({}, {"margin": 0.1}),
+    ({"splits": ALL_TEST}, {"splits": {"all": RandomSplit(num_valid=0, num_test=NUM_CLASSES)}})])
+def test_shards_that_are_there_are_not_made_again(
+        raw: Path, tmp_path: Path, remade: list[str], before: dict, after: dict) -> None:
+    """After a failure of DVC, and where only loading changes, or splits that cut the classes as they were."""
+    out = make(raw, tmp_path / "b", **before)
+    files = {path.name: path.stat() for path in out.glob("*.tar")}
+    assert len(remade) == len(files) > 0
+    remade.clear()
+    make(raw, out, **after)
+    assert not remade
+    now = {path.name: path.stat() for path in out.glob("*.tar")}
+    assert {name: (found.st_ino, found.st_nlink) for name, found in now.items()} == {
+        name: (found.st_ino, 1) for name, found in files.items()}
+    assert sums(out) == sums(make(raw, tmp_path / "anew", **after))
+
+
+def test_only_what_is_not_whole_is_made_again_and_notes_follow(
+        raw: Path, out: Path, tmp_path: Path, remade: list[str]) -> None:
+    expected = sums(out)
+    out = make(raw, tmp_path / "b")
+    first, second, third = sorted(path.name for path in out.glob("*.tar"))[:3]
+    (out / first).write_bytes((out / first).read_bytes()[:-1] + b"x")
+    (out / second).unlink()
+    (notes_of(out) / f"{third}.json").unlink()
+    remade.clear()
+    assert sums(make(raw, out)) == expected and sorted(remade) == [first, second, third]
+    make(raw, out, shard_size_mib=1)
+    names = {path.name for path in out.glob("*.tar")}
+    assert {path.name for path in notes_of(out).iterdir()} == {f"{name}.json" for name in names}
+    assert 0 < len(names) < len(expected) - 2
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_shards_that_dvc_has_linked_to_its_cache(
+        raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remade: list[str], links: bool) -> None:
+    """Read-only, and never written to; copied where a hard link is not possible."""
+    out, cache = make(raw, tmp_path / "b"), tmp_path / "cache"
+    cache.mkdir()
+    for number, tar in enumerate(sorted(out.glob("*.tar"))):
+        os.replace(tar, cache / tar.name)
+        (cache / tar.name).chmod(0o444)
+        tar.symlink_to(cache / tar.name) if number % 2 else os.link(cache / tar.name, tar)
+    cached = sums(cache)
+    if not links:
+        monkeypatch.setattr(os, "link", Mock(side_effect=OSError(errno.EXDEV, os.strerror(errno.EXDEV))))
+    remade.clear()
+    make(raw, out, invert=False)
+    assert not remade and {name: sha256 for name, sha256 in sums(out).items() if name in cached} == cached
+    assert not any(tar.is_symlink() for tar in out.iterdir())
+    assert all((out / name).samefile(cache / name) == links for name in cached)
+    make(raw, out, seed=1)
+    assert sums(cache) == cached and not cached.items() <= sums(out).items()
+
+
+def test_shards_have_no_second_name_until_all_are_made(
+        raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC would copy them before the next run."""
+    out = make(raw, tmp_path / "b")
+    sorted(out.glob("*.tar"))[0].unlink()
+    monkeypatch.setattr(shards, "write_shard", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        make(raw, out)
+    assert {tar.stat().st_nlink for tar in out.glob("*.tar")} == {1}
+
+
+def test_progress_counts_shards_as_they_are_verified(
+        raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = make(raw, tmp_path / "b")
+    begun: list[Progress] = []
+    done: list[int] = []
+    start, is_at = Progress.__init__, WrittenShard.is_at
+    monkeypatch.setattr(Progress, "__init__", lambda self, *given: (begun.append(self), start(self, *given))[1])
+    monkeypatch.setattr(WrittenShard, "is_at", lambda self, path: (done.append(begun[0].done), is_at(self, path))[1])
+    make(raw, out)
+    sizes = [entry.num_samples for entry in read_manifest(out).shards]
+    assert list(dict.fromkeys(done)) == [sum(sizes[:number]) for number in range(len(sizes))]
+
+
+def test_what_is_there_needs_no_room_and_a_copy_of_dvc_is_told_of(
+        raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    out = make(raw, tmp_path / "b")
+    assert "warning" not in capsys.readouterr().err
+    usage = shutil.disk_usage(tmp_path)._replace(free=0)
+    monkeypatch.setattr(shards.shutil, "disk_usage", lambda path: usage)
+    make(raw, out, invert=False)
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert len(warnings) == 1 and "`dvc config cache.type reflink,hardlink`" in warnings[0]
+    assert f"small: warning: about 0.000 GiB are missing on the disk of {tmp_path} for the copy" in warnings[0]
+
+
+def test_an_error_of_the_system_names_shard_and_node(
+        raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TarWriter, "add", Mock(side_effect=OSError(errno.EIO, os.strerror(errno.EIO))))
+    message = rf"small: sharding failed: shard \S+\.tar on {socket.gethostname()}: Input/output error; .*b is as before"
+    with pytest.raises(OSError, match=message):
+        make(raw, tmp_path / "b")
+
+
+@pytest.mark.parametrize(("unseen", "what"), [("b.new", r"shard \S+\.tar"), ("raw", "raw files")])
+def test_a_node_that_does_not_see_a_folder(raw: Path, tmp_path: Path, unseen: str, what: str) -> None:
+    def elsewhere(*given: object) -> object:
+        os.rename(tmp_path / unseen, tmp_path / "not seen there")
+        return run_jobs(*given, num_processes=1)  # type: ignore[arg-type]
+
+    message = (rf"{what} on {socket.gethostname()}: {tmp_path / unseen}.*: No such file or directory: each node of a "
+               r"cluster must see it under this path: mount it there, or set cluster\.storage, with which")
+    with pytest.raises(FileNotFoundError, match=message):
+        shard_dataset("small", PARAMS, raw, tmp_path / "b", run=elsewhere)  # type: ignore[arg-type]
 
 
 def test_a_disk_that_gets_full_keeps_the_old_shards_and_the_finished_ones(
@@ -158,7 +287,8 @@ def test_a_disk_that_gets_full_keeps_the_old_shards_and_the_finished_ones(
         finished.append(self)
 
     monkeypatch.setattr(TarWriter, "finish", full_at_the_third)
-    message = r"small: sharding failed: No space left on device; .*shards is as before, and .* stay in .*shards\.new: "
+    message = (r"small: sharding failed: shard .*\.tar on .*: No space left on device; .*shards is as before, and .* "
+               r"stay in .*shards\.new: ")
     with pytest.raises(OSError, match=message) as raised:
         make(raw, out, seed=1)
     assert raised.value.errno == errno.ENOSPC
@@ -204,7 +334,8 @@ def test_a_write_that_fails_in_a_worker_leaves_the_old_shards(raw: Path, out: Pa
     before = sums(out)
     process = start_sharding(tmp_path / "main.py", NO_LARGE_FILES, raw, out)
     _, errors = process.communicate(timeout=120)
-    assert process.returncode == 1 and "small: sharding failed: File too large" in errors and "stay in" in errors
+    assert process.returncode == 1 and "small: sharding failed: shard " in errors
+    assert ": File too large; " in errors and "stay in" in errors
     new = out.with_name("shards.new")
     assert sums(out) == before and new.is_dir() and not list(new.glob("*.part"))
 
@@ -245,3 +376,17 @@ def test_a_swap_cut_between_its_two_renames_is_put_right(raw: Path, out: Path) -
     out.rename(out.with_name("shards.old"))  # what a power cut between the renames leaves
     building_place(out)
     assert sums(out) == before
+
+
+def test_an_old_version_that_cannot_be_removed_is_not_in_the_way(
+        raw: Path, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """As over NFS, while a node reads it."""
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.data.swap.shutil.rmtree", lambda path, ignore_errors: None)
+        make(raw, out, seed=1)
+        make(raw, out)
+    left = list(out.parent.glob("shards.old*"))
+    said = capsys.readouterr().err
+    assert len(left) == 2 and all(f"{path}: an old version that cannot be removed" in said for path in left)
+    building_place(out)
+    assert not list(out.parent.glob("shards.old*"))

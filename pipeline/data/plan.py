@@ -41,7 +41,7 @@ def group_classes(class_names: Iterable[str], splits: Mapping[str, Split]) -> di
 
 def plan_shards(samples: Sequence[RawSample], group_of: Mapping[str, str], seed: int,
                 shard_bytes: int) -> list[ShardPlan]:
-    """Shards of at most `shard_bytes` (a larger sample gets its own), shuffled within each group."""
+    """Shards of at most `shard_bytes` by their samples' `size` (a larger one gets its own), shuffled in each group."""
     by_group: dict[str, list[RawSample]] = defaultdict(list)
     for sample in samples:
         by_group[group_of[sample.class_name]].append(sample)

@@ -2,6 +2,10 @@
 
 Processes work in parallel on shards, not on the archives' parts: a shard mixes classes, so it needs many of them, and a
 finished one is whole whatever becomes of the others. Each process reads the samples of its shard from where they lie.
+
+A finished shard has a note beside the dataset's folder, in `.notes/<dataset>`, which DVC does not track: what made it,
+and its SHA-256. A later run (after an interruption, a failure of DVC, an edit of code or of a parameter that changes no
+shard's bytes) makes only the shards that are not there as their notes say.
 """
 
 import errno
@@ -9,11 +13,13 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import sys
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,19 +34,20 @@ from pipeline.data.raw import MendingReader, RawSample, ReadSample, left_out_of,
 from pipeline.data.spec import OF_ONE_SOURCE, DatasetParams
 from pipeline.data.splits import make_split
 from pipeline.data.swap import building_place, swap_in
-from pipeline.data.tar import TarWriter, WrittenShard, note_of, read_note, write_note
+from pipeline.data.tar import TarWriter, WrittenShard, read_note, write_note
 from pipeline.data.words import WORDS, write_words
 from pipeline.data.workers import RunJobs, run_jobs, stop_if_asked
-from pipeline.files import sha256_of
-from pipeline.progress import Progress
+from pipeline.files import link_or_copy, sha256_of
+from pipeline.progress import Progress, say
 
-FORMAT = 1  # raise it when the same samples get other bytes: shards of an interrupted run are then made again
+FORMAT = 1  # raise it when the same samples get other bytes, by our code or a library's: shards are then made again
 
 
 @dataclass(frozen=True)
 class _Job:
     plan: ShardPlan
     path: Path
+    note: Path
     extension: str
     fingerprint: str
 
@@ -49,14 +56,15 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
                   num_processes: int = 1, run: RunJobs | None = None) -> Manifest:
     """Write `out_dir` with a dataset's shards, index and manifest; the same input gives the same bytes.
 
-    Built in `<out_dir>.new`; a run that was interrupted goes on with the shards it had finished. Until the
-    new version is whole, an earlier one stays as it was.
+    Built in `<out_dir>.new`; shards that an interrupted run had finished, or that `out_dir` has, are not made again.
+    Until the new version is whole, an earlier one stays as it was.
 
     Args:
         run: makes the shards elsewhere, on nodes that see both folders under these paths; None is `num_processes` here.
     Raises:
         ValueError: bad raw data (archive and member named) or splits that the classes cannot fill.
-        OSError: the disk is full, ...; before the work begins, if the disk has less room than the shards will need.
+        OSError: the disk is full, ... (shard and node named); before the work begins, if the disk has less room than
+            the shards will need.
     """
     raw_dir, out_dir = Path(raw_dir), Path(out_dir)
     samples = source_of(params.source).read_raw(raw_dir, params)
@@ -69,10 +77,11 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
     group_of = {name: name for name in class_names} if words else group_classes(class_names, splits)
     plans = plan_shards(samples, group_of, params.seed, int(params.shard_size_mib * 2**20))
     sources = recorded_checksums(raw_dir)
-    new = building_place(out_dir)
-    _require_space(name, plans, new)
+    new, notes, extension = building_place(out_dir), notes_of(out_dir), source_of(params.source).EXTENSION
+    jobs = [_Job(plan, new / plan.name, notes / f"{plan.name}.json", extension, _fingerprint(params, plan, sources))
+            for plan in plans]
     try:
-        written = _write_shards(name, params, raw_dir, new, plans, sources,
+        written = _write_shards(name, params, raw_dir, new, out_dir, jobs,
                                 run or partial(run_jobs, num_processes=num_processes))
         oddities = _count_oddities(name, params, raw_dir, written.values())
         _write_index(new / INDEX, plans, written, class_names)
@@ -85,12 +94,22 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
             words=WordsEntry(sha256_of(new / WORDS), len(words.word_P), len(words.vocabulary)) if words else None,
             oddities=oddities))
         _remove_strangers(new, {plan.name for plan in plans} | {INDEX, MANIFEST} | ({WORDS} if words else set()))
+        _remove_strangers(notes, {job.note.name for job in jobs})
         swap_in(new, out_dir)
     except OSError as error:
-        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or error
-        raise OSError(error.errno, f"{name}: sharding failed: {what}; {out_dir} is as before, and the shards that are "
-                      f"finished stay in {new}: mend that, and run the shard stage again to go on") from error
+        raise OSError(error.errno, f"{name}: sharding failed: {_said_by(error)}; {out_dir} is as before, and the "
+                      f"shards that are finished stay in {new}: mend that, and run the shard stage again to go on"
+                      ) from error
     return read_manifest(out_dir)
+
+
+def notes_of(out_dir: Path) -> Path:
+    """The folder of the notes of finished shards."""
+    return out_dir.parent / ".notes" / out_dir.name
+
+
+def _said_by(error: OSError) -> object:
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror or error
 
 
 def _plain(params: DatasetParams) -> dict[str, Any]:
@@ -99,16 +118,18 @@ def _plain(params: DatasetParams) -> dict[str, Any]:
     return {name: value for name, value in asdict(params).items() if name not in left_out}
 
 
-def _require_space(name: str, plans: Sequence[ShardPlan], new: Path) -> None:
-    """Raises OSError unless the disk has room for the shards that an interrupted run has not left there."""
-    for part in new.glob("*.part"):  # of processes that were killed
-        part.unlink(missing_ok=True)
-    there = sum(path.stat().st_size for path in new.iterdir())
-    needed, free = sum(plan.size for plan in plans) - there, shutil.disk_usage(new).free
+def _require_space(name: str, new: Path, missing: Sequence[_Job], jobs: Sequence[_Job]) -> None:
+    """Raises OSError unless the disk has room for what is missing; says so if it has none for DVC's copy of it all."""
+    needed, copied = (sum(job.plan.size for job in some) for some in (missing, jobs))
+    free = shutil.disk_usage(new).free
     if needed > free:
-        raise OSError(errno.ENOSPC, f"{name}: sharding needs about {needed / 2**30:,.3f} GiB more and "
-                      f"{free / 2**30:,.3f} GiB are free on the disk of {new.parent}; nothing was written: make room, "
-                      "or put data/shards on a larger disk")
+        raise OSError(errno.ENOSPC, f"it needs about {needed / 2**30:,.3f} GiB more and {free / 2**30:,.3f} GiB are "
+                      f"free on the disk of {new.parent}, so nothing was written: make room, or put data/shards on a "
+                      "larger disk")
+    if needed + copied > free:
+        say(f"{name}: warning: about {(needed + copied - free) / 2**30:,.3f} GiB are missing on the disk of "
+            f"{new.parent} for the copy of the shards that DVC adds to its cache there, unless it has it already: "
+            "`dvc config cache.type reflink,hardlink` lets both share their room")
 
 
 def _count_oddities(name: str, params: DatasetParams, raw_dir: Path, written: Iterable[WrittenShard]) -> (
@@ -134,28 +155,68 @@ def _check_keys(samples: Sequence[RawSample]) -> None:
         seen.add(sample.key)
 
 
-def _write_shards(name: str, params: DatasetParams, raw_dir: Path, new: Path, plans: Sequence[ShardPlan],
-                  sources: Mapping[str, str], run: RunJobs) -> dict[str, WrittenShard]:
-    extension = source_of(params.source).EXTENSION
-    jobs = [_Job(plan, new / plan.name, extension, _fingerprint(params, plan, sources)) for plan in plans]
-    found = {job.plan.name: read_note(job.path, job.fingerprint) for job in jobs}
-    written = {shard: note for shard, note in found.items() if note is not None}
-    _remove_strangers(new, {path.name for shard in written for path in (new / shard, note_of(new / shard))})
-    missing = [job for job in jobs if job.plan.name not in written]
-    with Progress(f"sharding {name}", sum(len(plan.samples) for plan in plans), "samples") as progress:
-        progress.advance(sum(len(note.offsets) for note in written.values()))
+def _write_shards(name: str, params: DatasetParams, raw_dir: Path, new: Path, out_dir: Path, jobs: Sequence[_Job],
+                  run: RunJobs) -> dict[str, WrittenShard]:
+    """All shards in `new`; those that `out_dir` has are linked there last.
+
+    Not earlier: before it runs the stage again, DVC copies each file of its outputs that has a second name.
+    """
+    written: dict[str, WrittenShard] = {}
+    _remove_strangers(new, {job.plan.name for job in jobs})
+    with Progress(f"sharding {name}", sum(len(job.plan.samples) for job in jobs), "samples") as progress:
+        for job in jobs:
+            if (found := _find_finished(job, out_dir)) is not None:
+                written[job.plan.name] = found
+                progress.advance(len(found.offsets))
+        missing = [job for job in jobs if job.plan.name not in written]
+        _require_space(name, new, missing, jobs)
         for job, result in run(_start, (raw_dir, params), write_shard, missing):
             written[job.plan.name] = result
             progress.advance(len(result.offsets))
+    for job in jobs:
+        if not job.path.exists():
+            link_or_copy(out_dir / job.plan.name, job.path)
     return written
 
 
+def _find_finished(job: _Job, out_dir: Path) -> WrittenShard | None:
+    """Of an interrupted run, or in `out_dir`, by its note; a shard of an interrupted run that is not as noted goes."""
+    noted = read_note(job.note, job.fingerprint)
+    if noted is not None and noted.is_at(job.path):
+        return noted
+    job.path.unlink(missing_ok=True)
+    return noted if noted is not None and noted.is_at(out_dir / job.plan.name) else None
+
+
+@contextmanager
+def _on_this_node(what: str) -> Iterator[None]:
+    """An error of the system says what failed, and on which node; of a file that is not there, what nodes must see."""
+    try:
+        yield
+    except OSError as error:
+        rule = ""
+        if isinstance(error, FileNotFoundError) and error.filename:
+            rule = (": each node of a cluster must see it under this path: mount it there, or set cluster.storage, "
+                    "with which the machine that runs the stage makes all shards")
+        raise OSError(error.errno, f"{what} on {socket.gethostname()}: {_said_by(error)}{rule}") from error
+
+
 def _start(raw_dir: Path, params: DatasetParams) -> ReadSample:
-    return source_of(params.source).open_raw(raw_dir, params)
+    with _on_this_node("raw files"):
+        os.stat(raw_dir)  # on a node that does not see it, no source should ask for a download
+        return source_of(params.source).open_raw(raw_dir, params)
 
 
 def write_shard(read: ReadSample, job: _Job) -> WrittenShard:
-    """One shard: to a `.part`, synced, renamed, then its note.
+    """One shard, then its note. Raises ValueError, naming the sample, or OSError, naming shard and node."""
+    with _on_this_node(f"shard {job.plan.name}"):
+        written = _write_tar(read, job)
+        write_note(job.note, written)
+    return written
+
+
+def _write_tar(read: ReadSample, job: _Job) -> WrittenShard:
+    """To a `.part`, synced, renamed.
 
     The `.part` has a name of its own: a node that was given up for lost may still be writing the same shard.
     """
@@ -180,9 +241,7 @@ def write_shard(read: ReadSample, job: _Job) -> WrittenShard:
     finally:
         part.unlink(missing_ok=True)
     oddities = dict(read.oddities) if isinstance(read, MendingReader) else {}
-    written = WrittenShard(job.fingerprint, tar.digest.hexdigest(), tar.size, offsets, lengths, oddities)
-    write_note(job.path, written)
-    return written
+    return WrittenShard(job.fingerprint, tar.digest.hexdigest(), tar.size, offsets, lengths, oddities)
 
 
 def _check_sample(sample: RawSample, content: bytes, extension: str) -> None:
@@ -195,8 +254,11 @@ def _check_sample(sample: RawSample, content: bytes, extension: str) -> None:
 
 
 def _fingerprint(params: DatasetParams, plan: ShardPlan, sources: Mapping[str, str]) -> str:
-    """Of all that decides the bytes of a shard."""
-    made_of = [FORMAT, _plain(params), dict(sources), plan.name, plan.samples]
+    """Of all that decides the bytes of a shard: not how they are loaded, nor splits, which `plan` follows from."""
+    as_loaded = {"invert": False, "margin": None, "imagenet": replace(params.imagenet, central_crop=None)}
+    stored = _plain(replace(params, **as_loaded))  # type: ignore[arg-type]
+    del stored["splits"]
+    made_of = [FORMAT, stored, dict(sources), plan.name, plan.samples]
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
 
 

@@ -205,7 +205,8 @@ class DatasetParams:
         source: which module of `pipeline/data/datasets` reads (or draws) it.
         splits: the named splits of its classes.
         seed: decides the order of the samples in the shards (and what glyphs look like).
-        shard_size_mib: a shard is closed before it would grow beyond this many MiB.
+        shard_size_mib: a shard is closed before it would grow beyond this many MiB; by guessed sizes, good to a
+            third, where photographs are encoded anew (mini_imagenet, imagenet with a shorter_side).
         invert: True where ink is dark in the files; samples are loaded with ink = 255.
         margin: None leaves the drawing where it is; else it is cropped to its ink and put in the middle with
             this share of the side free at each edge (MNIST, to fill the square as Omniglot does).

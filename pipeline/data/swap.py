@@ -2,7 +2,10 @@
 
 import os
 import shutil
+import uuid
 from pathlib import Path
+
+from pipeline.progress import say
 
 
 def building_place(out: Path) -> Path:
@@ -13,7 +16,7 @@ def building_place(out: Path) -> Path:
     old = _beside(out, ".old")
     if old.exists() and not out.exists():
         os.replace(old, out)
-    shutil.rmtree(old, ignore_errors=True)
+    _remove_old(out)
     new = _beside(out, ".new")
     new.mkdir(parents=True, exist_ok=True)
     return new
@@ -32,7 +35,19 @@ def swap_in(new: Path, out: Path) -> None:
             os.replace(old, out)
         raise
     sync(out.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    _remove_old(out)
+
+
+def _remove_old(out: Path) -> None:
+    """What of them cannot be removed has a name of its own then, where it is not in the way of the next."""
+    old = _beside(out, ".old")
+    if old.exists():
+        os.replace(old, _beside(out, f".old-{uuid.uuid4().hex}"))
+    for left in out.parent.glob(f"{out.name}.old-*"):
+        shutil.rmtree(left, ignore_errors=True)
+        if left.exists():
+            say(f"{left}: an old version that cannot be removed: another process reads it, or it is not yours; the "
+                "next run tries again, or remove it by hand to have its room")
 
 
 def sync(directory: Path) -> None:

@@ -25,6 +25,13 @@ class WrittenShard:
     lengths: list[int]
     oddities: dict[str, int] = field(default_factory=dict)
 
+    def is_at(self, path: Path) -> bool:
+        """Whether it lies there unharmed; reads it."""
+        try:
+            return os.path.getsize(path) == self.size and sha256_of(path) == self.sha256
+        except OSError:
+            return False
+
 
 class TarWriter:
     """USTAR members with mode 0644, owner 0 and mtime 0; knows where each member's bytes begin."""
@@ -55,22 +62,16 @@ class TarWriter:
         self.size += len(content)
 
 
-def note_of(shard: Path) -> Path:
-    """The note beside a finished shard, by which an interrupted run knows it again."""
-    return shard.with_name(f".{shard.name}.json")
-
-
-def write_note(shard: Path, written: WrittenShard) -> None:
-    with atomic_write(note_of(shard)) as file:
+def write_note(note: Path, written: WrittenShard) -> None:
+    """The note of a finished shard, by which later runs know it again."""
+    with atomic_write(note) as file:
         json.dump(asdict(written), file)
 
 
-def read_note(shard: Path, fingerprint: str) -> WrittenShard | None:
-    """The note of a shard that an earlier run finished, if it is of this plan and the shard unharmed."""
+def read_note(note: Path, fingerprint: str) -> WrittenShard | None:
+    """The shard that the note is of, if it was made as the fingerprint says."""
     try:
-        written = WrittenShard(**json.loads(note_of(shard).read_text(encoding="utf-8")))
+        written = WrittenShard(**json.loads(note.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
-    if written.fingerprint != fingerprint or not shard.is_file() or os.path.getsize(shard) != written.size:
-        return None
-    return written if sha256_of(shard) == written.sha256 else None
+    return written if written.fingerprint == fingerprint else None

@@ -3,10 +3,9 @@
 import logging
 import os
 import shutil
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ import ray  # noqa: E402
 
 from pipeline.machine import cores  # noqa: E402
 from pipeline.params import ComputeParams  # noqa: E402
+from pipeline.progress import say  # noqa: E402
 
 OBJECT_STORE_BYTES = 80 * 2**20  # near Ray's least: nothing large goes through it
 LONGEST_TEMPORARY_FOLDER = 30  # characters: the paths of Ray's sockets begin with it, and may have 107
@@ -115,8 +115,7 @@ def place(compute: ComputeParams) -> Placement:
     Raises:
         ResourcesError: it has not enough; without this check Ray would wait for ever.
     """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    cpus, gpus = ([int(node.get(kind, 0)) for node in nodes] for kind in ("CPU", "GPU"))
+    cpus, gpus = _of_each_node()
     fewest = compute.fewest_workers
     use_gpu = compute.device == "gpu" or (compute.device == "auto" and sum(gpus) >= fewest)
     if use_gpu and sum(gpus) < fewest:
@@ -133,20 +132,46 @@ def place(compute: ComputeParams) -> Placement:
         enough = [threads for threads in range(1, max(cpus) + 1) if places(threads) >= wanted]
     threads = compute.threads_per_worker or max(enough, default=1)
     if places(threads) < fewest:
-        each = "" if len(nodes) == 1 else f" on {len(nodes)} nodes, which hold {places(threads)} such workers"
+        each = "" if len(cpus) == 1 else f" on {len(cpus)} nodes, which hold {places(threads)} such workers"
         raise ResourcesError(f"compute.num_workers is {fewest} with {threads} threads each "
                              f"(compute.threads_per_worker): {threads * fewest} cores, and the cluster has "
                              f"{sum(cpus)}{each}; lower one of them or add nodes")
     return Placement(use_gpu, threads)
 
 
+def require_node(cpus: int, gpus: int) -> None:
+    """Raises ResourcesError unless one node of the connected cluster has so many; see `place`."""
+    there = _of_each_node()
+    if not any(cpu >= cpus and gpu >= gpus for cpu, gpu in zip(*there, strict=True)):
+        most = [max(counts, default=0) for counts in there]
+        raise ResourcesError(f"a job needs {cpus} CPUs and {gpus} GPUs of one node, and none of the cluster's "
+                             f"{len(there[0])} has them: the most are {most[0]} CPUs and {most[1]} GPUs; add a node "
+                             "that has (ray start --num-cpus, --num-gpus)")
+
+
+def say_waiting(needed: Mapping[str, int]) -> None:
+    """For `{"CPU": 2}`; and what of that other work leaves free now. Ray itself waits without a word."""
+    wanted, free = (" and ".join(f"{count} {kind}s" for kind, count in counts.items())
+                    for counts in (needed, {kind: _free(kind) for kind in needed}))
+    say(f"waiting for {wanted} of the cluster, which has {free} free now")
+
+
 def say_what_is_used(compute: ComputeParams, placement: Placement) -> None:
-    """How many GPUs; and what is waited for, of what other work leaves free now: Ray itself waits without a word."""
+    """How many GPUs; and what is waited for."""
     kind, each = ("GPU", 1) if placement.use_gpu else ("CPU", placement.threads)
     there = int(ray.cluster_resources().get("GPU", 0))
     if there > 1 and compute.device != "cpu":
         used = min(compute.most_workers, there) if placement.use_gpu else 0
         print(f"training on {used} of {there} GPUs (compute.num_workers)", flush=True)
-    needed, free = compute.fewest_workers * each, int(ray.available_resources().get(kind, 0))
-    if free < needed:
-        print(f"waiting for {needed} {kind}s of the cluster, which has {free} free now", file=sys.stderr, flush=True)
+    if _free(kind) < (needed := compute.fewest_workers * each):
+        say_waiting({kind: needed})
+
+
+def _of_each_node() -> tuple[list[int], list[int]]:
+    """CPUs and GPUs."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [int(node.get("CPU", 0)) for node in nodes], [int(node.get("GPU", 0)) for node in nodes]
+
+
+def _free(kind: str) -> int:
+    return int(ray.available_resources().get(kind, 0))
