@@ -30,7 +30,7 @@ def measure(spec: EpisodeSpec, store: MemoryStore, classes: ClassRows) -> list[o
 
     def sample_and_gather():
         episodes = sample()
-        return store.gather(torch.cat([episodes.support_ES, episodes.query_EQ], dim=1))
+        return store.gather(episodes.row_ET)
 
     pixels = sample_and_gather()
     copy = torch.empty_like(pixels)

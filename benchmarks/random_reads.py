@@ -18,6 +18,13 @@ from pipeline.data.index import INDEX, ShardReader, read_index
 READS = 20_000
 
 
+def places_of(reader: ShardReader, rows: np.ndarray) -> list[tuple[int, int, int]]:
+    """What `os.pread` takes for each row."""
+    samples = reader.index.take(rows)
+    fds = np.array([reader._open._fd_of[name] for name in samples.shards])[samples.shard_R]
+    return list(zip(fds.tolist(), samples.length_R.tolist(), samples.offset_R.tolist(), strict=True))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shards", type=Path, help="a folder with shards and their index")
@@ -27,7 +34,7 @@ def main() -> None:
     seconds_to_read_index = time.perf_counter() - started
     with ShardReader(shards) as reader:
         rows = np.random.default_rng(0).integers(num_rows, size=READS)
-        places = [(reader._fd[row], reader._length[row], reader._offset[row]) for row in rows.tolist()]
+        places = places_of(reader, rows)
         speed = READS * calls_per_second(lambda: reader.read_many(rows))
         limit = READS * calls_per_second(lambda: [os.pread(*place) for place in places])
     print_table(["rows", "index read, s", "samples/s", "pread alone/s (limit)", "share of limit"],

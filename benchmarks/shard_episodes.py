@@ -36,7 +36,7 @@ EPISODES, ROUNDS = 4, 12  # episodes at once: a step's
 
 def rows_of(first: int, classes: ClassRows) -> torch.Tensor:
     episodes = sample_episodes(0, range(first, first + EPISODES), SPEC, classes)
-    return torch.cat([episodes.support_ES, episodes.query_EQ], dim=1)
+    return episodes.row_ET
 
 
 def measure(contents: list[bytes], folder: Path, size: int) -> tuple[float, float]:

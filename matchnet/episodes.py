@@ -190,6 +190,11 @@ class Episodes:
     def num_ways(self) -> int:
         return self.class_EN.shape[1]
 
+    @property
+    def row_ET(self) -> Tensor:
+        """All rows of each episode, T = S + Q: its support, then its queries."""
+        return torch.cat([self.support_ES, self.query_EQ], dim=1)
+
 
 def sample_episodes(seed: int, numbers: Sequence[int], spec: EpisodeSpec, classes: ClassRows) -> Episodes:
     """Episodes `numbers` of the stream (seed, spec): classes, then samples, uniformly and without replacement.

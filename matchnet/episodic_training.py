@@ -1,12 +1,15 @@
 """Training on episodes  [Vinyals et al. 2016, section 2.2]: step t has episodes t*B .. t*B + B-1, whoever runs them."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import tee
 
 import torch
+from torch import Tensor
 
 from matchnet.augmentation import AffineSpec, distort
-from matchnet.episodes import ClassRows, EpisodeSpec, sample_episodes
+from matchnet.devices import to_device
+from matchnet.episodes import ClassRows, Episodes, EpisodeSpec, sample_episodes
 from matchnet.evaluation import evaluate, to_input
 from matchnet.methods.base import Batch, Method
 from matchnet.statistics import mean_and_interval
@@ -80,10 +83,15 @@ class EpisodicTask(Task):
 
     def batch(self, step: int, rank: int, world_size: int, device: torch.device | str) -> tuple[Batch, float]:
         """Every world_size-th of the step's episodes."""
+        return next(self.batches(range(step, step + 1), range(rank, rank + 1), world_size, device))
+
+    def batches(self, steps: range, ranks: range, world_size: int,
+                device: torch.device | str) -> Generator[tuple[Batch, float]]:
         per_step = self.spec.episodes_per_step
-        numbers = range(step * per_step + rank, (step + 1) * per_step, world_size)
-        return make_batch(self.data.store, self.data.classes, self.spec, numbers, device), \
-            len(numbers) * world_size / per_step
+        numbers_each = (range(step * per_step + rank, (step + 1) * per_step, world_size)
+                        for step in steps for rank in ranks)
+        for batch in make_batches(self.data.store, self.data.classes, self.spec, numbers_each, device):
+            yield batch, len(batch.class_EN) * world_size / per_step
 
     def validate(self, method: Method, device: torch.device | str) -> Values | None:
         """Accuracy on episodes of the validation classes."""
@@ -103,13 +111,22 @@ def validate_on_episodes(method: Method, store: Store, classes: ClassRows, spec:
     return {"valid_accuracy": mean, "valid_ci95": ci95, "valid_episodes": spec.valid_episodes}
 
 
-def make_batch(store: Store, classes: ClassRows, spec: EpisodicSpec, numbers: Sequence[int],
-               device: torch.device | str) -> Batch:
-    """Episodes `numbers` of the training stream with their samples, distorted if the spec says so."""
-    episodes = sample_episodes(spec.seed, numbers, spec.episode, classes)
+def make_batches(store: Store, classes: ClassRows, spec: EpisodicSpec, numbers_each: Iterable[Sequence[int]],
+                 device: torch.device | str) -> Iterator[Batch]:
+    """For each of these lists of numbers, those episodes of the training stream, distorted if the spec says so."""
+    drawn, wanted = tee((numbers, sample_episodes(spec.seed, numbers, spec.episode, classes))
+                        for numbers in numbers_each)
+    sample_ET_each = store.gather_each(episodes.row_ET for _, episodes in wanted)
+    for (numbers, episodes), sample_ET in zip(drawn, sample_ET_each, strict=True):
+        yield _make_batch(episodes, sample_ET, spec, numbers, device)
+
+
+def _make_batch(episodes: Episodes, sample_ET: Tensor, spec: EpisodicSpec, numbers: Sequence[int],
+                device: torch.device | str) -> Batch:
     num_support = episodes.support_ES.shape[1]
-    sample_ET = to_input(store.gather(torch.cat([episodes.support_ES, episodes.query_EQ], dim=1)), device)
+    sample_ET = to_input(sample_ET, device)
     if spec.affine is not None:
         sample_ET = distort(sample_ET, spec.affine, spec.seed, numbers)
-    return Batch(sample_ET[:, :num_support], episodes.support_way_ES.to(device), sample_ET[:, num_support:],
-                 episodes.query_way_EQ.to(device), episodes.class_EN.to(device))
+    support_way_ES, query_way_EQ, class_EN = (
+        to_device(ways, device) for ways in (episodes.support_way_ES, episodes.query_way_EQ, episodes.class_EN))
+    return Batch(sample_ET[:, :num_support], support_way_ES, sample_ET[:, num_support:], query_way_EQ, class_EN)

@@ -8,13 +8,13 @@ Shapes: R rows of a store, U rows that occur, E episodes, Q queries, N ways, B s
 
 import math
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from matchnet.devices import to_device
 from matchnet.episodes import ClassRows, Episodes, EpisodeSpec, sample_episodes
 from matchnet.methods.base import Method, accuracy
 from matchnet.store import MemoryStore, SomeRows, Store
@@ -74,19 +74,14 @@ def embed_rows(method: Method, store: Store, row_U: np.ndarray, device: torch.de
     method.eval()
     rows = torch.from_numpy(row_U)
     chunks = rows.split(embed_batch_size(store, device))
-    feature_U = torch.empty(0)
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        waiting = reader.submit(store.gather, chunks[0])
-        for number, chunk in enumerate(chunks):
-            sample_B = waiting.result()
-            if number + 1 < len(chunks):
-                waiting = reader.submit(store.gather, chunks[number + 1])
-            feature_B = method.embed(to_input(sample_B, device))
-            if number == 0:
-                feature_U = torch.empty(len(rows), *feature_B.shape[1:], device=device)
-            first = number * len(chunks[0])
-            feature_U[first:first + len(chunk)] = feature_B
-            advance(len(chunk))
+    feature_U, first = torch.empty(0), 0
+    for sample_B in store.gather_each(chunks):
+        feature_B = method.embed(to_input(sample_B, device))
+        if first == 0:
+            feature_U = torch.empty(len(rows), *feature_B.shape[1:], device=device)
+        feature_U[first:first + len(feature_B)] = feature_B
+        first += len(feature_B)
+        advance(len(feature_B))
     return SomeRows(feature_U, rows, len(store))
 
 
@@ -137,7 +132,5 @@ def most_one_way(log_probs_EQN: Tensor) -> Tensor:
 
 def to_input(samples: Tensor, device: torch.device | str = "cpu") -> Tensor:
     """On `device`; uint8 pixels -> float in [0, 1], anything else (tokens, features) is left as it is."""
-    if torch.device(device).type == "cuda" and not samples.is_cuda:
-        samples = samples.pin_memory()  # else the copy goes through a buffer, piece by piece
-    samples = samples.to(device, non_blocking=True)
+    samples = to_device(samples, device)
     return samples.float() / 255 if samples.dtype == torch.uint8 else samples

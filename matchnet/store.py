@@ -1,10 +1,13 @@
 """Where samples come from: rows in, tensors out."""
 
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from matchnet.devices import to_device
 
 
 class Store(Protocol):
@@ -18,8 +21,12 @@ class Store(Protocol):
         """rows int64 of any shape (...) -> samples (..., *sample_shape), uint8 for images."""
         ...
 
+    def gather_each(self, wanted: Iterable[Tensor]) -> Iterator[Tensor]:
+        """`gather` of each of these, in this order, perhaps begun before it is asked for."""
+        return map(self.gather, wanted)
 
-class MemoryStore:
+
+class MemoryStore(Store):
     """All samples in one tensor, on the CPU or a GPU; an episode is a gather."""
 
     def __init__(self, samples: Tensor) -> None:
@@ -30,7 +37,7 @@ class MemoryStore:
         return len(self.samples)
 
     def gather(self, rows: Tensor) -> Tensor:
-        flat = self.samples.index_select(0, rows.reshape(-1).to(self.samples.device))
+        flat = self.samples.index_select(0, to_device(rows.reshape(-1), self.samples.device))
         return flat.view(*rows.shape, *self.sample_shape)
 
     def to(self, device: torch.device | str) -> "MemoryStore":
@@ -55,7 +62,7 @@ class SomeRows(MemoryStore):
         return len(self.position_R)
 
     def gather(self, rows: Tensor) -> Tensor:
-        return super().gather(self.position_R[rows.to(self.samples.device)])
+        return super().gather(self.position_R[to_device(rows, self.samples.device)])
 
 
 def with_rotations(store: MemoryStore, class_id_R: np.ndarray) -> tuple[MemoryStore, np.ndarray]:

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from matchnet.store import Store
 from matchnet.tokens import BEGIN, BLANK, END, PADDING
 
 
-class SentenceStore:
+class SentenceStore(Store):
     """Rows (word, sentence) as windows: `context` tokens on each side of the blank, L = 2 * context + 1.
 
     BEGIN stands before a sentence's first word, END after its last, PADDING beyond; words further than `context` from

@@ -1,7 +1,9 @@
 """Facts of this machine, or of the container that this process is in (Linux's cgroups, version 2)."""
 
+import errno
 import math
 import os
+import resource
 import shutil
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import psutil
 
 CGROUPS = Path("/sys/fs/cgroup")
 SHARED_MEMORY = Path("/dev/shm")
+OTHER_FILES = 256  # that a process may open besides: sockets, pipes, libraries, logs
 
 
 def cores() -> int:
@@ -30,6 +33,23 @@ def available_memory() -> int:
 def memory_to_share() -> int:
     """Bytes that processes may share: half of the machine's, as a rule; 64 MiB in a container started without more."""
     return shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else available_memory()
+
+
+def allow_open_files(more: int) -> None:
+    """Raise this process's soft limit of open files, if need be, so that it can open so many more.
+
+    Raises:
+        OSError: its hard limit is lower.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = len(os.listdir("/dev/fd")) + more + OTHER_FILES
+    if needed <= soft or soft == resource.RLIM_INFINITY:
+        return
+    if needed > hard and hard != resource.RLIM_INFINITY:
+        raise OSError(errno.EMFILE, f"{needed:,} open files are needed, {more:,} of them at once, and this process may "
+                      f"have {hard:,} (its hard limit): raise that (`ulimit -Hn`; on Linux also nofile in "
+                      "/etc/security/limits.conf, or the container's --ulimit)")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def _of_container(name: str) -> str:

@@ -313,7 +313,7 @@ def test_classes_with_too_few_rows_are_left_out() -> None:
     left = OF_ORIGINS.with_at_least(7)
     assert left.num_classes == 4 and left.counts.tolist() == [7, 9, 12, 8] and left.origin_R is ORIGIN_R
     episodes = sample_episodes(0, range(100), EpisodeSpec(3, 1, 1), left)
-    used = torch.cat([episodes.support_ES, episodes.query_EQ], dim=1)
+    used = episodes.row_ET
     assert set(CLASS_ID_R[used].flatten()) == {0, 2, 4, 6}
     assert OF_ORIGINS.with_at_least(13).num_classes == 0
     with pytest.raises(ValueError, match="2 ways of 1 classes; lower num_ways or use a larger part"):

@@ -3,9 +3,12 @@
 import errno
 import os
 import re
+import resource
 import shutil
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -106,6 +109,32 @@ def test_a_missing_shard(shards: Path) -> None:
     tar.unlink()
     with pytest.raises(ValueError, match=re.escape(f"{tar.name}: 0 bytes, but the manifest says")):
         ShardReader(shards)
+
+
+@pytest.fixture
+def few_files() -> Iterator[int]:
+    """This process may open no more than these, until it raises its own limit."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = len(os.listdir("/dev/fd")) + 5
+    resource.setrlimit(resource.RLIMIT_NOFILE, (few, limits[1]))
+    yield few
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_more_shards_than_a_process_may_open_as_it_is(small_shards: Path, few_files: int) -> None:
+    assert len(read_manifest(small_shards).shards) > few_files - len(os.listdir("/dev/fd"))
+    with ShardReader(small_shards) as reader:
+        assert reader.read(0)
+    assert few_files < resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def test_more_shards_than_a_process_may_ever_open(small_shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    count = len(read_manifest(small_shards).shards)
+    monkeypatch.setattr(resource, "getrlimit", Mock(return_value=(50, 70)))
+    message = (rf"{small_shards}: \d+ open files are needed, {count} of them at once, and this process may have 70 "
+               r"\(its hard limit\): raise that .*; or write a larger shard_size_mib for small, and run the shard")
+    with pytest.raises(OSError, match=message):
+        ShardReader(small_shards)
 
 
 @pytest.mark.parametrize("version", ["2", None])

@@ -1,7 +1,9 @@
 """Loading: pixels with the right classes, in an order that the shards do not decide; both stores agree."""
 
 import io
+import pickle
 import shutil
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,12 +101,39 @@ def test_the_store_on_shards_gives_what_the_store_in_memory_gives(folder: Path) 
 
 
 def test_the_store_on_shards_needs_little_shared_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.data.shard_store.memory_to_share", lambda: 2 * 7 * 28 * 28)
+    monkeypatch.setattr("pipeline.data.shard_store.memory_to_share", lambda: 4 * 7 * 28 * 28)
     data = load_split(folder / "shards", "random", sample_shape=(1, 28, 28))
     with ShardStore(folder / "shards", "random", sample_shape=(1, 28, 28)) as store:
         for count in (1, 7, 8, 100):
             assert torch.equal(store.gather(torch.arange(count)), data.samples_RCHW[:count])
-            assert store._memory is not None and store._memory.size <= 7 * 28 * 28
+            assert len(store._blocks) == 1 + (count > 7) and all(block.size <= 7 * 28 * 28 for block in store._blocks)
+
+
+def test_the_store_on_shards_decodes_the_next_samples_while_the_last_are_used(
+        folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.data.shard_store.memory_to_share", lambda: 4 * 7 * 28 * 28)
+    data = load_split(folder / "shards", "random", sample_shape=(1, 28, 28))
+    wanted = [torch.arange(3), torch.arange(20, 40).reshape(4, 5), torch.arange(0), torch.arange(5)]
+    asked_for: list[int] = []
+    with ShardStore(folder / "shards", "random", sample_shape=(1, 28, 28)) as store:
+        asked = (asked_for.append(number) or rows for number, rows in enumerate(wanted))
+        for number, samples in enumerate(store.gather_each(asked)):
+            assert torch.equal(samples, data.samples_RCHW[wanted[number]])
+            assert asked_for == list(range(min(number + 2, len(wanted))))
+        assert number == len(wanted) - 1 and len(store._blocks) == 2
+        with closing(store.gather_each(wanted)) as given_up:  # with the second on its way
+            assert torch.equal(next(given_up), data.samples_RCHW[:3])
+        assert torch.equal(store.gather(wanted[1]), data.samples_RCHW[wanted[1]])
+
+
+def test_what_a_worker_of_the_store_is_sent_is_of_its_samples_alone(folder: Path) -> None:
+    index = read_index(folder / "shards" / INDEX)
+    rows = np.array([300, 5, 5, 17])
+    some = index.take(rows)
+    assert [some.place_of(row) for row in range(4)] == [index.place_of(row) for row in rows]
+    assert set(some.shards) == {index.shards[shard] for shard in index.shard_R[rows]}
+    assert some.class_id_R.tolist() == index.class_id_R[rows].tolist()
+    assert len(pickle.dumps(some)) < 4000 < len(pickle.dumps(index))
 
 
 def test_the_store_on_shards_names_a_damaged_image(folder: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from matchnet.augmentation import AffineSpec
 from matchnet.context import FullContextSpec
 from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.episodes import ClassRows, EpisodeSpec, sample_episodes
-from matchnet.episodic_training import VALID_SEED_OFFSET, EpisodicData, EpisodicSpec, EpisodicTask, make_batch
+from matchnet.episodic_training import VALID_SEED_OFFSET, EpisodicData, EpisodicSpec, EpisodicTask, make_batches
 from matchnet.evaluation import evaluate
 from matchnet.methods import Batch, Method, build_method
 from matchnet.methods.base import episode_loss
@@ -201,9 +201,9 @@ def test_steps_train_on_consecutive_episodes() -> None:
 
 
 def test_batches_are_distorted_by_episode_number() -> None:
-    together = make_batch(DATA.store, DATA.classes, SPEC, [4, 5], "cpu")
-    alone = make_batch(DATA.store, DATA.classes, SPEC, [5], "cpu")
-    plain = make_batch(DATA.store, DATA.classes, replace(SPEC, affine=None), [5], "cpu")
+    together = next(make_batches(DATA.store, DATA.classes, SPEC, [[4, 5]], "cpu"))
+    alone = next(make_batches(DATA.store, DATA.classes, SPEC, [[5]], "cpu"))
+    plain = next(make_batches(DATA.store, DATA.classes, replace(SPEC, affine=None), [[5]], "cpu"))
     assert torch.equal(together.query_EQ[1:], alone.query_EQ)
     assert torch.equal(together.support_ES[1:], alone.support_ES)
     assert not torch.allclose(plain.query_EQ, alone.query_EQ, atol=0.05)

@@ -234,12 +234,22 @@ def test_episodes_on_shards_are_made_ahead_and_train_to_the_same_bits(small_shar
         assert torch.equal(value, methods[1].state_dict()[name]), name
 
 
+@pytest.mark.parametrize(("device", "prefetch"), [("cpu", 0), ("cuda", SHARES_AHEAD)])
+def test_episodes_in_memory_are_made_ahead_for_a_gpu(device: str, prefetch: int, small_shards: Path,
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 10**9))  # so the images stay where they are
+    training = replace(SPEC, valid_episode=EpisodeSpec(2, 1, 2))
+    model = ModelParams(dataset="small", split="random", image_size=8, method=NETWORK, training=training)
+    assert load_task(model, small_shards, Room(2**30), torch.device(device)).prefetch == prefetch
+
+
 def test_an_error_in_a_batch_comes_at_its_step() -> None:
     class Breaking(Ahead):
-        def batch(self, step: int, *place: Any) -> tuple[Batch, float]:
-            if step == 5:
-                raise ValueError("sample 17 is damaged")
-            return super().batch(step, *place)
+        def batches(self, steps: range, *place: Any) -> Generator[tuple[Batch, float]]:
+            for step, batch in zip(steps, super().batches(steps, *place), strict=True):
+                if step == 5:
+                    raise ValueError("sample 17 is damaged")
+                yield batch
 
     before = threads()
     method = LinearMethod()

@@ -9,12 +9,22 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.data.images import View, open_image, to_pixels
-from pipeline.data.index import ShardReader
+from pipeline.data.index import Index, OpenShards
+from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.raw import source_of
+
+
+def require_images(shards_dir: Path, manifest: Manifest) -> None:
+    """Raises ValueError for shards of sentences."""
+    if manifest.words is not None:
+        raise ValueError(f"{shards_dir}: {manifest.name} holds sentences; give the model a context instead of an "
+                         "image_size")
 
 
 class Decoder:
     """Reads and decodes samples, to the view that stands in the manifest.
+
+    Holds open shards and no index: what a worker process takes does not grow with the number of samples.
 
     Args:
         sample_shape: (C, size, size): one channel, or three.
@@ -25,55 +35,54 @@ class Decoder:
 
     def __init__(self, shards_dir: Path, sample_shape: tuple[int, ...],
                  groups: Collection[str] | None = None) -> None:
-        self.reader = ShardReader(shards_dir, groups)
-        manifest = self.reader.manifest
-        if manifest.words is not None:
-            raise ValueError(f"{shards_dir}: {manifest.name} holds sentences; give the model a context instead of an "
-                             "image_size")
+        manifest = read_manifest(shards_dir)
+        require_images(shards_dir, manifest)
         self.sample_shape = sample_shape
-        parameters = manifest.parameters
-        self.view = View.from_parameters(parameters)
-        self.extension = source_of(parameters["source"]).EXTENSION
+        self.view = View.from_parameters(manifest.parameters)
+        self.extension = source_of(manifest.parameters["source"]).EXTENSION
+        self.shards = OpenShards(shards_dir, manifest, groups)
 
-    def decode(self, rows: np.ndarray) -> Iterator[np.ndarray]:
-        """Rows of the index -> one (*sample_shape) uint8 after the other; the bytes of all are read first.
+    def decode(self, samples: Index) -> Iterator[np.ndarray]:
+        """One (*sample_shape) uint8 after the other; the bytes of all are read first.
 
         Raises:
             ValueError: an image that cannot be decoded; names shard, key and offset.
         """
         channels, size = self.sample_shape[0], self.sample_shape[-1]
-        for position, content in enumerate(self.reader.read_many(rows)):
+        for row, content in enumerate(self.shards.read(samples)):
             try:
                 image = open_image(content, self.extension)
             except ValueError as error:
-                place = self.reader.index.place_of(rows[position])
-                directory = self.reader.directory
-                raise ValueError(f"{directory}: {place}: {error}; run the shard stage again") from error
+                raise ValueError(f"{self.shards.directory}: {samples.place_of(row)}: {error}; run the shard stage again"
+                                 ) from error
             yield to_pixels(image, channels, size, self.view)
+
+    def close(self) -> None:
+        self.shards.close()
 
     def __enter__(self) -> "Decoder":
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.reader.close()
+        self.close()
 
 
 class DecodingJob(NamedTuple):
-    """Rows of the index to decode into the shared memory of this name, from sample `start` on."""
+    """Samples to decode into the shared memory of this name, from sample `start` on."""
 
     memory: str
     start: int
-    rows: np.ndarray
+    samples: Index
 
 
 def decode_job(decoder: Decoder, job: DecodingJob) -> None:
     """What a worker process of the store on shards does."""
-    shape = len(job.rows), *decoder.sample_shape
+    shape = len(job.samples), *decoder.sample_shape
     memory = SharedMemory(job.memory)
     pixels_RCHW = np.ndarray(shape, np.uint8, memory.buf, job.start * math.prod(decoder.sample_shape))
     try:
-        for position, pixels in enumerate(decoder.decode(job.rows)):
-            pixels_RCHW[position] = pixels
+        for row, pixels in enumerate(decoder.decode(job.samples)):
+            pixels_RCHW[row] = pixels
     finally:
         del pixels_RCHW  # memory that an array lies in cannot be closed
         memory.close()

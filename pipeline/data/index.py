@@ -13,6 +13,7 @@ from pipeline.data.manifest import Manifest, ShardEntry, read_manifest
 from pipeline.data.parquet import read_table
 from pipeline.data.words import WORDS
 from pipeline.files import atomic_write, sha256_of
+from pipeline.machine import allow_open_files
 
 FORMAT = "1"
 INDEX = "index.parquet"
@@ -37,6 +38,12 @@ class Index:
 
     def __len__(self) -> int:
         return len(self.offset_R)
+
+    def take(self, rows: np.ndarray) -> "Index":
+        """Of these rows alone, in this order: what a process needs to know to read them."""
+        used, shard_R = np.unique(self.shard_R[rows], return_inverse=True)
+        return Index(self.key_R.take(pa.array(rows)), [self.shards[shard] for shard in used], shard_R,
+                     self.offset_R[rows], self.length_R[rows], self.class_id_R[rows])
 
     def place_of(self, row: int) -> str:
         """Shard, key and offset of a row, for messages."""
@@ -64,84 +71,107 @@ def read_index(path: Path) -> Index:
                  length_R=table["length"].to_numpy(), class_id_R=table["class_id"].to_numpy())
 
 
+class OpenShards:
+    """Shards of a dataset, open to be read.
+
+    Args:
+        groups: whose samples will be read; None is all. Shards of others are not opened, and need not be there.
+    Raises:
+        OSError: a shard is missing, or this process may not have so many files open.
+    """
+
+    def __init__(self, directory: Path, manifest: Manifest, groups: Collection[str] | None = None) -> None:
+        self.directory = directory
+        names = [entry.name for entry in _of_groups(manifest, groups)]
+        try:
+            allow_open_files(len(names))
+        except OSError as error:
+            raise OSError(error.errno, f"{directory}: {error.strerror}; or write a larger shard_size_mib for "
+                          f"{manifest.name}, and run the shard stage again") from error
+        self._fd_of = {name: os.open(directory / name, os.O_RDONLY) for name in names}
+        self._state_of = {fd: _state(fd) for fd in self._fd_of.values()}
+
+    def read(self, samples: Index) -> list[bytes]:
+        """The bytes of all of them, in their order.
+
+        Raises:
+            ValueError: a shard was cut short or written to since it was opened, or its group was not asked for.
+            OSError: the disk or the network fails. Both name the shard.
+        """
+        fd_S = np.array([self._fd_of.get(name, NOT_OPEN) for name in samples.shards], np.int64)
+        fds, lengths, offsets = fd_S[samples.shard_R].tolist(), samples.length_R.tolist(), samples.offset_R.tolist()
+        try:
+            contents = list(map(os.pread, fds, lengths, offsets))
+        except OSError:
+            contents = [self._read_one(samples, *place) for place in enumerate(zip(fds, lengths, offsets, strict=True))]
+        if list(map(len, contents)) != lengths:
+            row = next(row for row, content in enumerate(contents) if len(content) != lengths[row])
+            found = f"{len(contents[row])} of {lengths[row]} bytes"
+            raise ValueError(f"{self.directory}: {samples.place_of(row)}: {found}; the shard was cut short after it "
+                             "was indexed; run the shard stage again")
+        changed = next((fd for fd in set(fds) if _state(fd) != self._state_of[fd]), None)
+        if changed is not None:
+            name = next(name for name, fd in self._fd_of.items() if fd == changed)
+            raise ValueError(f"{self.directory / name}: written to while it was read; run the shard stage again, or "
+                             "remove it if it is a copy in a cache")
+        return contents
+
+    def close(self) -> None:
+        for fd in self._fd_of.values():
+            os.close(fd)
+        self._fd_of = {}
+
+    def __enter__(self) -> "OpenShards":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _read_one(self, samples: Index, row: int, place: tuple[int, int, int]) -> bytes:
+        """Reads what failed among others once more, by itself, to name it."""
+        try:
+            return os.pread(*place)
+        except OSError as error:
+            where = f"{self.directory}: {samples.place_of(row)}"
+            if place[0] == NOT_OPEN:
+                raise ValueError(f"{where}: of a group that was not asked for when the shards were opened") from error
+            raise OSError(error.errno, f"{where}: {error.strerror}; is the disk, or the network's, still there?"
+                          ) from error
+
+
 class ShardReader:
     """The bytes of samples by their row in the index; the shards stay open.
 
     Args:
-        groups: whose samples will be read; None is all. Shards of others are not opened, and need not be there.
+        groups: as of OpenShards.
     Raises (when opened):
         ValueError: a shard is missing or has another size than the manifest says; names the first key lost.
+        OSError: this process may not have so many files open.
     """
 
     def __init__(self, directory: Path, groups: Collection[str] | None = None) -> None:
         self.directory = Path(directory)
         self.manifest = read_manifest(self.directory)
         self.index = read_index(self.directory / INDEX)
-        wanted = _of_groups(self.manifest, groups)
-        _check_sizes(self.directory, self.manifest, self.index, wanted)
-        names = {entry.name for entry in wanted}
-        self._fds = [os.open(self.directory / name, os.O_RDONLY) if name in names else NOT_OPEN
-                     for name in self.index.shards]
-        self._state_of = {fd: _state(fd) for fd in self._fds if fd != NOT_OPEN}
-        self._fd_R = np.asarray(self._fds, np.int64)[self.index.shard_R]
-        # memoryviews give Python ints without a copy of the columns: 2x as fast as indexing the arrays
-        self._fd, self._offset = self._fd_R.data, self.index.offset_R.data
-        self._length = self.index.length_R.data
+        _check_sizes(self.directory, self.manifest, self.index, _of_groups(self.manifest, groups))
+        self._open = OpenShards(self.directory, self.manifest, groups)
 
     def read(self, row: int) -> bytes:
-        """The bytes of one sample; raises as `read_many` does, but does not see that a shard of equal size changed."""
-        length = self._length[row]
-        try:
-            content = os.pread(self._fd[row], length, self._offset[row])
-        except OSError as error:
-            raise self._named(error, row) from error
-        if len(content) != length:
-            self._refuse(row, content)
-        return content
+        """The bytes of one sample; raises as `read_many` does."""
+        return self.read_many([row])[0]
 
     def read_many(self, rows: Sequence[int] | np.ndarray) -> list[bytes]:
-        """The bytes of many samples, in the order of `rows`.
-
-        Raises:
-            ValueError: a shard was cut short or written to since it was opened, or its group was not asked for.
-            OSError: the disk or the network fails. Both name the shard.
-        """
-        rows = np.asarray(rows, np.int64)
-        fds, lengths = self._fd_R[rows].tolist(), self.index.length_R[rows].tolist()
-        try:
-            contents = list(map(os.pread, fds, lengths, self.index.offset_R[rows].tolist()))
-        except OSError:
-            return [self.read(row) for row in rows]  # names the one that fails
-        if list(map(len, contents)) != lengths:
-            first = next(i for i, content in enumerate(contents) if len(content) != lengths[i])
-            self._refuse(rows[first], contents[first])
-        changed = next((fd for fd in set(fds) if _state(fd) != self._state_of[fd]), None)
-        if changed is not None:
-            raise ValueError(f"{self.directory / self.index.shards[self._fds.index(changed)]}: written to while it was "
-                             "read; run the shard stage again, or remove it if it is a copy in a cache")
-        return contents
+        """The bytes of many samples, in the order of `rows`; raises as OpenShards.read does."""
+        return self._open.read(self.index.take(np.asarray(rows, np.int64)))
 
     def close(self) -> None:
-        for fd in self._state_of:
-            os.close(fd)
-        self._state_of = {}
+        self._open.close()
 
     def __enter__(self) -> "ShardReader":
         return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-    def _refuse(self, row: int, content: bytes) -> None:
-        found = f"{len(content)} of {self._length[row]} bytes"
-        raise ValueError(f"{self.directory}: {self.index.place_of(row)}: {found}; the shard was cut short "
-                         "after it was indexed; run the shard stage again")
-
-    def _named(self, error: OSError, row: int) -> Exception:
-        place = f"{self.directory}: {self.index.place_of(row)}"
-        if self._fd[row] == NOT_OPEN:
-            return ValueError(f"{place}: of a group that was not asked for when the shards were opened")
-        return OSError(error.errno, f"{place}: {error.strerror}; is the disk, or the network's, still there?")
 
 
 def verify_shards(directory: Path, groups: Collection[str] | None = None) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from pipeline.data.decoding import Decoder
-from pipeline.data.index import verify_shards
+from pipeline.data.index import INDEX, Index, read_index, verify_shards
 from pipeline.data.manifest import manifest_sha256, read_manifest
 from pipeline.data.selection import groups_of, select
 from pipeline.data.spec import PARTS, Part
@@ -49,21 +49,21 @@ def load_split(shards_dir: Path, split: str, sample_shape: tuple[int, ...], part
     shards_dir = Path(shards_dir)
     groups = groups_of(read_manifest(shards_dir), split, parts)
     verify_shards(shards_dir, groups)
+    manifest, index = read_manifest(shards_dir), read_index(shards_dir / INDEX)
     with Decoder(shards_dir, sample_shape, groups) as decoder:
-        manifest = decoder.reader.manifest
-        chosen = select(manifest, decoder.reader.index, split, parts)
-        samples_RCHW = _decode(decoder, chosen.rows)
+        chosen = select(manifest, index, split, parts)
+        samples_RCHW = _decode(decoder, index, chosen.rows, manifest.name)
     return Dataset(name=manifest.name, split=split, samples_RCHW=torch.from_numpy(samples_RCHW),
                    class_id_R=chosen.class_id_R, classes=[entry.name for entry in manifest.classes],
                    parts=chosen.parts, manifest_sha256=manifest_sha256(shards_dir))
 
 
-def _decode(decoder: Decoder, rows: np.ndarray) -> np.ndarray:
+def _decode(decoder: Decoder, index: Index, rows: np.ndarray, name: str) -> np.ndarray:
     samples_RCHW = np.empty((len(rows), *decoder.sample_shape), np.uint8)
-    with Progress(f"loading {decoder.reader.manifest.name}", len(rows), "samples") as progress:
+    with Progress(f"loading {name}", len(rows), "samples") as progress:
         for start in range(0, len(rows), ROWS_AT_ONCE):
             chunk = rows[start:start + ROWS_AT_ONCE]
-            for position, pixels in enumerate(decoder.decode(chunk), start):
+            for position, pixels in enumerate(decoder.decode(index.take(chunk)), start):
                 samples_RCHW[position] = pixels
             progress.advance(len(chunk))
     return samples_RCHW

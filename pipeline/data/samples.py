@@ -18,7 +18,7 @@ from pipeline.data.sentences import load_words
 from pipeline.data.shard_store import ShardStore
 from pipeline.data.spec import Part
 from pipeline.data.words import FIRST_WORD
-from pipeline.machine import available_memory, cores
+from pipeline.machine import available_memory, cores, memory_to_share
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,13 @@ class Room:
 
     memory_bytes: images that take more, decoded, stay in their shards and are decoded each time they are asked for.
     num_processes: that decode those.
+    shared_bytes: of memory in which those processes hand over what they made. Half of what there is: training has a
+        second store, for validation.
     """
 
     memory_bytes: int = field(default_factory=lambda: available_memory() // 4)
     num_processes: int = field(default_factory=cores)
+    shared_bytes: int = field(default_factory=lambda: memory_to_share() // 2)
 
 
 def load_samples(shards_dir: Path, split: str, parts: Sequence[Part], sample_shape: tuple[int, ...],
@@ -108,7 +111,7 @@ def _load_images(shards_dir: Path, split: str, parts: Sequence[Part], sample_sha
     if num_samples * math.prod(sample_shape) <= room.memory_bytes:
         images = load_split(shards_dir, split, sample_shape, parts)
         return Samples(images.name, MemoryStore(images.samples_RCHW), names, images.class_id_R, None, sha256)
-    store = ShardStore(shards_dir, split, sample_shape, parts, room.num_processes)
+    store = ShardStore(shards_dir, split, sample_shape, parts, room.num_processes, room.shared_bytes)
     return Samples(manifest.name, store, names, store.class_id_R, None, sha256)
 
 

@@ -5,11 +5,11 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing.synchronize import Event
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -44,7 +44,7 @@ class WorkerPool:
         self._pool = ProcessPoolExecutor(num_processes, context, initializer)
 
     def run(self, work: Callable[..., Result], jobs: Sequence[Job]) -> Iterator[tuple[Job, Result]]:
-        """Yield (job, work(started, job)) as they finish, in any order.
+        """Begin all at once; yields (job, work(started, job)) as they finish, in any order.
 
         Raises:
             RuntimeError: a worker process was killed (out of memory, kill -9).
@@ -52,16 +52,26 @@ class WorkerPool:
         """
         try:
             futures = {self._pool.submit(_work, work, job): job for job in jobs}
+        except BrokenProcessPool as error:
+            raise _killed() from error
+        return self._finished(futures)
+
+    def _finished(self, futures: dict[Future, Job]) -> Iterator[tuple[Job, Any]]:
+        try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BrokenProcessPool as error:
-            raise RuntimeError("a worker process was killed (out of memory?) or could not start; what is done is "
-                               "kept: run it again, with fewer processes") from error
+            raise _killed() from error
 
     def close(self) -> None:
         """Give up what is not finished and end the processes."""
         self._stop.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _killed() -> RuntimeError:
+    return RuntimeError("a worker process was killed (out of memory?) or could not start; what is done is kept: run it "
+                        "again, with fewer processes")
 
 
 def run_jobs(start: Callable, start_args: tuple, work: Callable[..., Result], jobs: Sequence[Job],
