@@ -1,81 +1,162 @@
-"""Training matching nets on Inception v3: from photographs in shards, against the same step on resident random images.
+"""Training Inception v3: from photographs in shards, against the same step on resident random images.
 
     python -m benchmarks.inception_training ../shared/mirror/imagenet/full_size [--size 299] [--episodes 16]
 
 The folder holds photographs of real size (JPEG); shards of them are made in a temporary folder, repeated. Every row is
-matchnet.training.train as shipped, 5-way 1-shot episodes with 3 queries, FCE on top, channels_last. "Resident" steps
-have one batch on the device all the while: what remains is the network; "from shards" decodes each episode in worker
-processes while the step before it computes. For a GPU; on a CPU, --size 75 --width 0.25 --episodes 1 tries it.
+matchnet.training.train as shipped: of matching nets on 5-way 1-shot episodes with 3 queries, FCE on top; of the
+classifier on batches of as many images. "Resident" steps have one batch on the device all the while: what remains is
+the network; "from shards" decodes in worker processes while the step before computes. A row is printed as soon as it is
+known. For a GPU; on a CPU, where all rows are fp32, --size 75 --width 0.25 --episodes 1 tries it.
 """
 
 import argparse
 import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from benchmarks.allocator import keep_freed_memory
 from benchmarks.photographs import read_photographs, write_shards
-from benchmarks.table import print_table
+from matchnet.classifier_training import ClassifierData, ClassifierTask, ClassifierTrainingSpec
 from matchnet.context import FullContextSpec
 from matchnet.encoders.inception import InceptionSpec
 from matchnet.episodes import ClassRows, EpisodeSpec
 from matchnet.episodic_training import EpisodicData, EpisodicSpec, EpisodicTask
-from matchnet.methods import Batch, MatchingNetwork, Method
+from matchnet.methods import Batch, ClassifierSpec, LabelledBatch, Method, MethodSpec, build_method
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.training import Task, TrainingSpec, Values, train
+from pipeline.data.cropping import CropSpec
 from pipeline.data.shard_store import ShardStore
+from pipeline.data.streaming import ShardStream
 from pipeline.machine import cores
 from pipeline.training.tasks import SHARES_AHEAD
+from pipeline.training.worker import ready_to_train
 
 NUM_IMAGES, NUM_CLASSES = 1600, 40
 EPISODE = EpisodeSpec(5, 1, 3)
 LINES = 5  # of the log; the first, with all that is done once, is left out
 
 
-class ResidentTask(Task):
-    """One batch of random images, made once."""
+@dataclass(frozen=True)
+class Way:
+    """How a step is computed."""
 
-    def __init__(self, batch: Batch, spec: EpisodicSpec) -> None:
-        self.resident = batch
-        self.spec: TrainingSpec = spec
-        self.units = {"images": spec.episodes_per_step * EPISODE.num_ways * EPISODE.samples_per_way}
+    name: str
+    precision: Literal["fp32", "bf16"] = "fp32"
+    channels_last: bool = True  # as an Inception v3 makes itself
+    tf32: bool = True  # of convolutions, as PyTorch has it
+    compiled: bool = False
+
+
+PLAIN = Way("fp32, NCHW, no TF32", channels_last=False, tf32=False)
+FP32 = Way("fp32 (TF32), channels_last")
+BF16 = Way("bf16, channels_last", "bf16")
+
+
+class ResidentTask(Task):
+    """One batch, made once."""
+
+    def __init__(self, batch: Batch | LabelledBatch, spec: TrainingSpec, num_images: int) -> None:
+        self.resident, self.spec = batch, spec
+        self.units = {"images": num_images}
 
     def check(self, world_size: int) -> None:
         return
 
-    def batch(self, step: int, rank: int, world_size: int, device: torch.device | str) -> tuple[Batch, float]:
+    def batch(self, step: int, rank: int, world_size: int, device: torch.device | str) -> tuple[Any, float]:
         return self.resident, 1.0
 
     def validate(self, method: Method, device: torch.device | str) -> Values | None:
         return None
 
 
-def speed(task: Task, size: int, width: float, device: str, precision: Any, compiled: bool = False) -> float:
-    """Images per second of training, the median of the lines of the log."""
-    torch.manual_seed(0)
-    encoder = InceptionSpec(width=width, batch_statistics=False)
-    model = MatchingNetwork(MatchingNetworkSpec(encoder=encoder, fce=FullContextSpec(size=512)), (3, size, size))
-    model.to(device)
-    if compiled:
-        model.encoder_f.compile()
-    lines: list[float] = []
+class Bench:
+    """The rows of one size, width and device."""
 
-    def ignore(values: Values) -> None:
-        return
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.size, self.width, self.loaders = arguments.size, arguments.width, arguments.loaders
+        self.episodes = arguments.episodes
+        self.num_images = arguments.episodes * EPISODE.num_ways * EPISODE.samples_per_way
+        self.lengths = {"steps": LINES * arguments.steps, "log_every": arguments.steps}
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.best = BF16 if self.device == "cuda" else FP32
+        self.compiled = replace(self.best, name=f"{self.best.name}, compiled", compiled=True)
 
-    train(model, task, device=device, precision=precision, report=ignore, save=ignore,
-          log=lambda values: lines.append(values["images_per_second"]))
-    return median(lines[1:])
+    @property
+    def sample_shape(self) -> tuple[int, int, int]:
+        return (3, self.size, self.size)
 
+    def matching_nets(self, shards: Path, compiled: bool) -> None:
+        method = MatchingNetworkSpec(encoder=InceptionSpec(width=self.width, batch_statistics=False),
+                                     fce=FullContextSpec(size=512))
+        spec = EpisodicSpec(episode=EPISODE, episodes_per_step=self.episodes, schedule="constant", learning_rate=1e-4,
+                            **self.lengths)
+        resident = ResidentTask(self.random_episodes(), spec, self.num_images)
+        ways = [PLAIN, FP32, self.best, *([self.compiled] if compiled else [])]
+        speeds = {way: self.row("matching nets, resident", method, resident, way) for way in dict.fromkeys(ways)}
+        with ShardStore(shards, "all", self.sample_shape, ("train",), self.loaders) as store:
+            task = EpisodicTask(EpisodicData(store, ClassRows.from_class_ids(store.class_id_R)), spec)
+            task.prefetch = SHARES_AHEAD
+            for way in (self.best, self.compiled):
+                if speeds.get(way):
+                    self.row("matching nets, from shards", method, task, way, speeds[way])
 
-def resident_batch(num_episodes: int, size: int, device: str) -> Batch:
-    ways, way_Q = torch.arange(EPISODE.num_ways), torch.arange(EPISODE.num_ways).repeat_interleave(EPISODE.num_queries)
-    support, query = (torch.rand(num_episodes, len(way), 3, size, size).to(device) for way in (ways, way_Q))
-    way_ES, way_EQ, class_EN = (way.expand(num_episodes, -1).to(device) for way in (ways, way_Q, ways))
-    return Batch(support, way_ES, query, way_EQ, class_EN)
+    def classifier(self, shards: Path) -> None:
+        method = ClassifierSpec(encoder=InceptionSpec(width=self.width))
+        spec = ClassifierTrainingSpec(batch_size=self.num_images, schedule="constant", learning_rate=1e-4,
+                                      **self.lengths)
+        resident = ResidentTask(self.random_images(), spec, self.num_images)
+        speed = self.row("classifier, resident", method, resident, self.best)
+        stream = ShardStream(shards, "all", ("train",), self.sample_shape, [f"photo{c}" for c in range(NUM_CLASSES)],
+                             CropSpec(), spec.seed, self.loaders)
+        self.row("classifier, from shards", method, ClassifierTask(ClassifierData(stream), spec), self.best, speed)
+
+    def row(self, name: str, method: MethodSpec, task: Task, way: Way, resident: float | None = None) -> float | None:
+        """Print images per second and their share of the resident step's; None for what cannot be compiled."""
+        try:
+            speed = self.images_per_second(method, task, way)
+        except Exception as error:
+            if not way.compiled:
+                raise
+            print(f"{name}, {way.name}: {type(error).__name__}: {' '.join(str(error).split())[:300]}", flush=True)
+            return None
+        share = "" if resident is None else f"{speed / resident:7.0%}"
+        print(f"{f'{name}, {way.name}':<66}{speed:>10,.1f}  {share}".rstrip(), flush=True)
+        return speed
+
+    def images_per_second(self, method: MethodSpec, task: Task, way: Way) -> float:
+        """The median of the lines of the log."""
+        torch.manual_seed(0)
+        torch.backends.cudnn.allow_tf32 = way.tf32
+        model = build_method(method, self.sample_shape, NUM_CLASSES).to(self.device)
+        if not way.channels_last:
+            model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        lines: list[float] = []
+
+        def ignore(values: Values) -> None:
+            return
+
+        train(ready_to_train(model, way.compiled, torch.device(self.device), world_size=1), task, device=self.device,
+              precision=way.precision, report=ignore, save=ignore,
+              log=lambda values: lines.append(values["images_per_second"]))
+        return median(lines[1:])
+
+    def random_episodes(self) -> Batch:
+        ways = torch.arange(EPISODE.num_ways)
+        way_Q = ways.repeat_interleave(EPISODE.num_queries)
+        support, query = (torch.rand(self.episodes, len(way), *self.sample_shape).to(self.device)
+                          for way in (ways, way_Q))
+        way_ES, way_EQ, class_EN = (way.expand(self.episodes, -1).to(self.device) for way in (ways, way_Q, ways))
+        return Batch(support, way_ES, query, way_EQ, class_EN)
+
+    def random_images(self) -> LabelledBatch:
+        """Channels last in memory, as the stream's are."""
+        image_BHWC = torch.rand(self.num_images, self.size, self.size, 3)
+        class_B = torch.arange(self.num_images) % NUM_CLASSES
+        return LabelledBatch(image_BHWC.permute(0, 3, 1, 2).to(self.device), class_B.to(self.device))
 
 
 def main() -> None:
@@ -86,29 +167,18 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=16, help="a step")
     parser.add_argument("--steps", type=int, default=10, help="between two lines of the log, of which there are 5")
     parser.add_argument("--loaders", type=int, default=cores())
+    parser.add_argument("--compiled", action=argparse.BooleanOptionalAction, default=torch.cuda.is_available(),
+                        help="rows with torch.compile; as a rule on a GPU alone, a CPU compiles for many minutes")
     arguments = parser.parse_args()
     keep_freed_memory()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    spec = EpisodicSpec(episode=EPISODE, episodes_per_step=arguments.episodes, steps=LINES * arguments.steps,
-                        log_every=arguments.steps, schedule="constant", learning_rate=1e-4)
-    network = (arguments.size, arguments.width, device)
-    resident = ResidentTask(resident_batch(arguments.episodes, arguments.size, device), spec)
-    rows = [["resident, fp32", speed(resident, *network, "fp32")]]
-    best = "bf16" if device == "cuda" else "fp32"
-    if best == "bf16":
-        rows.append(["resident, bf16", speed(resident, *network, "bf16")])
-        rows.append(["resident, bf16, compiled", speed(resident, *network, "bf16", compiled=True)])
-    limit = rows[1][1] if best == "bf16" else rows[0][1]
+    bench = Bench(arguments)
+    on = torch.cuda.get_device_name() if bench.device == "cuda" else f"a CPU, {torch.get_num_threads()} threads"
+    print(f"Inception v3, {bench.size} px, width {bench.width}, {bench.num_images} images a step, "
+          f"{bench.loaders} loaders, on {on}\n{'':<66}{'images/s':>10}  of resident", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         write_shards(Path(folder), read_photographs(arguments.photographs), NUM_IMAGES, NUM_CLASSES)
-        with ShardStore(Path(folder), "all", (3, arguments.size, arguments.size), ("train",),
-                        arguments.loaders) as store:
-            data = EpisodicData(store, ClassRows.from_class_ids(store.class_id_R))
-            task = EpisodicTask(data, spec)
-            task.prefetch = SHARES_AHEAD
-            rows.append([f"from shards, {arguments.loaders} loaders, {best}", speed(task, *network, best)])
-    print(f"Inception v3, {arguments.size} px, width {arguments.width}, on {device}")
-    print_table(["", "images/s", f"share of resident {best}"], [[name, fast, fast / limit] for name, fast in rows])
+        bench.matching_nets(Path(folder), arguments.compiled)
+        bench.classifier(Path(folder))
 
 
 if __name__ == "__main__":

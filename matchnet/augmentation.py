@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from matchnet.devices import to_device
 from matchnet.random_words import random_words, to_uniform
 
 STREAM, MIRROR_STREAM = 0xAFF1, 0xF11B  # keep these words apart from those of the episodes
@@ -45,10 +46,11 @@ def distort(image_ETCHW: Tensor, spec: AffineSpec, seed: int, numbers: Sequence[
     """
     E, T, _, height, width = image_ETCHW.shape
     uniform = to_uniform(random_words(seed, STREAM, numbers, T * 7)).reshape(E * T, 7) * 2 - 1
-    theta_B23 = torch.from_numpy(_affine_matrices(uniform, spec, height, width)).to(image_ETCHW)
-    if spec.mirror:
+    theta_B23 = torch.from_numpy(_affine_matrices(uniform, spec, height, width)).to(image_ETCHW.dtype)
+    if spec.mirror:  # before the copy: to index by a mask is to wait for a GPU
         turned_B = torch.from_numpy(to_uniform(random_words(seed, MIRROR_STREAM, numbers, T)).reshape(E * T) < 0.5)
-        theta_B23[turned_B.to(theta_B23.device), 0] *= -1
+        theta_B23[turned_B, 0] *= -1
+    theta_B23 = to_device(theta_B23, image_ETCHW.device)
     image_BCHW = image_ETCHW.flatten(0, 1)
     grid_BHW2 = F.affine_grid(theta_B23, list(image_BCHW.shape), align_corners=False)
     return F.grid_sample(image_BCHW, grid_BHW2, align_corners=False).view_as(image_ETCHW)

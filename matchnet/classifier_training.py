@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from matchnet.devices import to_device
 from matchnet.episodes import ClassRows
 from matchnet.episodic_training import ValidatedSpec, validate_on_episodes
 from matchnet.evaluation import to_input
@@ -110,4 +111,4 @@ class ClassifierTask(Task):
                   device: torch.device | str) -> tuple[LabelledBatch, float]:
         image_BCHW, class_B = images
         weight = len(class_B) * world_size / self.spec.batch_size
-        return LabelledBatch(to_input(image_BCHW, device), class_B.to(device)), weight
+        return LabelledBatch(to_input(image_BCHW, device), to_device(class_B, device)), weight

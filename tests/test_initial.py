@@ -17,6 +17,7 @@ from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.methods.pixels import PixelsSpec
 from matchnet.methods.torchvision_names import to_torchvision
 from pipeline.data.manifest import manifest_sha256, read_manifest
+from pipeline.files import sha256_of
 from pipeline.params import ModelParams
 from pipeline.training.checkpoint import CheckpointError
 from pipeline.training.initial import take_weights
@@ -101,3 +102,31 @@ def test_published_weights_are_the_whole_classifier(small_shards: Path, tmp_path
         assert torch.equal(method.state_dict()[name], weight), name
     with pytest.raises(CheckpointError, match=r"published.pth: its weights are of another architecture"):
         take_weights(build_method(spec, shape, len(names) + 1), model, None, small_shards)
+
+
+def published_at(path: Path) -> ModelParams:
+    return ModelParams(dataset="small", split="random", image_size=16, method=BASE, training=None, published=str(path))
+
+
+def test_missing_published_weights_are_described(small_shards: Path, tmp_path: Path) -> None:
+    model = published_at(tmp_path / "inception.pth")
+    message = (r"inception.pth: there is no such file; torchvision publishes the weights of its inception_v3 "
+               r"\(Inception_V3_Weights.IMAGENET1K_V1\) as inception_v3_google-0cc3c7bd.pth: download it, and put it "
+               "there$")
+    with pytest.raises(CheckpointError, match=message):
+        take_weights(build_method(BASE, SHAPE, 1), model, None, small_shards)
+
+
+def test_another_file_under_a_published_name_is_refused(small_shards: Path, tmp_path: Path) -> None:
+    """The name of a published file carries the first digits of its SHA-256."""
+    spec, shape = ClassifierSpec(encoder=InceptionSpec(width=0.05)), (3, 75, 75)
+    method = build_method(spec, shape, 1)
+    torch.save(to_torchvision(method.state_dict()), tmp_path / "weights.pth")
+    begin = sha256_of(tmp_path / "weights.pth")[:8]
+    whole, cut = tmp_path / f"inception-{begin}.pth", tmp_path / f"cut-{begin}.pth"
+    whole.write_bytes((tmp_path / "weights.pth").read_bytes())
+    cut.write_bytes(whole.read_bytes()[:-1])
+    take_weights(method, published_at(whole), None, small_shards)
+    with pytest.raises(CheckpointError, match=rf"cut-{begin}.pth: its name says that its SHA-256 begins with {begin}, "
+                       rf"and it is {sha256_of(cut)}: cut short, or another file; download it again"):
+        take_weights(method, published_at(cut), None, small_shards)

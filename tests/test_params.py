@@ -73,6 +73,7 @@ def test_the_file_as_it_is_committed_is_accepted(values):
     ("datasets.ptb.splits.words.num_test", 5, "test words are either listed or drawn; give one of the two"),
     ("compute.num_workers", 0, "compute: num_workers is 0; it must be at least 1"),
     ("compute.num_workers", [2, 1], "compute: num_workers is [2, 1]; write the fewest first, then the most"),
+    ("compute.compile", "eager", "compute.compile: found 'eager'; it must be true or false"),
     ("columns.5w0s", {"num_ways": 5, "num_shots": 0, "num_queries": 5},
      "columns.5w0s.num_shots: found 0; without support there is nothing to choose from: write at least 1"),
     ("models.glyphs.training.episode.num_shots", 0,

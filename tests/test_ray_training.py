@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -39,7 +40,7 @@ from pipeline.training.data import load_training_data, training_classes
 from pipeline.training.ray_training import TrainingError, name_runs_left_aside, run_training
 from pipeline.training.run_log import read_log, read_worker_logs
 from pipeline.training.runs import RunInUseError, forget_runs, only_driver, run_folder
-from pipeline.training.worker import choose_precision, init_file
+from pipeline.training.worker import WorkerTask, choose_precision, init_file, room_of
 
 TRAINING = EpisodicSpec(episode=EpisodeSpec(5, 1, 2), steps=160, valid_episode=EpisodeSpec(2, 1, 2), valid_episodes=10,
                         valid_every=80, checkpoint_every=20, log_every=5)
@@ -314,10 +315,19 @@ def test_precision_is_what_was_asked_for_or_what_the_device_has():
     assert choose_precision("auto", cpu) == ("bf16" if found.get("avx512_bf16") or found.get("amx_bf16") else "fp32")
 
 
+def test_workers_of_a_node_divide_what_its_processes_may_share(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ray.train.get_context", lambda: SimpleNamespace(get_local_world_size=lambda: 4))
+    monkeypatch.setattr("pipeline.training.worker.memory_to_share", lambda: 800)
+    task = WorkerTask(MODEL, None, "shards", None, (), "run", threads=3, precision="auto", compile=False)
+    room = room_of(task)
+    assert (room.num_processes, room.shared_bytes) == (3, 100)
+
+
 @pytest.mark.parametrize("change", [
     {"model": replace(MODEL, rotations=True)},
     {"model": replace(MODEL, training=replace(TRAINING, seed=1))},
     {"compute": replace(COMPUTE, num_workers=2)},
+    {"compute": replace(COMPUTE, compile=True)},
 ])
 def test_other_parameters_are_another_run(arguments, change):
     assert folder_of({**arguments, **change}) != folder_of(arguments)

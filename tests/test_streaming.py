@@ -23,7 +23,7 @@ from pipeline.data.cropping import WORDS, CropSpec, crop, random_box
 from pipeline.data.index import INDEX, ShardReader, write_index
 from pipeline.data.loading import load_split
 from pipeline.data.manifest import MANIFEST, ClassEntry, Manifest, ShardEntry, read_manifest, write_manifest
-from pipeline.data.streaming import CROP_STREAM, RUN, ShardStream
+from pipeline.data.streaming import CROP_STREAM, RUN, ShardStream, loaders_that_fit
 from pipeline.data.tar import TarWriter
 
 WHOLE = CropSpec(smallest=1.0, flip=False)  # of a square image
@@ -32,8 +32,8 @@ NUM_IMAGES = 200  # of the ten training classes
 
 
 def stream_of(shards: Path, spec: CropSpec = WHOLE, shape: tuple[int, ...] = SHAPE, split: str = "random",
-              seed: int = 3, num_loaders: int = 0) -> ShardStream:
-    return ShardStream(shards, split, ("train",), shape, names_of(shards, split), spec, seed, num_loaders)
+              seed: int = 3, num_loaders: int = 0, shared_bytes: int | None = None) -> ShardStream:
+    return ShardStream(shards, split, ("train",), shape, names_of(shards, split), spec, seed, num_loaders, shared_bytes)
 
 
 def names_of(shards: Path, split: str = "random") -> list[str]:
@@ -242,6 +242,31 @@ def damage(shards: Path, stream: ShardStream, number: int, at: int = 20) -> str:
         file.seek(index.offset_R[row] + at)
         file.write(b"\0" * 60)
     return re.escape(index.place_of(row))
+
+
+@pytest.mark.parametrize(("num_loaders", "shared_bytes", "expected"), [
+    (32, 6500, (32, 2)), (32, 6499, (32, 1)), (32, 3300, (32, 1)), (32, 3299, (31, 1)), (32, 300, (2, 1)),
+    (1, 299, (1, 1)), (2, 199, (1, 1)), (8, 0, (1, 1))])
+def test_batches_ahead_fit_into_the_memory_that_is_shared(num_loaders: int, shared_bytes: int,
+                                                          expected: tuple[int, int]) -> None:
+    """Of 100 bytes each, with the one that is read."""
+    assert loaders_that_fit(num_loaders, 100, shared_bytes) == expected
+
+
+def test_little_shared_memory_changes_nothing_but_the_number_of_loaders(
+        small_shards: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shares = [range(start, start + 25) for start in range(0, 100, 25)]
+    loaded = stream_of(small_shards, CropSpec(), num_loaders=3, shared_bytes=3 * 25 * 256)
+    batches = loaded.read_each(shares)
+    for numbers in shares:
+        for found, expected in zip(next(batches), stream_of(small_shards, CropSpec()).read(numbers), strict=True):
+            assert torch.equal(found, expected), numbers
+    assert len(multiprocessing.active_children()) == 2
+    batches.close()
+    assert capsys.readouterr().err == (
+        "2 of 3 loader processes with 1 of 2 batches ahead each: a batch has 0 MB, and they may fill 0 MB of shared "
+        "memory; a container has more with --shm-size\n")
+    assert list(loaded.read_each([])) == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")

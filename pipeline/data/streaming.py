@@ -15,12 +15,14 @@ Shapes: B images, H W C pixels, R images of the stream's shards, K runs.
 
 import atexit
 import io
+import math
 import os
 import tarfile
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -38,10 +40,12 @@ from pipeline.data.selection import groups_of
 from pipeline.data.spec import Part
 from pipeline.data.tar import BLOCK
 from pipeline.data.workers import follow_parent
+from pipeline.machine import memory_to_share
+from pipeline.progress import say
 
 RUN = 8  # images: 0.9 MB of photographs, which a disk reads in the time that it takes to find them
 ORDER_STREAM, CUT_STREAM, CROP_STREAM = 0x0DE5, 0xC075, 0xC809  # of random_words
-BATCHES_AHEAD = 2  # of each loader process
+BATCHES_AHEAD = 2  # of each loader process, at most
 
 
 class Piece(NamedTuple):
@@ -75,13 +79,16 @@ class ShardStream:
         sample_shape: (C, size, size) of a cropped image; C is 1 or 3.
         class_names: of all classes of these parts; an image's class is its position among them.
         num_loaders: processes that read and decode; with none, that is done when a batch is asked for.
+        shared_bytes: of memory that they may fill with batches, None for half of what there is; where batches are too
+            large for it, there are fewer ahead, or fewer loaders.
     Raises:
         ValueError: an unknown split; parts without images; shards cut short; drawings with a margin; `read`: an image
             that cannot be decoded, or a shard that is not what the index says; both are named.
     """
 
     def __init__(self, shards_dir: Path, split: str, parts: Sequence[Part], sample_shape: tuple[int, ...],
-                 class_names: Sequence[str], crop_spec: CropSpec, seed: int, num_loaders: int = 0) -> None:
+                 class_names: Sequence[str], crop_spec: CropSpec, seed: int, num_loaders: int = 0,
+                 shared_bytes: int | None = None) -> None:
         groups = groups_of(read_manifest(shards_dir), split, parts)
         with ShardReader(shards_dir, groups) as reader:  # it compares the sizes of these shards with the manifest
             manifest, self.index = reader.manifest, reader.index
@@ -94,6 +101,7 @@ class ShardStream:
         self.class_R = position_C[self.index.class_id_R[self.row_R]]
         assert (self.class_R >= 0).all(), "a shard holds classes of one group"
         self.seed, self.num_loaders = seed, num_loaders
+        self.shared_bytes = memory_to_share() // 2 if shared_bytes is None else shared_bytes
         self.reader = PieceReader(shards_dir, manifest, sample_shape, crop_spec, seed)
         self.order = lru_cache(maxsize=2)(self._order)
 
@@ -107,11 +115,26 @@ class ShardStream:
 
     def read_each(self, shares: Iterable[range]) -> Generator[tuple[Tensor, Tensor]]:
         """`read` of each, in this order; the loader processes make them ahead, and end with the generator."""
-        loader = DataLoader(self.reader, batch_size=None, sampler=_Readings(self, shares), num_workers=self.num_loaders,
+        rest = iter(shares)
+        first = next(rest, None)
+        if first is None:
+            return
+        loader = DataLoader(self.reader, batch_size=None, sampler=_Readings(self, chain([first], rest)),
                             generator=torch.Generator(),  # or it would draw from torch's own
-                            **(LOADER_SETTINGS if self.num_loaders else {}))  # type: ignore[arg-type]
+                            **self._loaders(len(first) * math.prod(self.reader.sample_shape)))
         for made in loader:
             yield self._checked(made)
+
+    def _loaders(self, batch_bytes: int) -> dict[str, Any]:
+        """The processes and how far ahead they are, as DataLoader takes them; says so where they are not as asked."""
+        if self.num_loaders == 0:
+            return {}
+        loaders, ahead = loaders_that_fit(self.num_loaders, batch_bytes, self.shared_bytes)
+        if (loaders, ahead) != (self.num_loaders, BATCHES_AHEAD):
+            say(f"{loaders} of {self.num_loaders} loader processes with {ahead} of {BATCHES_AHEAD} batches ahead each: "
+                f"a batch has {batch_bytes / 1e6:,.0f} MB, and they may fill {self.shared_bytes / 1e6:,.0f} MB of "
+                "shared memory; a container has more with --shm-size")
+        return {"num_workers": loaders, "prefetch_factor": ahead, **LOADER_SETTINGS}
 
     def _checked(self, made: tuple[Tensor, Tensor] | Damage) -> tuple[Tensor, Tensor]:
         if isinstance(made, Damage):
@@ -182,6 +205,16 @@ class PieceReader(Dataset):
                 yield {"url": piece.shard, "stream": io.BytesIO(shard.read(piece.end - piece.start))}
 
 
+def loaders_that_fit(num_loaders: int, batch_bytes: int, shared_bytes: int) -> tuple[int, int]:
+    """(processes, batches ahead of each): first fewer batches, then fewer processes, but one of each at least.
+
+    One batch more than they are ahead is with whoever reads them.
+    """
+    fit = max(1, min(num_loaders * BATCHES_AHEAD, shared_bytes // batch_bytes - 1))
+    loaders = min(num_loaders, fit)
+    return loaders, fit // loaders
+
+
 def _decoded(sample: dict, key: str) -> Image.Image:
     if sample.get("__key__") != key:
         raise ValueError(f"the shard has {sample.get('__key__', 'nothing')} in its place")
@@ -205,8 +238,7 @@ def _start_loader(worker_id: int) -> None:
 
 
 # spawned, since forking a process that has threads (Ray, torch) can hang
-LOADER_SETTINGS = {"multiprocessing_context": "spawn", "prefetch_factor": BATCHES_AHEAD,
-                   "worker_init_fn": _start_loader}
+LOADER_SETTINGS = {"multiprocessing_context": "spawn", "worker_init_fn": _start_loader}
 
 
 def _rows_of(manifest: Manifest, index: Index, groups: Collection[str]) -> np.ndarray:

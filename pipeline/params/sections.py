@@ -148,12 +148,15 @@ class ComputeParams:
             one. Name it where nodes differ, or where several experiments share a cluster's cores.
         device: `auto` is a GPU a worker where there are enough, else the CPU.
         precision: `auto` is bf16 where the device has instructions for it, else fp32.
+        compile: whether torch.compile makes faster code of a step's arithmetic, which takes minutes at the start; needs
+            a C++ compiler, and triton on a GPU.
     """
 
     num_workers: int | tuple[int, int] = 1
     threads_per_worker: int | None = None
     device: Literal["auto", "cpu", "gpu"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: bool = False
 
     def __post_init__(self) -> None:
         for name, value in (("num_workers", self.fewest_workers), ("threads_per_worker", self.threads_per_worker)):

@@ -103,8 +103,8 @@ def _task(model: ModelParams, init: Path | None, shards: Path, run: Place, compu
         publish_file(init, run / "init.pt")
         init_address = (run / "init.pt").address
     return WorkerTask(model, init_address, shards_for_nodes(shards, cluster.storage), cluster.cache,
-                      tuple(sorted(groups)), run.address, threads, compute.precision, cluster.memory_gib,
-                      cluster.num_loaders, _trace_for_nodes(trace, run, cluster.storage))
+                      tuple(sorted(groups)), run.address, threads, compute.precision, compute.compile,
+                      cluster.memory_gib, cluster.num_loaders, _trace_for_nodes(trace, run, cluster.storage))
 
 
 def _trace_for_nodes(trace: Path | None, run: Place, storage: str | None) -> str | None:

@@ -20,7 +20,7 @@ from pipeline.data.words import WORDS, read_words
 from pipeline.params.sections import ModelParams
 from pipeline.training.data import END_NAME, load_training_data, load_valid_data, training_classes
 
-SHARES_AHEAD = 2  # of episodes whose images are decoded when they are asked for
+SHARES_AHEAD = 2  # of episodes, where making them takes time that the model need not wait for
 
 
 def load_task(model: ModelParams, shards: Path, room: Room | None = None,
@@ -38,11 +38,14 @@ def load_task(model: ModelParams, shards: Path, room: Room | None = None,
         case _:
             assert model.training is not None
             data = load_training_data(model, shards, room)
-            if device is not None and device.type == "cuda":
+            device = device or torch.device("cpu")
+            if device.type == "cuda":
                 data = replace(data, store=near(data.store, device),
                                valid_store=data.valid_store and near(data.valid_store, device))
             task = EpisodicTask(data, model.training)
-            task.prefetch = SHARES_AHEAD if isinstance(task.data.store, ShardStore) else 0
+            # to gather images from memory, a thread would take as much time from a model on the CPU as it saves
+            worth_a_thread = device.type == "cuda" or isinstance(task.data.store, ShardStore)
+            task.prefetch = SHARES_AHEAD if worth_a_thread else 0
             return task
 
 
@@ -56,7 +59,7 @@ def near(store: Store, device: torch.device) -> Store:
 def _load_stream(model: ModelParams, spec: ClassifierTrainingSpec, shards: Path, room: Room) -> ClassifierData:
     stream = ShardStream(shards, model.split, model.train_parts, model.sample_shape,
                          training_classes(model, shards).names, CropSpec(spec.smallest_crop, spec.flip), spec.seed,
-                         room.num_processes)
+                         room.num_processes, room.shared_bytes)
     return ClassifierData(stream, *load_valid_data(model, spec, shards, room))
 
 

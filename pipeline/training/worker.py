@@ -20,7 +20,7 @@ from matchnet.training import train
 from pipeline.data.publishing import publish_file
 from pipeline.data.samples import Room
 from pipeline.data.shard_cache import CacheParams, local_shards
-from pipeline.machine import available_memory
+from pipeline.machine import available_memory, memory_to_share
 from pipeline.params.sections import ModelParams
 from pipeline.progress import lines_to
 from pipeline.storage import Place, place_of
@@ -53,6 +53,7 @@ class WorkerTask:
     run: str
     threads: int
     precision: Literal["auto", "fp32", "bf16"]
+    compile: bool
     memory_gib: float | None = None  # as in ClusterParams
     num_loaders: int | None = None
     trace: str | None = None  # path or address where rank 0 writes a profile of some steps
@@ -121,7 +122,7 @@ def _train(task: WorkerTask, shards: Path, state: dict[str, Any] | None, rank: i
            log: RunLog) -> None:
     spec, device = task.model.training, get_device()
     assert spec is not None
-    training = load_task(task.model, shards, _room(task), device)
+    training = load_task(task.model, shards, room_of(task), device)
     classes = training_classes(task.model, shards)
     torch.manual_seed(spec.seed)
     method = build_method(task.model.method, classes.sample_shape, len(classes.names)).to(device)
@@ -131,8 +132,8 @@ def _train(task: WorkerTask, shards: Path, state: dict[str, Any] | None, rank: i
     else:
         load_weights(method, state["model"], task.run)
     steps_left = spec.steps - (state["step"] if state else 0)
-    with profiler(task.trace if rank == 0 else None, steps_left, device) as step_done:
-        train(_distributed(method, device, world_size), training, device=device,
+    with profiler(task.trace if rank == 0 else None, steps_left, device) as step_done, compiler_named():
+        train(ready_to_train(method, task.compile, device, world_size), training, device=device,
               precision=choose_precision(task.precision, device), rank=rank, world_size=world_size, state=state,
               step_done=step_done, **_callbacks(log, rank, device, place_of(task.run)))
 
@@ -149,11 +150,11 @@ def init_file(address: str | None) -> Iterator[Path | None]:
         yield copy
 
 
-def _room(task: WorkerTask) -> Room:
+def room_of(task: WorkerTask) -> Room:
     """What this worker may use for samples: its share of this machine, unless the parameters say how much."""
     workers = ray.train.get_context().get_local_world_size()
     memory = available_memory() / 4 / workers if task.memory_gib is None else task.memory_gib * 2**30
-    return Room(int(memory), task.num_loaders or task.threads)
+    return Room(int(memory), task.num_loaders or task.threads, memory_to_share() // 2 // workers)
 
 
 def choose_precision(wanted: str, device: torch.device) -> Precision:
@@ -166,10 +167,26 @@ def choose_precision(wanted: str, device: torch.device) -> Precision:
     return "bf16" if found.get("avx512_bf16") or found.get("amx_bf16") else "fp32"
 
 
-def _distributed(method: Method, device: torch.device, world_size: int) -> Method | DistributedDataParallel:
+def ready_to_train(method: Method, compiled: bool, device: torch.device,
+                   world_size: int) -> Method | DistributedDataParallel:
+    """Compiled in place: names in its state stay, and so does what validation calls."""
+    torch.backends.cudnn.benchmark = device.type == "cuda"  # each step has the shapes of the one before
+    if compiled:
+        method.compile()
     if world_size == 1:
         return method
     return DistributedDataParallel(method, device_ids=[device] if device.type == "cuda" else None)
+
+
+@contextmanager
+def compiler_named() -> Iterator[None]:
+    """Raises ValueError where code cannot be compiled: to try again, as Ray would, cannot help."""
+    try:
+        yield
+    except torch._dynamo.exc.TorchDynamoException as error:
+        reason = " ".join(str(error).partition("\n\n")[0].split())
+        raise ValueError(f"compute.compile is true, and torch.compile fails here: {reason}; install what is missing, "
+                         "or write false") from error
 
 
 def _callbacks(log: RunLog, rank: int, device: torch.device, run: Place) -> dict[str, Any]:
