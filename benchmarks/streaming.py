@@ -1,17 +1,14 @@
 """Images per second of a classifier's stream, against decoding, cropping and resizing the same images alone.
 
-    python -m benchmarks.streaming ../shared/mirror/imagenet/full_size [--size 299] [--loaders 2] [--memory]
+    python -m benchmarks.streaming ../shared/mirror/imagenet/full_size [--size 299] [--loaders 2]
 
 The folder holds photographs (JPEG). They are written to shards of 256 MiB in a temporary folder, over and over, and
 streamed in the order of an epoch. The limit is a loop over the bytes of the same images in memory, with the same crops,
 in one process; both run in turn and are counted in CPU time, the shards lying in the system's cache. The last column is
-by the clock. With --memory: the largest resident memory of a loader process, for an archive and for one that is eight
-times as large.
+by the clock.
 """
 
 import argparse
-import multiprocessing
-import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -75,38 +72,15 @@ def loaders_speed(stream: ShardStream, num_images: int) -> float:
     return rest * BATCH / (time.perf_counter() - started)
 
 
-def loader_memory(folder: Path, size: int) -> float:
-    """MiB of the loader process when an epoch is over, its largest so far."""
-    stream = stream_of(folder, size, num_loaders=1)
-    batches = stream.read_each(shares(len(stream)))
-    for _ in islice(batches, len(stream) // BATCH - 1):
-        pass
-    child, = multiprocessing.active_children()
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{child.pid}/status").read_text())
-    batches.close()
-    assert found
-    return int(found[1]) / 1024
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photographs", type=Path, help="a folder of JPEGs")
     parser.add_argument("--size", type=int, default=299)
     parser.add_argument("--images", type=int, default=1024, help="in the shards")
     parser.add_argument("--loaders", type=int, default=2)
-    parser.add_argument("--memory", action="store_true")
     arguments = parser.parse_args()
     contents = read_photographs(arguments.photographs)
     with tempfile.TemporaryDirectory() as folder:
-        if arguments.memory:
-            rows = []
-            for num_images in (arguments.images, 8 * arguments.images):
-                shards = Path(folder, str(num_images))
-                shards.mkdir()
-                write_shards(shards, contents, num_images)
-                rows.append([num_images, loader_memory(shards, arguments.size)])
-            print_table(["images in the archive", "loader process, MiB"], rows)
-            return
         write_shards(Path(folder), contents, arguments.images)
         found = speeds(Path(folder), contents, arguments.images, arguments.size)
         together = loaders_speed(stream_of(Path(folder), arguments.size, arguments.loaders), arguments.images)
