@@ -32,8 +32,8 @@ from pipeline.data.cropping import CropSpec
 from pipeline.data.shard_store import ShardStore
 from pipeline.data.streaming import ShardStream
 from pipeline.machine import cores
+from pipeline.training.computing import ready_to_train
 from pipeline.training.tasks import SHARES_AHEAD
-from pipeline.training.worker import ready_to_train
 
 NUM_IMAGES, NUM_CLASSES = 1600, 40
 EPISODE = EpisodeSpec(5, 1, 3)

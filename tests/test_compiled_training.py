@@ -22,7 +22,7 @@ from matchnet.episodic_training import EpisodicTask
 from matchnet.methods import ClassifierSpec, LabelledBatch, Method, build_method
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.training import Task, train
-from pipeline.training.worker import compiler_named, ready_to_train
+from pipeline.training.computing import compiler_named, ready_to_train
 
 CPU = torch.device("cpu")
 AVERAGED = replace(SPEC, ema_decay=0.9)

@@ -1,6 +1,7 @@
 """Imports go down only: stages -> pipeline -> matchnet; and inside pipeline results, training -> data -> params."""
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -53,3 +54,8 @@ def test_ray_is_imported_in_two_rooms_and_one_file_only():
             if any(module.split(".")[0] == "ray" for module in imported_modules(file)):
                 assert file.parent.name in ("training", "submission") or file.name == "ray_jobs.py", \
                     f"{file} imports ray"
+
+
+def test_the_benchmark_for_a_gpu_runs_where_there_is_no_ray() -> None:
+    without_ray = "import sys; sys.modules['ray'] = None; import benchmarks.inception_training"
+    subprocess.run([sys.executable, "-c", without_ray], cwd=ROOT, check=True)

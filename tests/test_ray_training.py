@@ -36,11 +36,12 @@ from pipeline.storage import place_of
 from pipeline.training import log_copies
 from pipeline.training.checkpoint import newest_state, save_state
 from pipeline.training.cluster import ResourcesError, place
+from pipeline.training.computing import choose_precision
 from pipeline.training.data import load_training_data, training_classes
 from pipeline.training.ray_training import TrainingError, name_runs_left_aside, run_training
 from pipeline.training.run_log import read_log, read_worker_logs
 from pipeline.training.runs import RunInUseError, forget_runs, only_driver, run_folder
-from pipeline.training.worker import WorkerTask, choose_precision, init_file, room_of
+from pipeline.training.worker import WorkerTask, init_file, room_of
 
 TRAINING = EpisodicSpec(episode=EpisodeSpec(5, 1, 2), steps=160, valid_episode=EpisodeSpec(2, 1, 2), valid_episodes=10,
                         valid_every=80, checkpoint_every=20, log_every=5)

@@ -13,9 +13,8 @@ import ray.train
 import torch
 import torch.distributed
 from ray.train.torch import get_device
-from torch.nn.parallel import DistributedDataParallel
 
-from matchnet.methods import Method, build_method
+from matchnet.methods import build_method
 from matchnet.training import train
 from pipeline.data.publishing import publish_file
 from pipeline.data.samples import Room
@@ -25,6 +24,7 @@ from pipeline.params.sections import ModelParams
 from pipeline.progress import lines_to
 from pipeline.storage import Place, place_of
 from pipeline.training.checkpoint import checkpoint_folder, load_weights, newest_state, save_state
+from pipeline.training.computing import choose_precision, compiler_named, ready_to_train
 from pipeline.training.data import training_classes
 from pipeline.training.initial import take_weights
 from pipeline.training.log_copies import bring_logs, log_folder
@@ -32,8 +32,6 @@ from pipeline.training.profiling import profiler
 from pipeline.training.run_log import RunLog, next_attempt
 from pipeline.training.tasks import load_task
 from pipeline.training.usage import peak_memory
-
-Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -155,38 +153,6 @@ def room_of(task: WorkerTask) -> Room:
     workers = ray.train.get_context().get_local_world_size()
     memory = available_memory() / 4 / workers if task.memory_gib is None else task.memory_gib * 2**30
     return Room(int(memory), task.num_loaders or task.threads, memory_to_share() // 2 // workers)
-
-
-def choose_precision(wanted: str, device: torch.device) -> Precision:
-    """`auto` is bf16 where the device computes in it (elsewhere it is emulated, and slower), else fp32."""
-    if wanted != "auto":
-        return "bf16" if wanted == "bf16" else "fp32"
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    found = torch.cpu.get_capabilities()
-    return "bf16" if found.get("avx512_bf16") or found.get("amx_bf16") else "fp32"
-
-
-def ready_to_train(method: Method, compiled: bool, device: torch.device,
-                   world_size: int) -> Method | DistributedDataParallel:
-    """Compiled in place: names in its state stay, and so does what validation calls."""
-    torch.backends.cudnn.benchmark = device.type == "cuda"  # each step has the shapes of the one before
-    if compiled:
-        method.compile()
-    if world_size == 1:
-        return method
-    return DistributedDataParallel(method, device_ids=[device] if device.type == "cuda" else None)
-
-
-@contextmanager
-def compiler_named() -> Iterator[None]:
-    """Raises ValueError where code cannot be compiled: to try again, as Ray would, cannot help."""
-    try:
-        yield
-    except torch._dynamo.exc.TorchDynamoException as error:
-        reason = " ".join(str(error).partition("\n\n")[0].split())
-        raise ValueError(f"compute.compile is true, and torch.compile fails here: {reason}; install what is missing, "
-                         "or write false") from error
 
 
 def _callbacks(log: RunLog, rank: int, device: torch.device, run: Place) -> dict[str, Any]:
