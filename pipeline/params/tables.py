@@ -17,6 +17,7 @@ Departures have one level: a model departs from one recipe, and a recipe from th
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -218,10 +219,10 @@ class _Reader:
         return aliases | {f"rows.{name}": "evaluation" for name in written.rows}
 
     def _require_dataset(self, name: object, path: str) -> None:
-        known = self._datasets()
-        if name not in known:
-            raise ParamsError(f"{path}: there is no dataset {name!r}; {nearest(name, known)}")
+        if name not in self._datasets:
+            raise ParamsError(f"{path}: there is no dataset {name!r}; {nearest(name, self._datasets)}")
 
+    @cached_property
     def _datasets(self) -> dict[str, Path]:
         """Every dataset of every table, and the folder of its table."""
         found: dict[str, Path] = {}
@@ -235,7 +236,7 @@ class _Reader:
         return found
 
     def _dataset(self, name: str) -> DatasetParams:
-        return self._sections(self._datasets()[name])[1].datasets[name]
+        return self._sections(self._datasets[name])[1].datasets[name]
 
 
 def merged_values(base: Mapping[str, Any], departures: Mapping[str, Any]) -> dict[str, Any]:
