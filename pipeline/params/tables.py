@@ -71,7 +71,7 @@ def folder_of(table: str, root: Path = Path()) -> Path:
     Raises:
         ParamsError: there is no such table; names those that there are.
     """
-    tables = {_table_name(folder, root): folder for folder in table_folders(root)}
+    tables = {table_name(folder, root): folder for folder in table_folders(root)}
     if table not in tables:
         raise ParamsError(f"there is no table {table!r}; {nearest(table, tables)}")
     return tables[table]
@@ -86,7 +86,7 @@ def read_table(folder: Path, root: Path = Path()) -> Params:
     return _Reader(root).table(folder)
 
 
-def _table_name(folder: Path, root: Path) -> str:
+def table_name(folder: Path, root: Path = Path()) -> str:
     """The name of a folder's table. The root's is written in its file."""
     return folder.name or str(YamlFile.read(root / PARAMS_FILE).values.get("table", ""))
 
