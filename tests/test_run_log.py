@@ -1,5 +1,7 @@
 """The log of a training run survives kills, and knows which attempt a line is of."""
 
+from matchnet.methods.pixels import PixelsSpec
+from pipeline.params import ComputeParams, ModelParams
 from pipeline.progress import Progress, lines_to, say
 from pipeline.training.run_log import (
     LOG_FILE,
@@ -12,7 +14,7 @@ from pipeline.training.run_log import (
     read_worker_logs,
     seconds_spent,
 )
-from pipeline.training.runs import forget_runs, only_driver
+from pipeline.training.runs import forget_runs, only_driver, run_folder
 
 
 def test_each_attempt_has_its_number_and_its_first_step(tmp_path):
@@ -80,6 +82,18 @@ def test_only_the_runs_of_this_model_are_forgotten(tmp_path):
         (tmp_path / name).mkdir()
     forget_runs("omniglot", tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["omniglot-fce-0123456789ab", "omniglot-notes"]
+
+
+def test_the_runs_of_two_tables_are_apart(small_shards, tmp_path):
+    """Models of one name, and names with dots; a run's folder lies directly in the folder of runs."""
+    runs, model = tmp_path / "runs", ModelParams(dataset="small", split="random", image_size=16, method=PixelsSpec())
+    names = ("omniglot/short", "omniglot/short.v2", "ptb/short", "omniglot/short-fce")
+    folders = {name: run_folder(name, model, ComputeParams(), small_shards, runs) for name in names}
+    assert len(set(folders.values())) == len(names) and {folder.parent for folder in folders.values()} == {runs}
+    for folder in folders.values():
+        folder.mkdir(parents=True)
+    forget_runs("omniglot/short", runs)
+    assert [name for name in names if folders[name].exists()] == list(names[1:])
 
 
 def test_a_run_that_is_trained_just_now_is_not_forgotten(tmp_path):
