@@ -14,8 +14,8 @@ from pipeline.data.spec import DatasetParams
 from pipeline.files import atomic_write, sha256_of
 
 BEHIND_AN_ACCOUNT = ("get it at https://image-net.org/download-images.php (ILSVRC2012; it asks for an account), put it "
-                     "into a folder, and name that as cluster.licensed.imagenet in params.yaml; or write sample: true "
-                     "if it is known to be a part")
+                     "into a folder, and name that as cluster.licensed.imagenet in the root's params.yaml; or write "
+                     "sample: true if it is known to be a part")
 OF_A_MIRROR = ("a dataset with sample: true is made of a small archive in the same layout, "
                "imagenet/ILSVRC2012_img_train.tar of a mirror: set MATCHNET_MIRROR to one that has it")
 CHECKSUMS = "SHA256SUMS"  # in a mirror, and in raw_dir for what has been verified
