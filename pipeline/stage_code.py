@@ -32,6 +32,7 @@ def methods(root: Path) -> list[str]:
                          for node in ast.walk(_parsed(path))))
 
 
+@cache
 def stage_code(stage: str, method: str = "", root: Path = Path()) -> list[Path]:
     """The files that the stage runs, relative to `root`: modules, and the lists that they read."""
     files = _closure(root, Path("stages", f"{stage}.py"))

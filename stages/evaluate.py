@@ -1,4 +1,4 @@
-"""Stage evaluate: measure one row; results/TABLE/ROW and, of every episode, data/evaluations/TABLE/ROW."""
+"""Stage evaluate: measure one row; results/metrics and results/details, and of every episode data/evaluations."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -56,7 +56,8 @@ class _Locks:
             path = dep["path"]
             if path.startswith(own):
                 if self.resolved(table).get(path.removeprefix(own)) != dep.get("md5"):
-                    return f"the parameters or the code of {'its evaluation' if stage.startswith('evaluate@') else stage} changed since"
+                    what = "its evaluation" if stage.startswith("evaluate@") else stage
+                    return f"the parameters or the code of {what} changed since"
             elif reason := self._made_otherwise(table, path, dep.get("md5")):
                 return reason
         return ""
