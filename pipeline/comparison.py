@@ -69,7 +69,7 @@ def _groups(figures: Comparison, ahead: Sequence[SharedEpisode], behind: Sequenc
 
 
 def _column(path: Path, column: str, num_episodes: int, row: str) -> np.ndarray:
-    remedy = f"make it with the stage evaluate@{row.partition('/')[2]}"
+    remedy = f"make it with {_stage(row)}"
     if not path.is_file():
         raise ValueError(f"{path}: there is no such file; {remedy}")
     table = pq.read_table(path)
@@ -86,7 +86,12 @@ def _require_same_data(names: Sequence[str], shards: Path) -> None:
         used = read_details(paths.details_file(name)).dataset.manifest_sha256
         if used != found:
             raise ValueError(f"{paths.details_file(name)}: was measured on data of SHA-256 {used}, and {shards} is now "
-                             f"of {found}; make it again with the stage evaluate@{name.partition('/')[2]}")
+                             f"of {found}; make it again with {_stage(name)}")
+
+
+def _stage(row: str) -> str:
+    table, _, name = row.partition("/")
+    return f"the stage evaluate@{name} of {table}"
 
 
 def _answers(row: RowParams, spec: EpisodeSpec, numbers: Sequence[int],

@@ -17,6 +17,7 @@ Departures have one level: a model departs from one recipe, and a recipe from th
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def folder_of(table: str, root: Path = Path()) -> Path:
     Raises:
         ParamsError: there is no such table; names those that there are.
     """
-    tables = {_table_name(folder, root): folder for folder in table_folders(root)}
+    tables = {table_name(folder, root): folder for folder in table_folders(root)}
     if table not in tables:
         raise ParamsError(f"there is no table {table!r}; {nearest(table, tables)}")
     return tables[table]
@@ -84,7 +85,7 @@ def read_table(folder: Path, root: Path = Path()) -> Params:
     return _Reader(root).table(folder)
 
 
-def _table_name(folder: Path, root: Path) -> str:
+def table_name(folder: Path, root: Path = Path()) -> str:
     """The name of a folder's table. The root's is written in its file."""
     return folder.name or str(YamlFile.read(root / PARAMS_FILE).values.get("table", ""))
 
@@ -218,10 +219,10 @@ class _Reader:
         return aliases | {f"rows.{name}": "evaluation" for name in written.rows}
 
     def _require_dataset(self, name: object, path: str) -> None:
-        known = self._datasets()
-        if name not in known:
-            raise ParamsError(f"{path}: there is no dataset {name!r}; {nearest(name, known)}")
+        if name not in self._datasets:
+            raise ParamsError(f"{path}: there is no dataset {name!r}; {nearest(name, self._datasets)}")
 
+    @cached_property
     def _datasets(self) -> dict[str, Path]:
         """Every dataset of every table, and the folder of its table. Tables are read as they are, so that a mistake in
         another table stops this one only if it uses that table."""
@@ -239,7 +240,7 @@ class _Reader:
         return found
 
     def _dataset(self, name: str) -> DatasetParams:
-        return self._sections(self._datasets()[name])[1].datasets[name]
+        return self._sections(self._datasets[name])[1].datasets[name]
 
 
 def merged_values(base: Mapping[str, Any], departures: Mapping[str, Any]) -> dict[str, Any]:
