@@ -10,6 +10,7 @@ from typing import Literal
 Part = Literal["train", "valid", "test"]
 PARTS: tuple[Part, ...] = ("train", "valid", "test")
 SOURCES = ("omniglot", "mnist", "glyphs", "ptb", "ptb_sample", "treebank3", "imagenet", "mini_imagenet")
+DARK_ON_LIGHT = ("omniglot", "glyphs")  # sources whose files have dark ink on light ground
 TEXT_SOURCES = ("ptb", "ptb_sample", "treebank3")  # samples are sentences, classes the words in them
 
 
@@ -207,7 +208,8 @@ class DatasetParams:
         seed: decides the order of the samples in the shards (and what glyphs look like).
         shard_size_mib: a shard is closed before it would grow beyond this many MiB; by guessed sizes, good to a
             third, where photographs are encoded anew (mini_imagenet, imagenet with a shorter_side).
-        invert: True where ink is dark in the files; samples are loaded with ink = 255.
+        invert: True where ink is dark in the files; samples are loaded with ink = 255. None is what the source is
+            known to have (True for Omniglot and the glyphs), False where that is not known.
         margin: None leaves the drawing where it is; else it is cropped to its ink and put in the middle with
             this share of the side free at each edge (MNIST, to fill the square as Omniglot does).
         glyphs: only for source `glyphs`.
@@ -218,7 +220,7 @@ class DatasetParams:
     splits: Mapping[str, SplitParams]
     seed: int = 0
     shard_size_mib: float = 256
-    invert: bool = False
+    invert: bool | None = None
     margin: float | None = None
     glyphs: GlyphParams = field(default_factory=GlyphParams)
     imagenet: ImagenetParams = field(default_factory=ImagenetParams)
@@ -236,6 +238,8 @@ class DatasetParams:
 
     def __post_init__(self) -> None:
         _require(self.source in SOURCES, "source", self.source, f"there are {', '.join(SOURCES)}", "name one")
+        if self.invert is None:  # so that manifests, and what stages depend on, have the value itself
+            object.__setattr__(self, "invert", self.source in DARK_ON_LIGHT)
         _require(bool(self.splits), "splits", dict(self.splits), "a dataset needs a split",
                  "add one, such as all: {kind: whole, part: test}")
         for name in self.splits:
