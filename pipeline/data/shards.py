@@ -29,8 +29,8 @@ from pipeline.data.images import FORMATS, open_image
 from pipeline.data.index import INDEX, write_index
 from pipeline.data.manifest import MANIFEST, ClassEntry, Manifest, ShardEntry, WordsEntry, read_manifest, write_manifest
 from pipeline.data.plan import ShardPlan, group_classes, plan_shards
-from pipeline.data.raw import MendingReader, RawSample, ReadSample, left_out_of, source_of, words_of
-from pipeline.data.spec import DatasetParams
+from pipeline.data.raw import MendingReader, RawSample, ReadSample, extension_of, listed_oddities, source_of, words_of
+from pipeline.data.spec import MENDING, DatasetParams
 from pipeline.data.splits import make_split
 from pipeline.data.swap import building_place, swap_in
 from pipeline.data.tar import TarWriter, WrittenShard, read_note, write_note
@@ -76,7 +76,7 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
     group_of = {name: name for name in class_names} if words else group_classes(class_names, splits)
     plans = plan_shards(samples, group_of, params.seed, int(params.shard_size_mib * 2**20))
     sources = recorded_checksums(raw_dir)
-    new, notes, extension = building_place(out_dir), notes_of(out_dir), source_of(params.source).EXTENSION
+    new, notes, extension = building_place(out_dir), notes_of(out_dir), extension_of(_plain(params))
     jobs = [_Job(plan, new / plan.name, notes / f"{plan.name}.json", extension, _fingerprint(params, plan, sources))
             for plan in plans]
     try:
@@ -127,14 +127,14 @@ def _require_space(name: str, new: Path, missing: Sequence[_Job], jobs: Sequence
 
 def _count_oddities(name: str, params: DatasetParams, raw_dir: Path, written: Iterable[WrittenShard]) -> (
         dict[str, int] | None):
-    """Over all shards and what was left out of them; printed. None for a source that mends nothing."""
-    if params.source not in ("imagenet", "mini_imagenet"):
+    """Over all shards and what they were made of; printed. None for a source that mends nothing."""
+    if params.source not in MENDING:
         return None
-    total = Counter(left_out_of(params, raw_dir))
+    total = Counter(listed_oddities(params, raw_dir))
     for shard in written:
         total.update(shard.oddities)
     listed = ", ".join(f"{what}: {count:,}" for what, count in sorted(total.items()))
-    print(f"{name}: odd images, mended or left out: {listed or 'none'}", file=sys.stderr, flush=True)
+    print(f"{name}: odd images, counted, mended or left out: {listed or 'none'}", file=sys.stderr, flush=True)
     return dict(sorted(total.items()))
 
 
