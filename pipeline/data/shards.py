@@ -76,7 +76,7 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
     group_of = {name: name for name in class_names} if words else group_classes(class_names, splits)
     plans = plan_shards(samples, group_of, params.seed, int(params.shard_size_mib * 2**20))
     sources = recorded_checksums(raw_dir)
-    new, notes, extension = building_place(out_dir), notes_of(out_dir), extension_of(_plain(params))
+    new, notes, extension = building_place(out_dir), notes_of(out_dir), extension_of(params.shard_parameters())
     jobs = [_Job(plan, new / plan.name, notes / f"{plan.name}.json", extension, _fingerprint(params, plan, sources))
             for plan in plans]
     try:
