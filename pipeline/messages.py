@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-LONGEST = 200  # characters of a value or of another library's error
+LONGEST = 200  # characters of a value
+LONGEST_ERROR = 600  # of what another library says
 _MEMORY_ADDRESS = re.compile(r"(?: object)? at 0x[0-9a-fA-F]+")
 _CREDENTIALS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s]*@")
 
@@ -27,7 +28,7 @@ def said(error: BaseException) -> str:
     """What another library's error says: one line, without addresses of memory or credentials; its name if nothing."""
     text = " ".join(without_credentials(_MEMORY_ADDRESS.sub("", str(error))).split())
     printable = "".join(letter if letter.isprintable() else "�" for letter in text)  # a terminal obeys the others
-    return shortened(printable or type(error).__name__)
+    return shortened(printable or type(error).__name__, LONGEST_ERROR)
 
 
 def without_credentials(text: str | Path) -> str:

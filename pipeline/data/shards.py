@@ -82,7 +82,7 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
             for plan in plans]
     try:
         written = _write_shards(name, params, raw_dir, new, out_dir, jobs,
-                                run or partial(run_jobs, num_processes=num_processes))
+                                run or partial(run_jobs, num_processes=num_processes, setting="cluster.num_processes"))
         oddities = _count_oddities(name, params, raw_dir, written.values())
         _write_index(new / INDEX, plans, written, class_names)
         if words:
