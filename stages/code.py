@@ -4,7 +4,9 @@ import argparse
 
 from pipeline import paths
 from pipeline.stage_code import write_stage_code
+from stages.command import plain_errors
 
 if __name__ == "__main__":
     argparse.ArgumentParser(description=__doc__).parse_args()
-    write_stage_code(paths.CODE)
+    with plain_errors():
+        write_stage_code(paths.CODE)

@@ -1,7 +1,6 @@
 """Stage report: all results beside the paper's figures, results/report.md and results/report.html."""
 
 import argparse
-import sys
 from dataclasses import asdict
 
 from pipeline import paths
@@ -9,6 +8,7 @@ from pipeline.data.spec import TEXT_SOURCES
 from pipeline.params import Params, read_params
 from pipeline.results.report import write_report
 from pipeline.results.tables import RowInfo, terminal_table
+from stages.command import plain_errors
 
 
 def rows_of(params: Params) -> list[RowInfo]:
@@ -35,10 +35,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--table", action="store_true", help="print the accuracies instead; write nothing")
     arguments = parser.parse_args()
-    try:
+    with plain_errors():
         (print_table if arguments.table else report)(read_params())
-    except (ValueError, OSError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

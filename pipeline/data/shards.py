@@ -124,8 +124,8 @@ def _require_space(name: str, new: Path, missing: Sequence[_Job], jobs: Sequence
     free = shutil.disk_usage(new).free
     if needed > free:
         raise OSError(errno.ENOSPC, f"it needs about {needed / 2**30:,.3f} GiB more and {free / 2**30:,.3f} GiB are "
-                      f"free on the disk of {new.parent}, so nothing was written: make room, or put data/shards on a "
-                      "larger disk")
+                      f"free on the disk of {new.parent}, so nothing was written: make room, move the repository to a "
+                      "larger disk, or mount a folder of one there (mount --bind; DVC takes no symbolic link)")
     if needed + copied > free:
         say(f"{name}: warning: about {(needed + copied - free) / 2**30:,.3f} GiB are missing on the disk of "
             f"{new.parent} for the copy of the shards that DVC adds to its cache there, unless it has it already: "
