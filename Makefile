@@ -1,19 +1,20 @@
 # make demo: install, run everything on the embedded dataset, print the accuracies. make test: check everything.
-# make table1, omniglot, ptb: the same on the suites of those names. make standin: ImageNet, on a stand-in for it.
+# make omniglot, ptb, ...: the table of that name in experiments/.
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
+TABLES := $(notdir $(patsubst %/,%,$(dir $(wildcard experiments/*/dvc.yaml))))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo table1 omniglot ptb standin test lint install clean
+.PHONY: demo $(TABLES) test lint install clean
 
-demo: SUITE = glyphs
-table1 omniglot ptb: SUITE = $@
-standin: SUITE = mini-standin rand-standin dogs-standin fine-grained-standin
-demo table1 omniglot ptb standin: $(INSTALLED)
-	python -m stages.select $(SUITE)
+demo: $(INSTALLED)
 	dvc repro
-	@python -m stages.report --table
+	@python -m stages.report --table demo
+
+$(TABLES): $(INSTALLED)
+	dvc repro experiments/$@/dvc.yaml
+	@python -m stages.report --table $@
 
 test: lint
 	python -m pytest -m "not slow"
@@ -21,6 +22,7 @@ test: lint
 lint: $(INSTALLED)
 	ruff check matchnet pipeline stages tests benchmarks
 	mypy
+	python -m stages.resolve --check
 
 install: $(INSTALLED)
 

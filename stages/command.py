@@ -1,4 +1,4 @@
-"""What the stages share: one name on the command line, checked parameters, plain errors for a user's mistakes."""
+"""What the stages share: a table and a name on the command line, checked parameters, plain errors for mistakes."""
 
 import argparse
 import sys
@@ -7,13 +7,13 @@ from contextlib import contextmanager
 
 from pipeline import paths
 from pipeline.messages import shortened, without_credentials
-from pipeline.params import read_params
+from pipeline.params import Params, named, read_params
 
 LONGEST_MESSAGE = 6000  # characters: one of Ray's has the end of a worker's log
 
 
 def run_stage(stage: Callable[..., None], about: str | None, what: str, flags: Mapping[str, str] | None = None) -> None:
-    """Run `stage(name, params)` as a command; `python -m stages.train --help` shows `about`.
+    """Run `stage(full_name, params)` as a command; `python -m stages.train --help` shows `about`.
 
     Each of `flags`, with its help, is a keyword of `stage` as well: `--profile` calls it with `profile=True`.
 
@@ -21,13 +21,17 @@ def run_stage(stage: Callable[..., None], about: str | None, what: str, flags: M
     any other is our bug and keeps its traceback. Ctrl-C ends with status 130.
     """
     parser = argparse.ArgumentParser(description=about)
-    parser.add_argument("name", metavar=what, help=f"name of the {what} in params.yaml")
+    parser.add_argument("name", metavar=f"TABLE/{what.upper()}", help=f"the table and the name of the {what} in its "
+                        "params.yaml, such as omniglot/short-fce; the table of the root is demo")
     for flag, help_text in (flags or {}).items():
         parser.add_argument(f"--{flag}", action="store_true", help=help_text)
     arguments = vars(parser.parse_args())
     name = arguments.pop("name")
+    table, slash, rest = name.partition("/")
+    if not slash or not rest:
+        parser.error(f"found {name!r}; write the table, a slash and the name of the {what}, such as demo/{name}")
     with plain_errors():
-        stage(name, read_params(), **arguments)
+        stage(name, read_params(table), **arguments)
 
 
 @contextmanager
@@ -41,3 +45,10 @@ def plain_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
+
+
+def dataset_name(name: str, params: Params) -> str:
+    """The dataset of `omniglot/mnist`; ParamsError unless that table declares it."""
+    short = name.partition("/")[2]
+    named(dict.fromkeys(params.own_datasets), f"{params.folder / 'params.yaml'}: datasets", short)
+    return short

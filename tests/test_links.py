@@ -42,7 +42,7 @@ def test_links_that_dvc_takes_are_left_alone(repository: Path) -> None:
 
 def test_stages_say_so_before_any_work(repository: Path) -> None:
     Path("data").symlink_to(repository / "larger disk")
-    done = subprocess.run([sys.executable, "-m", "stages.shard", "omniglot"], env={"PYTHONPATH": str(ROOT)},
+    done = subprocess.run([sys.executable, "-m", "stages.shard", "demo/glyphs"], env={"PYTHONPATH": str(ROOT)},
                           capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.startswith(f"ValueError: data: a symbolic link to {repository}/larger disk, out of the repos")

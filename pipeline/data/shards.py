@@ -19,10 +19,9 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from pipeline.data.archives import AGAIN
 from pipeline.data.download import recorded_checksums
@@ -31,7 +30,7 @@ from pipeline.data.index import INDEX, write_index
 from pipeline.data.manifest import MANIFEST, ClassEntry, Manifest, ShardEntry, WordsEntry, read_manifest, write_manifest
 from pipeline.data.plan import ShardPlan, group_classes, plan_shards
 from pipeline.data.raw import MendingReader, RawSample, ReadSample, left_out_of, source_of, words_of
-from pipeline.data.spec import OF_ONE_SOURCE, DatasetParams
+from pipeline.data.spec import DatasetParams
 from pipeline.data.splits import make_split
 from pipeline.data.swap import building_place, swap_in
 from pipeline.data.tar import TarWriter, WrittenShard, read_note, write_note
@@ -90,7 +89,7 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
         write_manifest(new, Manifest(
             name=name, num_samples=len(samples), classes=_class_entries(samples, group_of), splits=splits,
             shards=tuple(_shard_entry(plan, written[plan.name]) for plan in plans),
-            index_sha256=sha256_of(new / INDEX), parameters=_plain(params), sources=sources,
+            index_sha256=sha256_of(new / INDEX), parameters=params.shard_parameters(), sources=sources,
             words=WordsEntry(sha256_of(new / WORDS), len(words.word_P), len(words.vocabulary)) if words else None,
             oddities=oddities))
         _remove_strangers(new, {plan.name for plan in plans} | {INDEX, MANIFEST} | ({WORDS} if words else set()))
@@ -112,12 +111,6 @@ def _said_by(error: OSError) -> object:
     return f"{error.filename}: {error.strerror}" if error.filename else error.strerror or error
 
 
-def _plain(params: DatasetParams) -> dict[str, Any]:
-    """All but the sections of other sources."""
-    left_out = set(OF_ONE_SOURCE) - {params.source}
-    return {name: value for name, value in asdict(params).items() if name not in left_out}
-
-
 def _require_space(name: str, new: Path, missing: Sequence[_Job], jobs: Sequence[_Job]) -> None:
     """Raises OSError unless the disk has room for what is missing; says so if it has none for DVC's copy of it all."""
     needed, copied = (sum(job.plan.size for job in some) for some in (missing, jobs))
@@ -135,7 +128,7 @@ def _require_space(name: str, new: Path, missing: Sequence[_Job], jobs: Sequence
 def _count_oddities(name: str, params: DatasetParams, raw_dir: Path, written: Iterable[WrittenShard]) -> (
         dict[str, int] | None):
     """Over all shards and what was left out of them; printed. None for a source that mends nothing."""
-    if params.source not in OF_ONE_SOURCE:
+    if params.source not in ("imagenet", "mini_imagenet"):
         return None
     total = Counter(left_out_of(params, raw_dir))
     for shard in written:
@@ -256,7 +249,7 @@ def _check_sample(sample: RawSample, content: bytes, extension: str) -> None:
 def _fingerprint(params: DatasetParams, plan: ShardPlan, sources: Mapping[str, str]) -> str:
     """Of all that decides the bytes of a shard: not how they are loaded, nor splits, which `plan` follows from."""
     as_loaded = {"invert": False, "margin": None, "imagenet": replace(params.imagenet, central_crop=None)}
-    stored = _plain(replace(params, **as_loaded))  # type: ignore[arg-type]
+    stored = replace(params, **as_loaded).shard_parameters()  # type: ignore[arg-type]
     del stored["splits"]
     made_of = [FORMAT, stored, dict(sources), plan.name, plan.samples]
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()

@@ -4,8 +4,8 @@ Each class checks its own values; an error names the field, the value found, the
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 Part = Literal["train", "valid", "test"]
 PARTS: tuple[Part, ...] = ("train", "valid", "test")
@@ -194,7 +194,7 @@ class MiniImagenetParams:
         _require_count("image_size", self.image_size, 8)
 
 
-OF_ONE_SOURCE = ("imagenet", "mini_imagenet")  # sections that other sources' manifests do not show
+STORED_ONLY = ("held_out", "shorter_side", "quality", "central_crop", "image_size", "keep_damaged")  # not of raw files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,6 +233,16 @@ class DatasetParams:
     def stands_in(self) -> bool:
         """Whether the data only stand in for the paper's: figures on them say nothing about its tables."""
         return self.source in ("glyphs", "ptb_sample") or self.sample
+
+    def shard_parameters(self) -> dict[str, Any]:
+        """What its shards depend on: everything but the sections of other sources."""
+        return {name: value for name, value in asdict(self).items() if name == self.source or name not in SOURCES}
+
+    def raw_parameters(self) -> dict[str, Any]:
+        """What its raw files depend on."""
+        own = asdict(self).get(self.source, {})
+        chosen = {name: value for name, value in own.items() if name not in STORED_ONLY}
+        return {"source": self.source, **({"seed": self.seed} if self.source == "glyphs" else {}), **chosen}
 
     def __post_init__(self) -> None:
         _require(self.source in SOURCES, "source", self.source, f"there are {', '.join(SOURCES)}", "name one")

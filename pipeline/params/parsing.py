@@ -11,7 +11,14 @@ PLAIN_NAMES = {int: "a whole number", float: "a number", bool: "true or false", 
 
 
 class ParamsError(ValueError):
-    """A value of params.yaml that cannot be used; the text says where, what, the rule and what to do."""
+    """A parameter that cannot be used; the text says where, what, the rule and what to do.
+
+    is_located: whether the text begins with file and line.
+    """
+
+    def __init__(self, text: str, is_located: bool = False) -> None:
+        super().__init__(text)
+        self.is_located = is_located
 
 
 def parse(wanted: Any, value: Any, path: str) -> Any:
@@ -22,6 +29,8 @@ def parse(wanted: Any, value: Any, path: str) -> Any:
     Raises:
         ParamsError: unknown or missing key, wrong type, or whatever rule the dataclass itself has.
     """
+    if wanted is Any:  # parts, which are parsed when their departures are applied
+        return value
     origin = get_origin(wanted)
     if is_dataclass(wanted):
         return _parse_dataclass(wanted, value, path)

@@ -1,4 +1,4 @@
-"""Learning curves: `results/training/<model>.csv`, one line per step that was logged or validated."""
+"""Learning curves: `results/TABLE/training/MODEL.csv`, one line per step that was logged or validated."""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
@@ -69,8 +69,7 @@ def read_curve(path: Path) -> list[CurvePoint]:
         reader = csv.DictReader(file)
         if tuple(reader.fieldnames or ()) not in (FIELDS, OF_EPISODES):
             raise ValueError(f"{path}: columns are {reader.fieldnames}, expected {list(OF_EPISODES)}; "
-                             f"make it again with `dvc repro train@{Path(path).stem}` (train_on@ for a model with "
-                             "an init)")
+                             f"make it again with the stage train@{Path(path).stem} of {Path(path).parent.parent.name}")
         return [_point(row, f"{path}, line {reader.line_num}") for row in reader]
 
 

@@ -4,7 +4,7 @@ A file of its own, since these figures differ from run to run where the weights 
 written and when it is read, as metrics.json is.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +13,6 @@ from pydantic import ConfigDict, Field, TypeAdapter
 
 from pipeline.results.checked_json import parse_checked, write_checked
 
-SUFFIX = ".speed.json"
 OWN = "worker_"  # begins the names of a worker's own speeds in its log: worker_images_per_second
 PER_SECOND = "_per_second"
 UNITS = ("episodes", "images", "sentences", "tokens")  # as the tasks of matchnet call what a step is made of
@@ -124,11 +123,6 @@ def read_speed(path: Path) -> Speed:
         SpeedError: not JSON, or a field missing, unknown or impossible.
     """
     return parse_checked(SPEED, Path(path).read_text(encoding="utf-8"), path, SpeedError, AGAIN)
-
-
-def read_speeds(paths: Iterable[Path]) -> dict[str, Speed]:
-    """By the name of the model."""
-    return {path.name.removesuffix(SUFFIX): read_speed(path) for path in paths}
 
 
 def shown(value: float) -> str:

@@ -25,7 +25,7 @@ def run_folder(name: str, model: ModelParams, compute: ComputeParams, shards: Pa
     if init is not None:
         decided.append(hashlib.sha256(init.read_bytes()).hexdigest())
     decisive = json.dumps(decided, sort_keys=True, default=str)
-    return runs.absolute() / f"{name}-{hashlib.sha256(decisive.encode()).hexdigest()[:12]}"
+    return runs.absolute() / f"{_flat(name)}-{hashlib.sha256(decisive.encode()).hexdigest()[:12]}"
 
 
 class RunInUseError(ValueError):
@@ -73,8 +73,14 @@ def _checkout(runs: Path) -> str:
 
 def runs_of(name: str, runs: Path) -> list[Path]:
     """The folders of this model's runs, one a set of parameters."""
+    name = _flat(name)
     return [folder for folder in sorted(runs.glob(f"{name}-*"))
             if re.fullmatch(re.escape(name) + "-[0-9a-f]{12}", folder.name)]
+
+
+def _flat(name: str) -> str:
+    """The name of a folder from a model's full name. A table's name has no dot, so no two models share one."""
+    return name.replace("/", ".")
 
 
 def forget_runs(name: str, runs: Path, storage: str | None = None) -> None:
