@@ -46,7 +46,7 @@ def link_archive(archive: SourceFile, place: str, checksum: str, raw_dir: Path) 
     store = raw_dir.parent / FOLDER
     if is_address(place):
         path = _absolute(store / checksum.rpartition(":")[2] / archive.name)
-        found = _download(store, place, path, checksum)
+        found = _download(store, place, path, checksum, archive.most_bytes)
     else:
         path = _absolute(Path(place))
         found = _verify(store, path, checksum, archive.size if checksum == archive.checksum else 0)
@@ -99,11 +99,11 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))
 
 
-def _download(store: Path, place: str, path: Path, checksum: str) -> dict[str, str]:
+def _download(store: Path, place: str, path: Path, checksum: str, most: int | None) -> dict[str, str]:
     """Of the file that an earlier call has brought whole, or else of the one at the address."""
     found = _checksums(store, path, checksum) if path.is_file() else {}
     if checksum not in found.values():
-        found = fetch(place, path, checksum, ["sha256"])
+        found = fetch(place, path, checksum, ["sha256"], most)
         _remember(store, path, path.stat(), found)
     return found
 

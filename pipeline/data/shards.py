@@ -81,7 +81,7 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
             for plan in plans]
     try:
         written = _write_shards(name, params, raw_dir, new, out_dir, jobs,
-                                run or partial(run_jobs, num_processes=num_processes))
+                                run or partial(run_jobs, num_processes=num_processes, setting="cluster.num_processes"))
         oddities = _count_oddities(name, params, raw_dir, written.values())
         _write_index(new / INDEX, plans, written, class_names)
         if words:
@@ -117,8 +117,8 @@ def _require_space(name: str, new: Path, missing: Sequence[_Job], jobs: Sequence
     free = shutil.disk_usage(new).free
     if needed > free:
         raise OSError(errno.ENOSPC, f"it needs about {needed / 2**30:,.3f} GiB more and {free / 2**30:,.3f} GiB are "
-                      f"free on the disk of {new.parent}, so nothing was written: make room, or put data/shards on a "
-                      "larger disk")
+                      f"free on the disk of {new.parent}, so nothing was written: make room, move the repository to a "
+                      "larger disk, or mount a folder of one there (mount --bind; DVC takes no symbolic link)")
     if needed + copied > free:
         say(f"{name}: warning: about {(needed + copied - free) / 2**30:,.3f} GiB are missing on the disk of "
             f"{new.parent} for the copy of the shards that DVC adds to its cache there, unless it has it already: "

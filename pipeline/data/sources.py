@@ -29,6 +29,11 @@ class SourceFile:
     def name(self) -> str:
         return PurePosixPath(self.path).name
 
+    @property
+    def most_bytes(self) -> int | None:
+        """That a copy of it can have, repacked; None where the size is not known."""
+        return 4 * self.size + (1 << 24) if self.size else None
+
 
 _OMNIGLOT = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
 _MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist/"

@@ -109,7 +109,7 @@ def read_image_list(path: Path) -> list[str]:
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such file; run the download first")
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
     if path.suffix == ".csv":
         names = [row[-1].strip() for row in csv.reader(text.splitlines()[1:])]
     else:
