@@ -15,6 +15,18 @@ EVALUATIONS = Path("data/evaluations")
 RESULTS = Path("results")
 
 
+def require_no_links_out() -> None:
+    """Raise ValueError for a folder of outputs that is a symbolic link out of the repository: DVC refuses those, hours
+    later, when the stage is done. (Files may be links, as DVC's cache.type symlink makes them.)"""
+    root = Path().resolve()
+    folders = [RAW.parent, RESULTS, RAW, SHARDS, RESOLVED, MODELS, EVALUATIONS]
+    for path in [*folders, *(path for folder in folders[1:] if folder.is_dir() for path in sorted(folder.iterdir()))]:
+        if path.is_symlink() and not path.is_file() and not path.resolve().is_relative_to(root):
+            raise ValueError(f"{path}: a symbolic link to {path.resolve()}, out of the repository, where DVC takes no "
+                             "outputs; remove the link, and move the whole repository to that disk, or mount that "
+                             f"folder here (mount --bind {path.resolve()} {path})")
+
+
 def model_file(model: str) -> Path:
     return MODELS / model / "model.pt"
 

@@ -19,8 +19,8 @@ METHODS = Path("matchnet/methods")
 DATASETS = Path("pipeline/data/datasets")
 CHOICE = METHODS / "__init__.py"  # builds the method that the parameters name
 # What cannot change a result. Parameters are dependencies by their values.
-HARMLESS = ("pipeline/params", "pipeline/data/spec.py", "pipeline/progress.py", "pipeline/ray_jobs.py",
-            "pipeline/paths.py", "stages/command.py")
+HARMLESS = ("pipeline/params", "pipeline/data/spec.py", "pipeline/messages.py", "pipeline/progress.py",
+            "pipeline/ray_jobs.py", "pipeline/paths.py", "stages/command.py")
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 

@@ -2,9 +2,14 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
+from pipeline import paths
+from pipeline.messages import shortened, without_credentials
 from pipeline.params import Params, named, read_params
+
+LONGEST_MESSAGE = 6000  # characters: one of Ray's has the end of a worker's log
 
 
 def run_stage(stage: Callable[..., None], about: str | None, what: str, flags: Mapping[str, str] | None = None) -> None:
@@ -25,10 +30,18 @@ def run_stage(stage: Callable[..., None], about: str | None, what: str, flags: M
     table, slash, rest = name.partition("/")
     if not slash or not rest:
         parser.error(f"found {name!r}; write the table, a slash and the name of the {what}, such as demo/{name}")
-    try:
+    with plain_errors():
         stage(name, read_params(table), **arguments)
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Errors of the block as `run_stage` ends with them; first, folders that DVC would refuse after the work."""
+    try:
+        paths.require_no_links_out()
+        yield
     except (ValueError, OSError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+        sys.exit(f"{type(error).__name__}: {shortened(without_credentials(str(error)), LONGEST_MESSAGE)}")
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(130)

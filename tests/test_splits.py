@@ -101,8 +101,8 @@ def test_a_sample_may_lack_listed_classes() -> None:
     assert split == {"train": ["n01532829"], "valid": few[:1], "test": few[1:3]}
     with pytest.raises(ValueError, match=r"valid: ravi_valid.txt names 'n02091244', no class .* \(15 such\)"):
         make_split(RAVI, few)
-    with pytest.raises(ValueError, match=r"valid: of the 16 classes and families that ravi_valid.txt names this sample "
-                                         "has none, not even 'n01855672'"):
+    with pytest.raises(ValueError, match=r"valid: of the 16 classes and families that ravi_valid.txt names this "
+                                         "dataset has none, not even 'n01855672'"):
         make_split(RAVI, few[1:], sample=True)
     rand = ListSplit(test="imagenet_rand.txt", num_valid=1)
     assert make_split(rand, ["n01498041", "a", "b"], sample=True)["test"] == ["n01498041"]

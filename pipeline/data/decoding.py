@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.data.images import View, open_image, to_pixels
 from pipeline.data.index import Index, OpenShards
 from pipeline.data.manifest import Manifest, read_manifest
-from pipeline.data.raw import source_of
+from pipeline.data.raw import extension_of
 
 
 def require_images(shards_dir: Path, manifest: Manifest) -> None:
@@ -39,7 +39,7 @@ class Decoder:
         require_images(shards_dir, manifest)
         self.sample_shape = sample_shape
         self.view = View.from_parameters(manifest.parameters)
-        self.extension = source_of(manifest.parameters["source"]).EXTENSION
+        self.extension = extension_of(manifest.parameters)
         self.shards = OpenShards(shards_dir, manifest, groups)
 
     def decode(self, samples: Index) -> Iterator[np.ndarray]:

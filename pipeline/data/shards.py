@@ -29,8 +29,8 @@ from pipeline.data.images import FORMATS, open_image
 from pipeline.data.index import INDEX, write_index
 from pipeline.data.manifest import MANIFEST, ClassEntry, Manifest, ShardEntry, WordsEntry, read_manifest, write_manifest
 from pipeline.data.plan import ShardPlan, group_classes, plan_shards
-from pipeline.data.raw import MendingReader, RawSample, ReadSample, left_out_of, source_of, words_of
-from pipeline.data.spec import DatasetParams
+from pipeline.data.raw import MendingReader, RawSample, ReadSample, extension_of, listed_oddities, source_of, words_of
+from pipeline.data.spec import MENDING, DatasetParams
 from pipeline.data.splits import make_split
 from pipeline.data.swap import building_place, swap_in
 from pipeline.data.tar import TarWriter, WrittenShard, read_note, write_note
@@ -76,12 +76,12 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
     group_of = {name: name for name in class_names} if words else group_classes(class_names, splits)
     plans = plan_shards(samples, group_of, params.seed, int(params.shard_size_mib * 2**20))
     sources = recorded_checksums(raw_dir)
-    new, notes, extension = building_place(out_dir), notes_of(out_dir), source_of(params.source).EXTENSION
+    new, notes, extension = building_place(out_dir), notes_of(out_dir), extension_of(params.shard_parameters())
     jobs = [_Job(plan, new / plan.name, notes / f"{plan.name}.json", extension, _fingerprint(params, plan, sources))
             for plan in plans]
     try:
         written = _write_shards(name, params, raw_dir, new, out_dir, jobs,
-                                run or partial(run_jobs, num_processes=num_processes))
+                                run or partial(run_jobs, num_processes=num_processes, setting="cluster.num_processes"))
         oddities = _count_oddities(name, params, raw_dir, written.values())
         _write_index(new / INDEX, plans, written, class_names)
         if words:
@@ -117,8 +117,8 @@ def _require_space(name: str, new: Path, missing: Sequence[_Job], jobs: Sequence
     free = shutil.disk_usage(new).free
     if needed > free:
         raise OSError(errno.ENOSPC, f"it needs about {needed / 2**30:,.3f} GiB more and {free / 2**30:,.3f} GiB are "
-                      f"free on the disk of {new.parent}, so nothing was written: make room, or put data/shards on a "
-                      "larger disk")
+                      f"free on the disk of {new.parent}, so nothing was written: make room, move the repository to a "
+                      "larger disk, or mount a folder of one there (mount --bind; DVC takes no symbolic link)")
     if needed + copied > free:
         say(f"{name}: warning: about {(needed + copied - free) / 2**30:,.3f} GiB are missing on the disk of "
             f"{new.parent} for the copy of the shards that DVC adds to its cache there, unless it has it already: "
@@ -127,14 +127,14 @@ def _require_space(name: str, new: Path, missing: Sequence[_Job], jobs: Sequence
 
 def _count_oddities(name: str, params: DatasetParams, raw_dir: Path, written: Iterable[WrittenShard]) -> (
         dict[str, int] | None):
-    """Over all shards and what was left out of them; printed. None for a source that mends nothing."""
-    if params.source not in ("imagenet", "mini_imagenet"):
+    """Over all shards and what they were made of; printed. None for a source that mends nothing."""
+    if params.source not in MENDING:
         return None
-    total = Counter(left_out_of(params, raw_dir))
+    total = Counter(listed_oddities(params, raw_dir))
     for shard in written:
         total.update(shard.oddities)
     listed = ", ".join(f"{what}: {count:,}" for what, count in sorted(total.items()))
-    print(f"{name}: odd images, mended or left out: {listed or 'none'}", file=sys.stderr, flush=True)
+    print(f"{name}: odd images, counted, mended or left out: {listed or 'none'}", file=sys.stderr, flush=True)
     return dict(sorted(total.items()))
 
 

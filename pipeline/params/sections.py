@@ -26,15 +26,19 @@ class LicensedParams:
 
     imagenet: folder or http(s) address of ILSVRC2012's archives; null asks the mirror. Datasets with `sample: true`
         always ask the mirror.
+    mini_imagenet: tar, zip or folder of miniImageNet's prepared photographs; null asks the mirror.
     treebank3: folder of the corpus LDC99T42.
     """
 
     imagenet: str | None = None
+    mini_imagenet: str | None = None
     treebank3: str | None = None
 
     def folder_of(self, dataset: DatasetParams) -> str | None:
         if dataset.source == "treebank3":
             return self.treebank3
+        if dataset.is_prepared:
+            return self.mini_imagenet
         return self.imagenet if dataset.source in ("imagenet", "mini_imagenet") and not dataset.sample else None
 
 

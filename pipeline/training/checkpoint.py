@@ -55,7 +55,7 @@ def newest_state(folder: Path | str) -> dict[str, Any] | None:
     """
     place = place_of(folder)
     for name in sorted(fnmatch.filter(place.files(), f"step*/{STATE_FILE}"), reverse=True):
-        content, origin = (place / name).read(), (place / name).address
+        content, origin = (place / name).read(), str(place / name)
         try:
             return _parse(io.BytesIO(content), origin)
         except CheckpointError as error:

@@ -61,7 +61,7 @@ def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster:
         log = log_folder(run) or folder
         state = newest_state(run.address)
         if state is not None:
-            print(f"{name}: goes on from step {state['step']} of {model.training.steps} ({run.address})", flush=True)
+            print(f"{name}: goes on from step {state['step']} of {model.training.steps} ({run})", flush=True)
         else:
             name_runs_left_aside(name, folder, cluster.storage)
         if _step(state) < model.training.steps:
@@ -143,11 +143,11 @@ def _fit(name: str, task: WorkerTask, run: Place, num_workers: int | tuple[int, 
         failure = error
     except RayError as error:  # of the controller, which watches the workers
         raise TrainingError(f"{name}: the cluster was lost, or cannot do what is asked of it: {error}\nits state is in "
-                            f"{run.address}; the same command goes on from there") from error
+                            f"{run}; the same command goes on from there") from error
     later = newest_state(run.address)
     if later is None or later["step"] <= step:
         raise TrainingError(f"{name}: {failure or 'its last checkpoint cannot be read'}\nits state is in "
-                            f"{run.address}; the same command goes on from there") from failure
+                            f"{run}; the same command goes on from there") from failure
     if failure is not None:
         print(f"workers were lost more than {max_failures} times (cluster.max_failures), but it came from step "
               f"{step} to {later['step']}, and goes on", file=sys.stderr, flush=True)
