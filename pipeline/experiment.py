@@ -172,7 +172,7 @@ def _perplexity(method: Method, shards: Path, part: Part, device: str) -> float 
 def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
     """One row an episode, one column a task: for comparing two models episode by episode."""
     with atomic_write(path, "wb") as file:
-        pq.write_table(pa.table(dict(columns)), file)
+        pq.write_table(pa.table(dict(columns)), file, write_page_checksum=True)
 
 
 def _shown(method: Method, samples: Samples, features: MemoryStore, classes: ClassRows, spec: EpisodeSpec,

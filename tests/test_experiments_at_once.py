@@ -1,7 +1,6 @@
 """`dvc repro` of two checkouts at once, on one cluster of three nodes with one storage, against one on this machine."""
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -66,6 +66,8 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
             the shards will need.
     """
     raw_dir, out_dir = Path(raw_dir), Path(out_dir)
+    sources = recorded_checksums(raw_dir)
+    _require_as_verified(raw_dir, sources)
     samples = source_of(params.source).read_raw(raw_dir, params)
     _check_keys(samples)
     class_names, words = sorted({sample.class_name for sample in samples}), words_of(params, raw_dir)
@@ -75,7 +77,6 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
     # a split of words takes sentences from all over a class: each class is a group of its own
     group_of = {name: name for name in class_names} if words else group_classes(class_names, splits)
     plans = plan_shards(samples, group_of, params.seed, int(params.shard_size_mib * 2**20))
-    sources = recorded_checksums(raw_dir)
     new, notes, extension = building_place(out_dir), notes_of(out_dir), extension_of(params.shard_parameters())
     jobs = [_Job(plan, new / plan.name, notes / f"{plan.name}.json", extension, _fingerprint(params, plan, sources))
             for plan in plans]
@@ -105,6 +106,16 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
 def notes_of(out_dir: Path) -> Path:
     """The folder of the notes of finished shards."""
     return out_dir.parent / ".notes" / out_dir.name
+
+
+def _require_as_verified(raw_dir: Path, sources: Mapping[str, str]) -> None:
+    """Raises ValueError for a raw file that has changed since the download; archives that lie elsewhere have their own
+    check."""
+    for name, checksum in sources.items():
+        path = raw_dir / name
+        if path.is_file() and f"sha256:{sha256_of(path)}" != checksum:
+            raise ValueError(f"{path}: other bytes than the download stage verified: run it again: python -m "
+                             f"stages.download for {raw_dir.name}")
 
 
 def _said_by(error: OSError) -> object:

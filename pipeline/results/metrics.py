@@ -12,8 +12,8 @@ from typing import Annotated
 import torch
 from pydantic import ConfigDict, Field, TypeAdapter
 
+from pipeline.checked_json import read_checked, write_checked
 from pipeline.machine import cores
-from pipeline.results.checked_json import parse_checked, write_checked
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -136,7 +136,7 @@ def read_details(path: Path) -> Details:
     Raises:
         MetricsError: not JSON, or a field missing, unknown or impossible.
     """
-    return parse_checked(DETAILS, path.read_text(encoding="utf-8"), path, MetricsError, _remedy(path))
+    return read_checked(DETAILS, path, MetricsError, _remedy(path))
 
 
 def _remedy(path: Path) -> str:

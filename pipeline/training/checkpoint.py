@@ -5,10 +5,11 @@ import io
 import pickle
 import sys
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from pyarrow.fs import FileSelector, LocalFileSystem
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from pipeline.data.publishing import publish_file
 from pipeline.files import atomic_write
+from pipeline.messages import said, shown
 from pipeline.storage import Place, place_of
 
 STATE_FILE = "state.pt"
@@ -27,9 +29,41 @@ class CheckpointError(ValueError):
 
 
 def save_tensors(path: Path, content: dict[str, Any]) -> None:
-    """torch.save of tensors and plain values, atomically."""
-    with atomic_write(path, "wb") as file:
-        torch.save(content, file)
+    """torch.save of tensors and plain values, atomically.
+
+    Raises:
+        OSError: the disk is full, ...; names the file, and says what to do.
+    """
+    written: _Written | None = None
+    try:
+        with atomic_write(path, "wb") as file:
+            written = _Written(file)
+            torch.save(content, written)  # type: ignore[arg-type]
+    except (OSError, RuntimeError) as error:
+        cause = error if isinstance(error, OSError) else written and written.error
+        if not cause:
+            raise
+        reason = f"{path}: {cause.strerror or said(cause)} while it was written, and nothing was replaced"
+        raise OSError(cause.errno, f"{reason}; free some space on the disk of {path.parent.parent}, and the same "
+                      "command goes on from the last checkpoint") from error
+
+
+class _Written:
+    """A file that keeps the error of the system, in whose place torch.save raises one of its own."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, content: bytes) -> int:
+        try:
+            return self.file.write(content)
+        except OSError as error:
+            self.error = self.error or error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
 
 
 def load_tensors(path: Path) -> dict[str, Any]:
@@ -57,7 +91,7 @@ def newest_state(folder: Path | str) -> dict[str, Any] | None:
     for name in sorted(fnmatch.filter(place.files(), f"step*/{STATE_FILE}"), reverse=True):
         content, origin = (place / name).read(), str(place / name)
         try:
-            return _parse(io.BytesIO(content), origin)
+            return _checked_state(_parse(io.BytesIO(content), origin), _step_of(name), origin)
         except CheckpointError as error:
             print(f"{error}\nthe checkpoint before it is used instead", file=sys.stderr, flush=True)
     return None
@@ -66,7 +100,21 @@ def newest_state(folder: Path | str) -> dict[str, Any] | None:
 def newest_step(run: Place) -> int | None:
     """The step of a run's last checkpoint, which is not read: it may be damaged. StorageError as `newest_state`."""
     names = fnmatch.filter(run.files(), f"step*/{STATE_FILE}")
-    return int(max(names).partition("/")[0].removeprefix("step")) if names else None
+    return _step_of(max(names)) if names else None
+
+
+def _step_of(name: str) -> int:
+    """Of `step00000100/state.pt`."""
+    return int(name.partition("/")[0].removeprefix("step"))
+
+
+def _checked_state(state: dict[str, Any], step: int, origin: str) -> dict[str, Any]:
+    """Raises CheckpointError unless it is a state of that step, with finite weights."""
+    if type(state.get("step")) is not int or state["step"] != step:
+        raise CheckpointError(f"{origin}: its step is {shown(state.get('step'))}, and its folder's {step}: it is no "
+                              "state of a training; delete it and run the same command again")
+    check_weights(state.get("model"), f"{origin}: model")
+    return state
 
 
 def checkpoint_folder(step: int) -> str:
@@ -102,15 +150,44 @@ def _forget_older_states(run: Place, step: int) -> None:
 def _parse(file: Path | io.BytesIO, origin: str) -> dict[str, Any]:
     """What `save_tensors` wrote; `origin` is where it is from, for messages."""
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        _require_unpacked(file)
+        content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{origin}: holds more than tensors and plain values, or is no file of weights; "
-                              f"it is not loaded: {str(error).splitlines()[0]}") from error
-    except (RuntimeError, EOFError, OSError) as error:
-        reason = (str(error).splitlines() or ["nothing in it"])[0]
+                              f"it is not loaded: {said(error)}") from error
+    except Exception as error:  # torch raises errors of a dozen kinds for damaged bytes
         size = file.stat().st_size if isinstance(file, Path) else len(file.getvalue())
         raise CheckpointError(f"{origin}: cut short or damaged ({size:,} bytes); delete it and run the same command "
-                              f"again: {reason}") from error
+                              f"again: {said(error)}") from error
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        raise CheckpointError(f"{origin}: holds a {type(content).__name__}, not values by name; delete it and run the "
+                              "same command again")
+    return content
+
+
+def _require_unpacked(file: Path | io.BytesIO) -> None:
+    """Raises ValueError for a zip that is compressed: torch.save's is not, and could not become larger than it is."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            if any(record.compress_type != zipfile.ZIP_STORED for record in archive.infolist()):
+                raise ValueError("it is compressed")
+    if isinstance(file, io.BytesIO):
+        file.seek(0)
+
+
+def check_weights(weights: object, what: str) -> None:
+    """Raises CheckpointError, which begins with `what`, unless these are finite tensors by name."""
+    again = "delete it and run the same command again"
+    if not isinstance(weights, Mapping):
+        raise CheckpointError(f"{what} is a {type(weights).__name__}, not weights by name; {again}")
+    for name, weight in weights.items():
+        if not isinstance(name, str) or not isinstance(weight, Tensor) or weight.layout != torch.strided:
+            raise CheckpointError(f"{what}: {shown(name)} is no plain tensor; {again}")
+        if weight.untyped_storage().nbytes() < weight.nbytes:
+            raise CheckpointError(f"{what}: {shown(name)} of shape {shown(tuple(weight.shape))} has fewer numbers than "
+                                  f"that; {again}")
+        if not torch.isfinite(weight).all():
+            raise CheckpointError(f"{what}: {shown(name)} has numbers that are not finite; {again}")
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, Tensor], path: Path | str) -> None:

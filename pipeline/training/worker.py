@@ -4,7 +4,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from pipeline.data.shard_cache import CacheParams, local_shards
 from pipeline.machine import available_memory, memory_to_share
 from pipeline.params.sections import ModelParams
 from pipeline.progress import lines_to
-from pipeline.storage import Place, place_of
+from pipeline.storage import FULL_DISK, Place, place_of
 from pipeline.training.checkpoint import checkpoint_folder, load_weights, newest_state, save_state
 from pipeline.training.computing import choose_precision, compiler_named, ready_to_train
 from pipeline.training.data import training_classes
@@ -86,6 +86,12 @@ def train_on_worker(config: dict[str, WorkerTask]) -> str | None:
                 raise
             log.write({"step": first_step, "error": str(error)})
             return str(error)
+        except OSError as error:
+            if world_size > 1 or error.errno not in FULL_DISK:
+                raise
+            with suppress(OSError):  # it is on the same disk
+                log.write({"step": first_step, "error": str(error)})
+            return error.strerror or str(error)
     return None
 
 
