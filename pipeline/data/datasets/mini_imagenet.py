@@ -149,8 +149,9 @@ def _check_counts(place: str, raw_dir: Path, params: DatasetParams) -> None:
     wrong = sorted(name for name, count in counts.items() if count != IMAGES_PER_CLASS)
     if params.mini_imagenet.sample or (len(counts) == NUM_CLASSES and not wrong):
         return
-    found = f"{counts[wrong[0]]} photographs of {wrong[0]} ({len(wrong)} such of" if wrong else f"{IMAGES_PER_CLASS} ("
-    raise ValueError(f"{place}: {found} {len(counts)} synsets), expected {NUM_CLASSES} synsets x {IMAGES_PER_CLASS}; "
+    found = (f"{counts[wrong[0]]} photographs of {wrong[0]} ({len(wrong)} such of {len(counts)} synsets)" if wrong else
+             f"{len(counts)} synsets")
+    raise ValueError(f"{place}: {found}, expected {NUM_CLASSES} synsets x {IMAGES_PER_CLASS}; "
                      "take a whole copy, or write mini_imagenet: {sample: true} if it is known to be a part")
 
 
