@@ -168,8 +168,10 @@ def test_images_that_are_held_out_are_all_others(tmp_path: Path) -> None:
 
 
 def test_more_held_out_than_there_are(tmp_path: Path) -> None:
-    message = refused(tmp_path, photographs(), with_held_out(COUNT))
-    assert f"held_out: 6 of each class, but {SYNSETS[0]} has 6 images" in message and "hold out fewer" in message
+    """Known as soon as they are listed."""
+    origin = write_form(tmp_path, "zip", photographs())
+    with pytest.raises(ValueError, match=rf"held_out: 6 of each class, but {SYNSETS[0]} has 6 images .*; hold out"):
+        download_dataset("mini", with_held_out(COUNT), tmp_path / "raw/mini", folder=str(origin))
 
 
 def test_several_datasets_are_made_of_one_packed_tar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
