@@ -314,6 +314,7 @@ def test_what_the_parameters_say() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_real_photographs(tmp_path: Path) -> None:
     """The splits that published figures are on, and the paper's lists cut to these classes."""
     if is_address(mirror()) or not Path(mirror(), PREPARED.path).is_file():
