@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from matchnet.parsing import parse
 from pipeline.files import atomic_write
 from pipeline.params import ParamsError, named
-from pipeline.params.parsing import parse
 from pipeline.params.reading import PARAMS_FILE, read_yaml
 from pipeline.params.rules import check_params, run_section
 from pipeline.params.sections import Params

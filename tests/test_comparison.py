@@ -13,13 +13,15 @@ from small_omniglot import PARAMS
 from matchnet.episodes import EpisodeSpec
 from matchnet.methods import MethodSpec, build_method
 from matchnet.methods.pixels import PixelsSpec
+from matchnet.model_file import ModelFile, write_model
+from matchnet.parsing import parse
+from matchnet.preparation import Preparation
 from matchnet.statistics import mean_and_interval
 from pipeline import paths
 from pipeline.comparison import compare, most_ahead
 from pipeline.data.manifest import manifest_sha256
 from pipeline.experiment import run_experiment, write_columns
 from pipeline.params import Params, ParamsError
-from pipeline.params.parsing import parse
 from pipeline.params.reading import read_yaml
 from pipeline.params.rules import check_params, run_section
 from pipeline.params.sections import ComparisonParams, ExperimentParams, ModelParams, RunParams
@@ -29,11 +31,11 @@ from pipeline.results.metrics import MetricsError, write_metrics
 from pipeline.results.report import write_report
 from pipeline.results.shown_episode import ShownEpisode
 from pipeline.results.tables import RowInfo
-from pipeline.training.model_file import ModelFile, write_model
 from stages.compare import compare as compare_stage
 
 ROOT = Path(__file__).parent.parent
-SHAPE = (1, 16, 16)
+PREPARATION = Preparation(channels=1, size=16, kind="drawings", invert=True)
+SHAPE = PREPARATION.sample_shape
 SPEC = EpisodeSpec(3, 1, 4)
 EXPERIMENT = ExperimentParams(model="m", title="Ours", table="T", dataset="small", split="random", part="test",
                               columns=("3w1s",), episodes=40, seed=3, adaptation=None, paper={})
@@ -85,7 +87,8 @@ def prepared(shards: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Par
 
 def evaluated(name: str, spec: MethodSpec, experiment: ExperimentParams, shards: Path) -> None:
     method = build_method(spec, SHAPE, 1)
-    model = ModelFile(model_name=name, method=spec, sample_shape=SHAPE, num_classes=1, state_dict=method.state_dict(),
+    model = ModelFile(model_name=name, method=spec, preparation=PREPARATION, sample_shape=SHAPE,
+                      num_classes=1, state_dict=method.state_dict(),
                       step=0, seed=0, dataset_sha256=manifest_sha256(shards), split="random", train_classes=["a"],
                       seconds=0.0)
     write_model(paths.model_file(name), model)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from matchnet.parsing import parse
 from pipeline.params import ParamsError, named, read_params
-from pipeline.params.parsing import parse
 from pipeline.params.reading import read_yaml
 from pipeline.params.rules import check_params, run_section
 from pipeline.params.sections import Params

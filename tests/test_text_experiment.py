@@ -11,6 +11,7 @@ from matchnet.episodes import EpisodeSpec
 from matchnet.episodic_training import EpisodicSpec
 from matchnet.methods import build_method
 from matchnet.methods.pixels import PixelsSpec
+from matchnet.model_file import ModelFile
 from matchnet.text import SentenceStore
 from matchnet.tokens import BEGIN, BLANK, END, FIRST_WORD, PADDING
 from pipeline.data.manifest import manifest_sha256, read_manifest
@@ -22,7 +23,6 @@ from pipeline.results.report import write_report
 from pipeline.results.shown_episode import ShownEpisode
 from pipeline.results.tables import RowInfo, column_order, column_title
 from pipeline.training.data import load_training_data, training_classes
-from pipeline.training.model_file import ModelFile
 
 COLUMNS = {"2w1s": EpisodeSpec(2, 1, 1), "2w1s3q": EpisodeSpec(2, 1, 3)}
 MODEL = ModelParams(dataset="small", split="words", context=8, method=PixelsSpec(), training=None)

@@ -1,6 +1,6 @@
 """params.yaml as nested frozen dataclasses, checked as a whole before any work begins."""
 
-from pipeline.params.parsing import ParamsError
+from matchnet.parsing import ParamsError
 from pipeline.params.reading import named, read_params
 from pipeline.params.sections import ComputeParams, ExperimentParams, ModelParams, Params
 

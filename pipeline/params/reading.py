@@ -9,7 +9,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline.params.parsing import ParamsError, nearest, parse
+from matchnet.parsing import ParamsError, nearest, parse
 from pipeline.params.rules import check_params
 from pipeline.params.sections import Params
 

@@ -10,11 +10,11 @@ from matchnet.encoders import Encoder
 from matchnet.encoders.language_model import LanguageModelStates
 from matchnet.methods import Method
 from matchnet.methods.torchvision_names import ATTENTION, from_torchvision
+from matchnet.model_file import ModelFile, read_model
+from matchnet.weights import CheckpointError, load_tensors, load_weights
 from pipeline.data.manifest import manifest_sha256, read_manifest
 from pipeline.files import sha256_of
 from pipeline.params.sections import ModelParams
-from pipeline.training.checkpoint import CheckpointError, load_tensors, load_weights
-from pipeline.training.model_file import ModelFile, read_model
 
 READER = "reader."  # the part of a language model that encodes
 PUBLISHED = "inception_v3_google-0cc3c7bd.pth"

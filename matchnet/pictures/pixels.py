@@ -1,0 +1,38 @@
+"""From a decoded picture to the pixels that a model takes. Imports no torch: processes that decode start quickly."""
+
+import numpy as np
+from PIL import Image
+
+from matchnet.preparation import Preparation
+
+_INVERTED = [255 - value for value in range(256)]
+
+
+def to_pixels(image: Image.Image, preparation: Preparation) -> np.ndarray:
+    """(channels, size, size) uint8, antialiased: one channel, or red, green and blue. Drawings have ink = 255."""
+    size, channels = preparation.size, preparation.channels
+    image = image.convert("L" if channels == 1 else "RGB")
+    if preparation.margin is not None:
+        return _place_ink(image.point(_INVERTED) if preparation.invert else image, size, preparation.margin)[None]
+    box = None if preparation.central_crop is None else _central_square(image, preparation.central_crop)
+    pixels = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
+    pixels_CHW = pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+    return 255 - pixels_CHW if preparation.invert else pixels_CHW
+
+
+def _central_square(image: Image.Image, share: float) -> tuple[float, float, float, float]:
+    side = min(image.size) * share
+    left, top = (image.width - side) / 2, (image.height - side) / 2
+    return left, top, left + side, top + side
+
+
+def _place_ink(grey: Image.Image, size: int, margin: float) -> np.ndarray:
+    """The ink's bounding box, its longer side scaled to size * (1 - 2 * margin), in the square's middle."""
+    box = grey.getbbox() or (0, 0, grey.width, grey.height)
+    width, height = box[2] - box[0], box[3] - box[1]
+    scale = size * (1 - 2 * margin) / max(width, height)
+    inner = max(round(width * scale), 1), max(round(height * scale), 1)
+    placed = Image.new("L", (size, size))
+    corner = (size - inner[0]) // 2, (size - inner[1]) // 2
+    placed.paste(grey.resize(inner, Image.Resampling.BILINEAR, box=box), corner)
+    return np.asarray(placed)
