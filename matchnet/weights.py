@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from matchnet.files import atomic_write
+from matchnet.files import atomic_write, sha256_of
 
 
 class CheckpointError(ValueError):
@@ -64,6 +65,14 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], path: Path | 
         raise CheckpointError(f"{path}: its weights are of another architecture than the parameters describe:"
                               f"{listed}{more}\nrestore the parameters it was made with, or delete it and train again")
     module.load_state_dict(weights)
+
+
+def check_hash_in_name(path: Path) -> None:
+    """torch.hub's convention: `model-0cc3c7bd.pth` has a SHA-256 that begins so. CheckpointError if it has not."""
+    named = re.search(r"-([0-9a-f]{8,})\.", path.name)
+    if named and not (found := sha256_of(path)).startswith(named[1]):
+        raise CheckpointError(f"{path}: its name says that its SHA-256 begins with {named[1]}, and it is {found}: cut "
+                              "short, or another file; download it again")
 
 
 def _differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:

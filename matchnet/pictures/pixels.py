@@ -1,10 +1,16 @@
 """From a decoded picture to the pixels that a model takes. Imports no torch: processes that decode start quickly."""
 
+from dataclasses import replace
+from typing import Literal
+
 import numpy as np
 from PIL import Image
 
 from matchnet.preparation import Preparation
 
+Ink = Literal["auto", "dark", "light"]  # of a drawing in its file; auto looks at its edge
+EDGE = 32  # the edge that shows what the ground is: a picture's side divided by this
+COLOURED = 24  # by which a pixel's channels differ where one sees a colour, of 255
 _INVERTED = [255 - value for value in range(256)]
 
 
@@ -36,3 +42,27 @@ def _place_ink(grey: Image.Image, size: int, margin: float) -> np.ndarray:
     corner = (size - inner[0]) // 2, (size - inner[1]) // 2
     placed.paste(grey.resize(inner, Image.Resampling.BILINEAR, box=box), corner)
     return np.asarray(placed)
+
+
+def prepared_for(image: Image.Image, preparation: Preparation, ink: Ink) -> Preparation:
+    """The preparation with the polarity of this picture, where the model is of drawings."""
+    if preparation.kind != "drawings":
+        return preparation
+    return replace(preparation, invert=_has_light_ground(image) if ink == "auto" else ink == "dark")
+
+
+def _has_light_ground(image: Image.Image) -> bool:
+    """Whether the edge is lighter than the middle between the darkest and the lightest pixel."""
+    grey_HW = np.asarray(image.convert("L"))
+    edge = max(1, min(grey_HW.shape) // EDGE)
+    ring = [grey_HW[:edge], grey_HW[-edge:], grey_HW[edge:-edge, :edge], grey_HW[edge:-edge, -edge:]]
+    ground = np.median(np.concatenate([part.ravel() for part in ring]))
+    low, high = int(grey_HW.min()), int(grey_HW.max())
+    return bool(ground > ((low + high) / 2 if low < high else 127.5))
+
+
+def coloured(image: Image.Image) -> bool:
+    if image.mode == "L":
+        return False
+    small_HWC = np.asarray(image.resize((16, 16), Image.Resampling.BOX)).astype(int)
+    return bool((np.ptp(small_HWC, axis=2) > COLOURED).any())
