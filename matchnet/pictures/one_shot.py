@@ -196,15 +196,14 @@ class OneShotClassifier:
     @torch.inference_mode()
     def _embed(self, items: Sequence[Any]) -> Iterator[Tensor]:
         """Features of batch_size items after another, on the CPU."""
-        grey_of_colours = 0
+        lost_colours = False
         for start in range(0, len(items), self.batch_size):
             samples = [self._sample(items[i], i) for i in range(start, min(start + self.batch_size, len(items)))]
-            grey_of_colours += sum(coloured for _, coloured in samples)
+            lost_colours |= any(coloured for _, coloured in samples)
             yield self._features([sample for sample, _ in samples]).cpu()
-        if grey_of_colours:
-            warnings.warn(f"{grey_of_colours} of {len(items)} pictures have colours, and the model "
-                          f"{self.encoder_.name} sees grey alone: what differs in colour only looks the same to it",
-                          UserWarning, stacklevel=4)
+        if lost_colours:
+            warnings.warn(f"pictures have colours, and the model {self.encoder_.name} sees grey alone: what differs in "
+                          "colour only looks the same to it", UserWarning, stacklevel=4)
 
     def _features(self, samples: list[Tensor]) -> Tensor:
         shapes = {tuple(sample.shape) for sample in samples}
