@@ -10,17 +10,17 @@ import torch
 
 from matchnet.episodes import EpisodeSpec, sample_episodes
 from matchnet.evaluation import embed_rows
+from matchnet.messages import said
+from matchnet.model_file import read_model
 from pipeline import paths
 from pipeline.data.manifest import manifest_sha256
 from pipeline.experiment import FEW, device_of, loaded_samples, method_for, shown_episode
-from pipeline.messages import said
 from pipeline.params import Params, RowParams
 from pipeline.params.sections import ComparisonParams
 from pipeline.results.comparison import Comparison, compared, difference_of
 from pipeline.results.comparison_grid import Group, SharedEpisode
 from pipeline.results.metrics import read_details
 from pipeline.results.shown_episode import ShownEpisode
-from pipeline.training.model_file import read_model
 
 MOST_AHEAD, MOST_BEHIND = 3, 1  # episodes to draw
 

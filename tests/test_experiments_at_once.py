@@ -9,7 +9,7 @@ import torch
 from ray_nodes import Cluster
 from repository_copy import Copy, small_copy
 
-from pipeline.training.model_file import read_model
+from matchnet.model_file import read_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, TypeAdapter
 
+from matchnet.messages import said, shown
 from pipeline.checked_json import parse_checked
 from pipeline.data.spec import PARTS, SOURCES, Part
 from pipeline.files import atomic_write, sha256_of
-from pipeline.messages import said, shown
 
 FORMAT = 1
 MANIFEST = "dataset.json"

@@ -21,8 +21,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from matchnet.parsing import ParamsError, nearest, parse
 from pipeline.data.spec import DatasetParams
-from pipeline.params.parsing import ParamsError, nearest, parse
 from pipeline.params.rules import check_params
 from pipeline.params.sections import (
     ClusterParams,

@@ -13,8 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from matchnet.messages import shown
 from pipeline.data.manifest import manifest_sha256
-from pipeline.messages import shown
 from pipeline.params import ComputeParams, ModelParams
 from pipeline.storage import Place, place_of
 

@@ -16,6 +16,7 @@ from ray.train.torch import get_device
 
 from matchnet.methods import build_method
 from matchnet.training import train
+from matchnet.weights import load_weights
 from pipeline.data.publishing import publish_file
 from pipeline.data.samples import Room
 from pipeline.data.shard_cache import CacheParams, local_shards
@@ -23,7 +24,7 @@ from pipeline.machine import available_memory, memory_to_share
 from pipeline.params.sections import ModelParams
 from pipeline.progress import lines_to
 from pipeline.storage import FULL_DISK, Place, place_of
-from pipeline.training.checkpoint import checkpoint_folder, load_weights, newest_state, save_state
+from pipeline.training.checkpoint import checkpoint_folder, newest_state, save_state
 from pipeline.training.computing import choose_precision, compiler_named, ready_to_train
 from pipeline.training.data import training_classes
 from pipeline.training.initial import take_weights

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
-from pipeline.messages import shortened, shown
+from matchnet.messages import shortened, shown
 
 LONGEST = 1500  # characters of an error: a stranger's file may have names and values of any length
 PLAIN_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
