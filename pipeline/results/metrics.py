@@ -3,7 +3,6 @@
 The file is checked when it is written and when it is read, so that no report shows a number that is not one.
 """
 
-import os
 import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Annotated
 import torch
 from pydantic import ConfigDict, Field, TypeAdapter
 
+from pipeline.machine import cores
 from pipeline.results.checked_json import parse_checked, write_checked
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -133,9 +133,8 @@ def _remedy(path: Path) -> str:
 
 def machine_facts() -> Machine:
     """This machine: processor, cores this process may use, first GPU if there is one, version of torch."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
-    return Machine(cpu=_cpu_model(), cores=cores, gpu=gpu, torch=torch.__version__)
+    return Machine(cpu=_cpu_model(), cores=cores(), gpu=gpu, torch=torch.__version__)
 
 
 def _cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
