@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -42,12 +43,22 @@ def only_driver(folder: Path) -> Iterator[None]:
         RunInUseError: another process has it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "ab") as file:
+    with open(folder / "lock", "a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise RunInUseError(f"{folder}: another process trains this run; wait for its end, or end it") from error
+            file.seek(0)
+            raise RunInUseError(f"{folder}: another process trains this run{_named(file.read())}") from error
+        file.truncate(0)
+        file.write(f"{os.getpid()} {socket.gethostname()}")
+        file.flush()
         yield
+
+
+def _named(holder: str) -> str:
+    """From what a lock's file says; it is empty for a moment."""
+    process, _, host = holder.partition(" ")
+    return f": {process} on {host}; wait for its end, or end it there: kill {process}" if host else "; wait for its end"
 
 
 def place_of_run(folder: Path, storage: str | None) -> Place:
