@@ -69,7 +69,8 @@ def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster:
                 placement = place(compute)
                 task = _task(model, init, shards, run, compute, cluster, placement.threads, trace)
                 say_what_is_used(compute, placement)
-                with following(run, folder), progress_of(log, f"training {name}", model.training.steps):
+                with (following(run, folder),
+                      progress_of(log, f"training {name}", model.training.steps, _step(state))):
                     while _step(state) < model.training.steps:
                         state = _fit(name, task, run, compute.num_workers, placement.use_gpu, cluster.max_failures,
                                      _step(state))

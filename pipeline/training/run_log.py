@@ -71,9 +71,12 @@ def seconds_spent(lines: list[dict[str, Any]]) -> float:
     return round(sum(last.values()), 1)
 
 
-def progress_of(folder: Path, what: str, steps: int) -> AbstractContextManager[None]:
-    """Show the progress of the run in `folder` while the block lasts: steps, steps/s, loss, accuracy."""
-    return thread_beside(_follow, NewLines(folder / LOG_FILE), what, steps)
+def progress_of(folder: Path, what: str, steps: int, first_step: int = 0) -> AbstractContextManager[None]:
+    """Show the progress of the run in `folder` while the block lasts: steps, steps/s, loss, accuracy.
+
+    first_step: that an earlier try has come to; the rate is that of the steps since.
+    """
+    return thread_beside(_follow, NewLines(folder / LOG_FILE), what, steps, first_step)
 
 
 class NewLines:
@@ -97,8 +100,8 @@ class NewLines:
         return list(_whole_lines(gained.decode("utf-8").splitlines()))
 
 
-def _follow(log: NewLines, what: str, steps: int, stop: threading.Event) -> None:
-    with Progress(what, total=steps, unit="step") as progress:
+def _follow(log: NewLines, what: str, steps: int, first_step: int, stop: threading.Event) -> None:
+    with Progress(what, total=steps, unit="step", done=first_step) as progress:
         while True:
             last_look = stop.wait(SECONDS_BETWEEN_LOOKS)
             for line in log.read():
