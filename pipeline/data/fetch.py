@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 
+from pipeline.files import rename
 from pipeline.progress import Progress
 
 ATTEMPTS = 4
@@ -90,7 +91,7 @@ def fetch(place: str, target: Path, checksum: str, kinds: Iterable[str] = ()) ->
 def _sync_and_rename(part: Path, target: Path) -> None:
     with open(part, "rb") as file:
         os.fsync(file.fileno())
-    os.replace(part, target)
+    rename(part, target)
 
 
 def _transfer(place: str, part: Path) -> None:

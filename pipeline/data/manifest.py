@@ -84,9 +84,7 @@ def read_manifest(directory: Path) -> Manifest:
     Raises:
         ValueError: no manifest, not JSON, fields missing, or of another format version.
     """
-    path = Path(directory) / MANIFEST
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file: these shards are not finished; run the shard stage")
+    path = _existing(directory)
     return parse_manifest(path.read_bytes(), str(path))
 
 
@@ -114,5 +112,14 @@ def parse_manifest(content: bytes, origin: str) -> Manifest:
 
 
 def manifest_sha256(directory: Path) -> str:
-    """Hex SHA-256 of dataset.json: names the data, since it holds the SHA-256 of all else."""
-    return sha256_of(Path(directory) / MANIFEST)
+    """Hex SHA-256 of dataset.json: names the data, since it holds the SHA-256 of all else. ValueError without one."""
+    return sha256_of(_existing(directory))
+
+
+def _existing(directory: Path) -> Path:
+    path = Path(directory) / MANIFEST
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file: dataset {path.parent.name} has no finished shards; run this stage by "
+                         "`dvc repro`, which makes them first, or run `python -m stages.download` and then "
+                         "`python -m stages.shard` of that dataset")
+    return path

@@ -22,6 +22,7 @@ from pipeline.params import ComputeParams, ModelParams
 from pipeline.params.sections import ClusterParams
 from pipeline.storage import Place
 from pipeline.training.checkpoint import newest_state, newest_step
+from pipeline.training.data import require_classes
 from pipeline.training.log_copies import bring_logs, following, log_folder
 from pipeline.training.run_log import progress_of, read_log
 from pipeline.training.runs import only_driver, place_of_run, run_folder, runs_of
@@ -56,6 +57,7 @@ def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster:
     """
     assert model.training is not None
     folder = run_folder(name, model, compute, shards, runs, init)
+    require_classes(model, shards)
     with only_driver(folder):
         run = place_of_run(folder, cluster.storage)
         log = log_folder(run) or folder

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from pipeline.files import sync
 from pipeline.progress import Progress, say
 from pipeline.threads import thread_beside
 
@@ -42,6 +43,12 @@ class RunLog:
         with open(self.path, "a+b") as file:
             torn = file.tell() > 0 and not _ends_with_newline(file)
             file.write((b"\n" if torn else b"") + line.encode() + b"\n")
+
+    def sync(self) -> None:
+        """What is written so far survives a power cut: to be called before a checkpoint of these steps is written."""
+        with open(self.path, "rb") as file:
+            os.fsync(file.fileno())
+        sync(self.path.parent)
 
 
 def log_file(rank: int) -> str:

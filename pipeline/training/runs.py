@@ -24,6 +24,9 @@ def run_folder(name: str, model: ModelParams, compute: ComputeParams, shards: Pa
     """Where this run keeps its state; its name has a hash of all that decides the weights."""
     decided: list[Any] = [asdict(model), asdict(compute), manifest_sha256(shards)]
     if init is not None:
+        if not init.is_file():
+            raise ValueError(f"{init}: there is no such file: the model that this one begins with (init) is not "
+                             "trained yet; `dvc repro` trains it first")
         decided.append(hashlib.sha256(init.read_bytes()).hexdigest())
     decisive = json.dumps(decided, sort_keys=True, default=str)
     return runs.absolute() / f"{name}-{hashlib.sha256(decisive.encode()).hexdigest()[:12]}"
