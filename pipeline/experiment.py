@@ -14,6 +14,7 @@ from torch import Tensor
 
 from matchnet.episodes import ClassRows, Episodes, EpisodeSpec
 from matchnet.evaluation import Advance, EpisodeResults, embed_rows, episode_results, rows_drawn, run_episodes
+from matchnet.files import atomic_write
 from matchnet.methods import Classifier, FineTuned, Method, Oracle
 from matchnet.methods.language_model import LanguageModelSpec
 from matchnet.methods.pixels import PixelsSpec
@@ -29,7 +30,6 @@ from pipeline.data.sentences import load_sentences
 from pipeline.data.spec import Part
 from pipeline.data.workers import close_if_possible
 from pipeline.evaluation import Source, Workers, embed_on, episodes_on
-from pipeline.files import atomic_write
 from pipeline.params import ComputeParams, RowParams
 from pipeline.progress import Progress, say
 from pipeline.results.metrics import ColumnResult, DatasetUsed, Details, ModelUsed, SecondsSpent, machine_facts

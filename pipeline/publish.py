@@ -12,6 +12,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from matchnet.files import sha256_of
 from matchnet.methods import Classifier, MatchingNetwork
 from matchnet.methods.classifier import ClassifierSpec
 from matchnet.methods.matching_network import MatchingNetworkSpec
@@ -20,7 +21,6 @@ from matchnet.model_file import ModelFile, read_model, write_model
 from matchnet.preparation import Preparation
 from matchnet.published import FOLDER, LARGEST, LARGEST_TOGETHER, Card, Figure, write_card
 from pipeline import paths
-from pipeline.files import sha256_of
 from pipeline.results.metrics import read_details
 
 

@@ -15,8 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from matchnet.files import atomic_write
 from pipeline import paths
-from pipeline.files import atomic_write
 from pipeline.params import Params
 from pipeline.stage_code import code_hash, stage_code
 

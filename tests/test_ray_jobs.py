@@ -19,6 +19,7 @@ import torch
 
 from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.evaluation import embed_batch_size, embed_rows, episode_batch_size, to_input
+from matchnet.files import sha256_of
 from matchnet.methods import Method, build_method
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.model_file import ModelFile
@@ -32,7 +33,6 @@ from pipeline.data.shards import shard_dataset
 from pipeline.data.workers import RunJobs, run_jobs
 from pipeline.evaluation import Source, Workers, embed_on
 from pipeline.experiment import evaluate_row
-from pipeline.files import sha256_of
 from pipeline.params import RowParams
 
 PREPARATION = Preparation(channels=1, size=96, kind="drawings", invert=True)

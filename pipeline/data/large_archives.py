@@ -17,9 +17,9 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from matchnet.files import atomic_write
 from pipeline.data.fetch import DownloadError, checksums_of, fetch, is_address
 from pipeline.data.sources import SourceFile
-from pipeline.files import atomic_write
 
 FOLDER, LISTINGS, VERIFIED = ".archives", "listings", "verified.json"
 

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from matchnet.files import atomic_write
 from pipeline.data.tar import TarWriter
-from pipeline.files import atomic_write
 from pipeline.progress import Progress
 
 PHOTOGRAPHS = "photographs.tar"

@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from matchnet.files import link_or_copy, sha256_of
 from pipeline.data.archives import AGAIN
 from pipeline.data.download import recorded_checksums
 from pipeline.data.images import FORMATS, open_image
@@ -36,7 +37,6 @@ from pipeline.data.swap import building_place, swap_in
 from pipeline.data.tar import TarWriter, WrittenShard, read_note, write_note
 from pipeline.data.words import WORDS, write_words
 from pipeline.data.workers import RunJobs, run_jobs, stop_if_asked
-from pipeline.files import link_or_copy, sha256_of
 from pipeline.progress import Progress, say
 
 FORMAT = 1  # raise it when the same samples get other bytes, by our code or a library's: shards are then made again

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from matchnet.files import atomic_write
 from matchnet.messages import said, shown
-from pipeline.files import atomic_write
 
 FRACTIONS = ("accuracy", "valid_accuracy", "valid_ci95")
 

@@ -173,6 +173,7 @@ def _callbacks(log: RunLog, rank: int, device: torch.device, run: Place) -> dict
             log.write(values)
 
     def save(state: dict[str, Any]) -> None:
+        log.sync()
         if log_folder(run) is None:
             publish_file(log.path, run / checkpoint_folder(state["step"]) / log.path.name)
         if rank == 0:

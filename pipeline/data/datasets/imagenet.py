@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from matchnet.files import atomic_write
 from pipeline.data.datasets.ilsvrc_devkit import read_labels
 from pipeline.data.datasets.photographs import PhotographReader, to_jpeg
 from pipeline.data.datasets.synset_archive import (
@@ -31,7 +32,6 @@ from pipeline.data.raw import RawSample, ReadSample
 from pipeline.data.sources import DEVKIT, TRAINING, VALIDATION, archives_of
 from pipeline.data.spec import DatasetParams, ImagenetParams
 from pipeline.data.splits import read_list
-from pipeline.files import atomic_write
 
 EXTENSION = "jpg"
 LISTING = "images.parquet"
