@@ -149,11 +149,11 @@ def tiny_problem(shards: Path, steps: int):
     from matchnet.encoders.conv4 import Conv4Spec
     from matchnet.episodes import EpisodeSpec
     from matchnet.episodic_training import EpisodicSpec
+    from matchnet.files import sha256_of
     from matchnet.methods.matching_network import MatchingNetworkSpec
     from pipeline.data.index import INDEX, write_index
     from pipeline.data.manifest import ClassEntry, Manifest, ShardEntry, write_manifest
     from pipeline.data.tar import TarWriter
-    from pipeline.files import sha256_of
     from pipeline.params import ModelParams
 
     shards.mkdir()

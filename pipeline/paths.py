@@ -15,16 +15,28 @@ EVALUATIONS = Path("data/evaluations")
 RESULTS = Path("results")
 
 
+def require_no_links_out() -> None:
+    """Raise ValueError for a folder of outputs that is a symbolic link out of the repository: DVC refuses those, hours
+    later, when the stage is done. (Files may be links, as DVC's cache.type symlink makes them.)"""
+    root = Path().resolve()
+    folders = [RAW.parent, RESULTS, RAW, SHARDS, RESOLVED, MODELS, EVALUATIONS]
+    for path in [*folders, *(path for folder in folders[1:] if folder.is_dir() for path in sorted(folder.iterdir()))]:
+        if path.is_symlink() and not path.is_file() and not path.resolve().is_relative_to(root):
+            raise ValueError(f"{path}: a symbolic link to {path.resolve()}, out of the repository, where DVC takes no "
+                             "outputs; remove the link, and move the whole repository to that disk, or mount that "
+                             f"folder here (mount --bind {path.resolve()} {path})")
+
+
 def model_file(model: str) -> Path:
     return MODELS / model / "model.pt"
 
 
 def curve_file(model: str) -> Path:
-    return _of_training(model, ".csv")
+    return RESULTS / "curves" / f"{model}.csv"
 
 
 def speed_file(model: str) -> Path:
-    return _of_training(model, ".speed.json")
+    return RESULTS / "speed" / f"{model}.json"
 
 
 def trace_file(model: str) -> Path:
@@ -33,12 +45,12 @@ def trace_file(model: str) -> Path:
 
 def metrics_file(row: str) -> Path:
     """The accuracies by column, which `dvc metrics` shows."""
-    return RESULTS / row / "metrics.json"
+    return RESULTS / "metrics" / f"{row}.json"
 
 
 def details_file(row: str) -> Path:
     """Intervals, episodes, seconds, machine, digests."""
-    return RESULTS / row / "details.json"
+    return RESULTS / "details" / f"{row}.json"
 
 
 def picture_file(row: str) -> Path:
@@ -60,14 +72,13 @@ def most_one_way_file(row: str) -> Path:
 
 
 def comparison_file(comparison: str) -> Path:
-    table, _, name = comparison.partition("/")
-    return RESULTS / table / "comparisons" / f"{name}.json"
+    return RESULTS / "comparisons" / f"{comparison}.json"
 
 
 def comparison_folder(comparison: str) -> Path:
-    """The differences of all episodes, and the picture. In EVALUATIONS, so that the report follows comparisons too."""
+    """The differences of all episodes, and the picture; beside the evaluations of rows, whose names have no @."""
     table, _, name = comparison.partition("/")
-    return EVALUATIONS / table / "comparisons" / name
+    return EVALUATIONS / table / f"compare@{name}"
 
 
 def comparison_picture(comparison: str) -> Path:
@@ -81,8 +92,3 @@ def differences_file(comparison: str) -> Path:
 def report_file(table: str, kind: str) -> Path:
     """The report of a table; kind is html or md."""
     return RESULTS / f"{table}.{kind}"
-
-
-def _of_training(model: str, ending: str) -> Path:
-    table, _, name = model.partition("/")
-    return RESULTS / table / "training" / f"{name}{ending}"

@@ -28,6 +28,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pipeline.access import warn_of_open_cluster
 from pipeline.submission.cluster import Cluster, ClusterError, UnknownJobError, UnreachableError, job_server_address
 from pipeline.submission.follow import Follower
 from pipeline.submission.package import pack
@@ -196,6 +197,8 @@ def arguments(words: list[str]) -> argparse.Namespace:
 
 def run(given: argparse.Namespace) -> int:
     cluster = Cluster(job_server_address(given.address, os.environ))
+    if cluster.is_open():
+        warn_of_open_cluster(cluster.address)
     if given.list:
         print(table(cluster.jobs()))
         return SUCCEEDED

@@ -4,13 +4,13 @@ With --table the accuracies are printed instead, of all tables that have results
 """
 
 import argparse
-import sys
 from dataclasses import asdict
 
 from pipeline import paths
 from pipeline.params import Params, read_params, read_table, table_folders
 from pipeline.results.report import write_report
 from pipeline.results.tables import collect_table, terminal_table
+from stages.command import plain_errors
 
 
 def report(params: Params) -> None:
@@ -34,15 +34,13 @@ def main() -> None:
     parser.add_argument("tables", metavar="TABLE", nargs="*", help="such as omniglot; the table of the root is demo")
     parser.add_argument("--table", action="store_true", help="print the accuracies instead; write nothing")
     arguments = parser.parse_args()
-    try:
+    with plain_errors():
         if arguments.table:
             print_tables(arguments.tables)
         elif len(arguments.tables) == 1:
             report(read_params(arguments.tables[0]))
         else:
             parser.error("name one table, or say --table")
-    except (ValueError, OSError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

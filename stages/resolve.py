@@ -4,11 +4,11 @@ With --check nothing is written: the files of parameters of all tables are check
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-from pipeline.params import ParamsError, read_table, table_folders
+from pipeline.params import read_table, table_folders
 from pipeline.resolve import resolved_files, write_resolved
+from stages.command import plain_errors
 
 
 def main() -> None:
@@ -19,14 +19,12 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.check == (arguments.folder is not None):
         parser.error("give a folder, or --check")
-    try:
+    with plain_errors():
         if not arguments.check:
             write_resolved(read_table(arguments.folder))
             return
         for folder in table_folders():
             resolved_files(read_table(folder))
-    except (ParamsError, OSError) as error:
-        sys.exit(str(error))
 
 
 if __name__ == "__main__":

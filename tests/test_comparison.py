@@ -12,6 +12,8 @@ from small_omniglot import PARAMS
 
 from matchnet.methods import MethodSpec, build_method
 from matchnet.methods.pixels import PixelsSpec
+from matchnet.model_file import ModelFile, write_model
+from matchnet.preparation import Preparation
 from matchnet.statistics import mean_and_interval
 from pipeline import paths
 from pipeline.comparison import compare, most_ahead
@@ -27,11 +29,11 @@ from pipeline.results.metrics import MetricsError, read_details, write_details
 from pipeline.results.report import write_report
 from pipeline.results.shown_episode import ShownEpisode
 from pipeline.results.tables import Row, RowInfo, Table
-from pipeline.training.model_file import ModelFile, write_model
 from stages.compare import compare as compare_stage
 
 ROOT = Path(__file__).parent.parent
-SHAPE = (1, 16, 16)
+PREPARATION = Preparation(channels=1, size=16, kind="drawings", invert=True)
+SHAPE = PREPARATION.sample_shape
 COLUMN = "3w1s4q"
 METHODS = {"t/ours": PixelsSpec(), "t/baseline": PixelsSpec(invert=True)}
 ROWS = {name: RowParams(model=name, dataset="small", split="random", columns=(COLUMN,), episodes=40, seed=3)
@@ -82,7 +84,8 @@ def prepared(shards: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Par
 
 def evaluated(name: str, spec: MethodSpec, shards: Path) -> None:
     method = build_method(spec, SHAPE, 1)
-    model = ModelFile(model_name=name, method=spec, sample_shape=SHAPE, num_classes=1, state_dict=method.state_dict(),
+    model = ModelFile(model_name=name, method=spec, preparation=PREPARATION, sample_shape=SHAPE,
+                      num_classes=1, state_dict=method.state_dict(),
                       step=0, seed=0, dataset_sha256=manifest_sha256(shards), split="random", train_classes=["a"],
                       seconds=0.0)
     write_model(paths.model_file(name), model)

@@ -12,22 +12,26 @@ from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.methods import Classifier, Method, MethodSpec, build_method
 from matchnet.methods.classifier import ClassifierSpec
 from matchnet.methods.pixels import PixelsSpec
+from matchnet.model_file import ModelFile
+from matchnet.preparation import Preparation
 from pipeline.data.manifest import manifest_sha256, read_manifest
 from pipeline.data.shard_store import ShardStore
 from pipeline.data.spec import Part
 from pipeline.experiment import Measured, device_of, evaluate_row
 from pipeline.params import ComputeParams, RowParams
-from pipeline.training.model_file import ModelFile
 
-SHAPE = (1, 16, 16)
+PREPARATION = Preparation(channels=1, size=16, kind="drawings", invert=True)
+SHAPE = PREPARATION.sample_shape
 CLASSIFIER = ClassifierSpec(encoder=Conv4Spec(num_filters=4))
 ROW = RowParams(model="m", dataset="small", split="random", columns=("3w1s2q", "2w5s1q"), episodes=6)
 
 
 def run(shards: Path, row: RowParams, train_classes: list[str],
-        spec: MethodSpec = CLASSIFIER, method: Method | None = None) -> Measured:
+        spec: MethodSpec = CLASSIFIER, method: Method | None = None,
+        preparation: Preparation = PREPARATION) -> Measured:
     method = method or build_method(spec, SHAPE, len(train_classes))
-    model = ModelFile(model_name="m", method=spec, sample_shape=SHAPE, num_classes=len(train_classes), state_dict={},
+    model = ModelFile(model_name="m", method=spec, preparation=preparation, sample_shape=SHAPE,
+                      num_classes=len(train_classes), state_dict={},
                       step=0, seed=0, dataset_sha256=manifest_sha256(shards), split="random",
                       train_classes=train_classes, seconds=0.0)
     return evaluate_row(row, model, method, shards)
@@ -40,6 +44,17 @@ def test_a_row_of_fewer_episodes_than_are_looked_at_shows_those(small_shards: Pa
     assert [float(1 - episode.wrong_Q.mean()) for episode in measured.shown] == pytest.approx(
         measured.episodes["3w1s2q"].accuracy_E.tolist())
     assert measured.details.columns["2w5s1q"].episodes == 6
+
+
+def test_a_model_that_was_trained_on_pictures_prepared_otherwise_is_refused_or_told(small_shards: Path, capfd) -> None:
+    run(small_shards, ROW, ["a"], PixelsSpec())
+    assert "differ" not in capfd.readouterr().err
+    run(small_shards, ROW, ["a"], PixelsSpec(), preparation=replace(PREPARATION, margin=0.18, kind=None))
+    assert ("model m and dataset small differ in margin 0.18 and null: the pictures are prepared as the dataset says"
+            in capfd.readouterr().err)
+    with pytest.raises(ValueError, match="model m: was trained on photographs, and dataset small holds drawings, "
+                                         "another ground; name a dataset of photographs, or a model of drawings"):
+        run(small_shards, ROW, ["a"], PixelsSpec(), preparation=replace(PREPARATION, kind="photographs"))
 
 
 def test_the_device_is_the_one_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import shutil
 import socket
 import tarfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,8 +35,9 @@ from small_imagenet import (
 )
 from small_omniglot import mirror
 
+from matchnet.files import sha256_of
 from pipeline.data import shards
-from pipeline.data.datasets import imagenet
+from pipeline.data.datasets import ilsvrc_devkit, imagenet, synset_archive
 from pipeline.data.datasets.photographs import to_jpeg
 from pipeline.data.datasets.synset_archive import ArchiveReader, scan_synsets
 from pipeline.data.fetch import is_address
@@ -45,7 +46,6 @@ from pipeline.data.large_archives import archive_path
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shards import shard_dataset
 from pipeline.data.spec import DatasetParams, ImagenetParams, ListSplit
-from pipeline.files import sha256_of
 
 ODD = {"0 bytes": 1, "CMYK JPEG": 2, "EXIF rotation": 1, "PNG named JPEG": 1}
 
@@ -222,6 +222,81 @@ def link() -> tarfile.TarInfo:
 def test_a_member_that_does_not_belong(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     inner = tar_of({**synset_images(SYNSETS[0], 2), name: content})
     with pytest.raises(ValueError, match=rf"{ARCHIVE}: {SYNSETS[0]}\.tar: {message}"):
+        listed(tmp_path / ARCHIVE, tar_of({f"{SYNSETS[0]}.tar": inner}))
+
+
+def test_a_member_of_negative_size(tmp_path: Path) -> None:
+    """Its header's number is GNU's of base 256: the next member would be this one again."""
+    header = tarfile.TarInfo(f"{SYNSETS[0]}_1.JPEG")
+    header.size = -512
+    inner = header.tobuf(tarfile.GNU_FORMAT) + tar_of(synset_images(SYNSETS[0], 1))
+    with pytest.raises(ValueError, match=rf"{SYNSETS[0]}.tar: member '{header.name}' says that it has -512 bytes; it"):
+        listed(tmp_path / ARCHIVE, tar_of({f"{SYNSETS[0]}.tar": inner}))
+
+
+def test_a_member_larger_than_a_photograph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synset_archive, "MOST_OF_IMAGE", 1000)
+    inner = tar_of({f"{SYNSETS[0]}_1.JPEG": bytes(1001)})
+    message = rf"tar: member '{SYNSETS[0]}_1.JPEG' has 1,001 bytes, and an image of ImageNet has at most 1,000; it is"
+    with pytest.raises(ValueError, match=message):
+        listed(tmp_path / ARCHIVE, tar_of({f"{SYNSETS[0]}.tar": inner}))
+
+
+def written_by(members: Mapping[str, bytes], form: int, **about: object) -> bytes:
+    """As Python's tarfile writes it, with a folder first."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=form) as tar:
+        folder = tarfile.TarInfo("./")
+        folder.type = tarfile.DIRTYPE
+        tar.addfile(folder)
+        for name, content in members.items():
+            header = tarfile.TarInfo(f"./{name}")
+            header.size = len(content)
+            for field, value in about.items():
+                setattr(header, field, value)
+            tar.addfile(header, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+ABOUT = {"mtime": 1234567890.25, "uname": "Jürgen"}  # neither fits into a plain header
+
+
+@pytest.mark.parametrize(("form", "about"), [
+    (tarfile.PAX_FORMAT, ABOUT), (tarfile.PAX_FORMAT, {"pax_headers": {"comment": "x" * 3000, "size": "7"}}),
+    (tarfile.GNU_FORMAT, {}), (tarfile.USTAR_FORMAT, {})], ids=["pax", "pax with more", "gnu", "ustar"])
+def test_an_archive_that_another_program_wrote(tmp_path: Path, form: int, about: dict[str, object]) -> None:
+    images = synset_images(SYNSETS[0], 3)
+    if "pax_headers" in about:  # its size goes before that of the plain header
+        images = dict.fromkeys(images, b"7 bytes")
+    outer = written_by({f"{SYNSETS[0]}.tar": written_by(images, form, **about)}, form,
+                       **({} if "pax_headers" in about else about))
+    found = listed(tmp_path / ARCHIVE, outer)
+    assert {member.name: outer[member.offset:member.offset + member.size] for member in found} == images
+
+
+def test_long_names_of_gnu_tar_are_read(tmp_path: Path) -> None:
+    name = "n01440764_" + "1" * 150 + ".JPEG"
+    outer = tar_of({f"{SYNSETS[0]}.tar": tar_of({name: b"content"})})
+    assert [member.name for member in listed(tmp_path / ARCHIVE, outer)] == [name]
+
+
+def pax(records: bytes, kind: bytes = tarfile.XHDTYPE, size: int | None = None) -> bytes:
+    header = tarfile.TarInfo("about")
+    header.type, header.size = kind, len(records) if size is None else size
+    return header.tobuf(tarfile.USTAR_FORMAT) + records + bytes(-len(records) % 512)
+
+
+@pytest.mark.parametrize(("before", "message"), [
+    (pax(b"99 path=x\n"), "the pax header at byte [0-9,]+ is damaged; it is"),
+    (pax(b"x"), "the pax header at byte [0-9,]+ is damaged"), (pax(b"12 size=-1 \n"), "says that it has '-1 ' bytes"),
+    (pax(b"19 size=9999999999\n"), r"cut short in member 'n01440764_1.JPEG', which has 9,999,999,999 bytes from byte"),
+    (pax(b"17 path=n1.JPEG\n"), "the pax header .* is damaged"), (pax(b"16 path=n1.JPEG\n"), "'n1.JPEG' is not called"),
+    (pax(b"10 size=9\n", tarfile.XGLTYPE), "the pax header at byte [0-9,]+ gives all members one name or size"),
+    (pax(b"22 GNU.sparse.major=1\n"), "member 'n01440764_1.JPEG' is no plain file"),
+    (pax(bytes(70_000)), "the header at byte [0-9,]+ has 70,000 bytes, more than the 65,536 that one can have")])
+def test_headers_that_are_damaged(tmp_path: Path, before: bytes, message: str) -> None:
+    inner = before + tar_of(synset_images(SYNSETS[0], 1))
+    with pytest.raises(ValueError, match=rf"{ARCHIVE}: {SYNSETS[0]}\.tar: .*{message}"):
         listed(tmp_path / ARCHIVE, tar_of({f"{SYNSETS[0]}.tar": inner}))
 
 
@@ -445,12 +520,20 @@ def test_another_devkit_makes_another_listing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("wrong", "message"), [
     ({"labels": LABELS[:4]}, rf"{VALIDATION}: member 'ILSVRC2012_val_00000005.JPEG' has no label: .*{DEVKIT} has 4;"),
     ({"labels": [*LABELS[:5], 1001]}, rf"{DEVKIT}: data/ILSVRC2012_validation_ground_truth.txt: a label is 1001, not"),
-    ({"kit": b"no gzip"}, rf"{DEVKIT}: not a whole tar.gz \(.*; download the devkit again"),
-    ({"kit": devkit(LABELS, NUMBERS)[:300]}, rf"{DEVKIT}: not a whole tar.gz \("),
+    ({"kit": b"no gzip"}, rf"{DEVKIT}: not a whole gzip file \(.*; download the devkit again"),
+    ({"kit": devkit(LABELS, NUMBERS)[:300]}, rf"{DEVKIT}: not a whole gzip file \("),
+    ({"kit": gzip.compress(b"no tar")}, rf"{DEVKIT}: not a whole tar.gz \("),
 ])
 def test_a_devkit_that_is_not_right(tmp_path: Path, wrong: dict, message: str) -> None:
     validation_folder(tmp_path, **wrong)
     with pytest.raises(ValueError, match=message):
+        brought(tmp_path, with_images(images="validation"))
+
+
+def test_a_devkit_that_unpacks_to_more_than_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ilsvrc_devkit, "MOST_BYTES", 1 << 20)
+    validation_folder(tmp_path, kit=gzip.compress(bytes(2 << 20)))
+    with pytest.raises(ValueError, match=rf"{DEVKIT}: more than 1,048,576 bytes come out of its [\d,]+, and it has"):
         brought(tmp_path, with_images(images="validation"))
 
 

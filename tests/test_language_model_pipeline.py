@@ -13,6 +13,7 @@ from matchnet.episodic_training import EpisodicSpec
 from matchnet.methods import LanguageModel, build_method
 from matchnet.methods.language_model import NO_TARGET, LanguageModelSpec
 from matchnet.methods.matching_network import MatchingNetworkSpec
+from matchnet.model_file import ModelFile, write_model
 from matchnet.text_training import TextSpec, TextTask
 from matchnet.tokens import END, FIRST_WORD
 from matchnet.training import train
@@ -24,7 +25,6 @@ from pipeline.params import ComputeParams, ModelParams, RowParams
 from pipeline.params.sections import ClusterParams
 from pipeline.training.data import training_classes
 from pipeline.training.initial import take_weights
-from pipeline.training.model_file import ModelFile, write_model
 from pipeline.training.ray_training import run_training
 from pipeline.training.tasks import load_task
 

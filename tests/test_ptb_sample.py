@@ -7,6 +7,7 @@ import torch
 from small_omniglot import mirror
 
 from matchnet.methods import build_method
+from matchnet.model_file import ModelFile
 from matchnet.training import train
 from pipeline.data.download import download_dataset
 from pipeline.data.manifest import manifest_sha256
@@ -14,7 +15,6 @@ from pipeline.data.shards import shard_dataset
 from pipeline.experiment import evaluate_row
 from pipeline.params import read_params
 from pipeline.training.data import training_classes
-from pipeline.training.model_file import ModelFile
 from pipeline.training.tasks import load_task
 
 ROOT = Path(__file__).parents[1]

@@ -19,8 +19,11 @@ import torch
 
 from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.evaluation import embed_batch_size, embed_rows, episode_batch_size, to_input
+from matchnet.files import sha256_of
 from matchnet.methods import Method, build_method
 from matchnet.methods.matching_network import MatchingNetworkSpec
+from matchnet.model_file import ModelFile
+from matchnet.preparation import Preparation
 from pipeline import evaluation
 from pipeline.data.manifest import manifest_sha256, read_manifest
 from pipeline.data.samples import load_samples
@@ -30,11 +33,10 @@ from pipeline.data.shards import shard_dataset
 from pipeline.data.workers import RunJobs, run_jobs
 from pipeline.evaluation import Source, Workers, embed_on
 from pipeline.experiment import evaluate_row
-from pipeline.files import sha256_of
 from pipeline.params import RowParams
-from pipeline.training.model_file import ModelFile
 
-SHAPE = (1, 96, 96)
+PREPARATION = Preparation(channels=1, size=96, kind="drawings", invert=True)
+SHAPE = PREPARATION.sample_shape
 NETWORK = MatchingNetworkSpec(encoder=Conv4Spec(num_filters=8, num_blocks=2))
 ROW = RowParams(model="m", dataset="small", split="random", columns=("3w1s2q", "2w5s1q"), episodes=450, seed=3)
 AT_ONCE = (1, 2)
@@ -71,7 +73,8 @@ def shares_of(run: RunJobs, shards: Path, cache: CacheParams | None = None) -> W
 
 
 def measure(shards: Path, method: Method, workers: Workers | None) -> Any:
-    model = ModelFile(model_name="m", method=NETWORK, sample_shape=SHAPE, num_classes=5, state_dict={}, step=1, seed=0,
+    model = ModelFile(model_name="m", method=NETWORK, preparation=PREPARATION, sample_shape=SHAPE,
+                      num_classes=5, state_dict={}, step=1, seed=0,
                       dataset_sha256=manifest_sha256(shards), split="random", train_classes=["a"], seconds=0.0)
     return evaluate_row(ROW, model, method, shards, workers=workers)
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
@@ -19,6 +19,7 @@ import pytest
 import webdataset
 from small_omniglot import NUM_CLASSES, PARAMS, small_omniglot
 
+from matchnet.files import sha256_of
 from pipeline.data import shards
 from pipeline.data.index import INDEX, ShardReader, verify_shards
 from pipeline.data.manifest import read_manifest
@@ -27,7 +28,6 @@ from pipeline.data.spec import RandomSplit, WholeSplit
 from pipeline.data.swap import building_place
 from pipeline.data.tar import TarWriter, WrittenShard
 from pipeline.data.workers import run_jobs
-from pipeline.files import sha256_of
 from pipeline.progress import Progress
 
 
@@ -274,6 +274,22 @@ def test_a_node_that_does_not_see_a_folder(raw: Path, tmp_path: Path, unseen: st
                r"cluster must see it under this path: mount it there, or set cluster\.storage, with which")
     with pytest.raises(FileNotFoundError, match=message):
         shard_dataset("small", PARAMS, raw, tmp_path / "b", run=elsewhere)  # type: ignore[arg-type]
+
+
+def _die(read: object, job: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_is_killed(raw: Path, tmp_path: Path) -> None:
+    def dying(start: Callable, start_args: tuple, work: Callable, jobs: Sequence) -> Iterator:
+        return run_jobs(start, start_args, _die, jobs, 2, "cluster.num_processes")
+
+    message = (r"small: sharding failed: a worker process was killed \(out of memory\?\) or could not start: set "
+               r"cluster\.num_processes below 2, or run it where more memory is free; .*b is as before, and the shards "
+               r"that are finished stay in .*b\.new: mend that, and run the shard stage again")
+    with pytest.raises(OSError, match=message):
+        shard_dataset("small", PARAMS, raw, tmp_path / "b", run=dying)
+    make(raw, tmp_path / "b")
 
 
 def test_a_disk_that_gets_full_keeps_the_old_shards_and_the_finished_ones(

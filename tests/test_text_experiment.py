@@ -11,6 +11,7 @@ from matchnet.episodes import EpisodeSpec
 from matchnet.episodic_training import EpisodicSpec
 from matchnet.methods import build_method
 from matchnet.methods.pixels import PixelsSpec
+from matchnet.model_file import ModelFile
 from matchnet.text import SentenceStore
 from matchnet.tokens import BEGIN, BLANK, END, FIRST_WORD, PADDING
 from pipeline import paths
@@ -23,7 +24,6 @@ from pipeline.results.report import write_report
 from pipeline.results.shown_episode import ShownEpisode
 from pipeline.results.tables import Row, RowInfo, Table, column_order, column_title
 from pipeline.training.data import load_training_data, training_classes
-from pipeline.training.model_file import ModelFile
 
 MODEL = ModelParams(dataset="small", split="words", context=8, method=PixelsSpec(), training=None)
 ROW = RowParams(model="m", dataset="small", split="words", columns=("2w1s", "2w1s3q"), queries=1, episodes=50)

@@ -23,20 +23,20 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from matchnet.files import link_or_copy, sha256_of
 from pipeline.data.archives import AGAIN
 from pipeline.data.download import recorded_checksums
 from pipeline.data.images import FORMATS, open_image
 from pipeline.data.index import INDEX, write_index
 from pipeline.data.manifest import MANIFEST, ClassEntry, Manifest, ShardEntry, WordsEntry, read_manifest, write_manifest
 from pipeline.data.plan import ShardPlan, group_classes, plan_shards
-from pipeline.data.raw import MendingReader, RawSample, ReadSample, left_out_of, source_of, words_of
-from pipeline.data.spec import DatasetParams
+from pipeline.data.raw import MendingReader, RawSample, ReadSample, extension_of, listed_oddities, source_of, words_of
+from pipeline.data.spec import MENDING, DatasetParams
 from pipeline.data.splits import make_split
 from pipeline.data.swap import building_place, swap_in
 from pipeline.data.tar import TarWriter, WrittenShard, read_note, write_note
 from pipeline.data.words import WORDS, write_words
 from pipeline.data.workers import RunJobs, run_jobs, stop_if_asked
-from pipeline.files import link_or_copy, sha256_of
 from pipeline.progress import Progress, say
 
 FORMAT = 1  # raise it when the same samples get other bytes, by our code or a library's: shards are then made again
@@ -66,6 +66,8 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
             the shards will need.
     """
     raw_dir, out_dir = Path(raw_dir), Path(out_dir)
+    sources = recorded_checksums(raw_dir)
+    _require_as_verified(raw_dir, sources)
     samples = source_of(params.source).read_raw(raw_dir, params)
     _check_keys(samples)
     class_names, words = sorted({sample.class_name for sample in samples}), words_of(params, raw_dir)
@@ -75,13 +77,12 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
     # a split of words takes sentences from all over a class: each class is a group of its own
     group_of = {name: name for name in class_names} if words else group_classes(class_names, splits)
     plans = plan_shards(samples, group_of, params.seed, int(params.shard_size_mib * 2**20))
-    sources = recorded_checksums(raw_dir)
-    new, notes, extension = building_place(out_dir), notes_of(out_dir), source_of(params.source).EXTENSION
+    new, notes, extension = building_place(out_dir), notes_of(out_dir), extension_of(params.shard_parameters())
     jobs = [_Job(plan, new / plan.name, notes / f"{plan.name}.json", extension, _fingerprint(params, plan, sources))
             for plan in plans]
     try:
         written = _write_shards(name, params, raw_dir, new, out_dir, jobs,
-                                run or partial(run_jobs, num_processes=num_processes))
+                                run or partial(run_jobs, num_processes=num_processes, setting="cluster.num_processes"))
         oddities = _count_oddities(name, params, raw_dir, written.values())
         _write_index(new / INDEX, plans, written, class_names)
         if words:
@@ -107,6 +108,16 @@ def notes_of(out_dir: Path) -> Path:
     return out_dir.parent / ".notes" / out_dir.name
 
 
+def _require_as_verified(raw_dir: Path, sources: Mapping[str, str]) -> None:
+    """Raises ValueError for a raw file that has changed since the download; archives that lie elsewhere have their own
+    check."""
+    for name, checksum in sources.items():
+        path = raw_dir / name
+        if path.is_file() and f"sha256:{sha256_of(path)}" != checksum:
+            raise ValueError(f"{path}: other bytes than the download stage verified: run it again: python -m "
+                             f"stages.download for {raw_dir.name}")
+
+
 def _said_by(error: OSError) -> object:
     return f"{error.filename}: {error.strerror}" if error.filename else error.strerror or error
 
@@ -117,8 +128,8 @@ def _require_space(name: str, new: Path, missing: Sequence[_Job], jobs: Sequence
     free = shutil.disk_usage(new).free
     if needed > free:
         raise OSError(errno.ENOSPC, f"it needs about {needed / 2**30:,.3f} GiB more and {free / 2**30:,.3f} GiB are "
-                      f"free on the disk of {new.parent}, so nothing was written: make room, or put data/shards on a "
-                      "larger disk")
+                      f"free on the disk of {new.parent}, so nothing was written: make room, move the repository to a "
+                      "larger disk, or mount a folder of one there (mount --bind; DVC takes no symbolic link)")
     if needed + copied > free:
         say(f"{name}: warning: about {(needed + copied - free) / 2**30:,.3f} GiB are missing on the disk of "
             f"{new.parent} for the copy of the shards that DVC adds to its cache there, unless it has it already: "
@@ -127,14 +138,14 @@ def _require_space(name: str, new: Path, missing: Sequence[_Job], jobs: Sequence
 
 def _count_oddities(name: str, params: DatasetParams, raw_dir: Path, written: Iterable[WrittenShard]) -> (
         dict[str, int] | None):
-    """Over all shards and what was left out of them; printed. None for a source that mends nothing."""
-    if params.source not in ("imagenet", "mini_imagenet"):
+    """Over all shards and what they were made of; printed. None for a source that mends nothing."""
+    if params.source not in MENDING:
         return None
-    total = Counter(left_out_of(params, raw_dir))
+    total = Counter(listed_oddities(params, raw_dir))
     for shard in written:
         total.update(shard.oddities)
     listed = ", ".join(f"{what}: {count:,}" for what, count in sorted(total.items()))
-    print(f"{name}: odd images, mended or left out: {listed or 'none'}", file=sys.stderr, flush=True)
+    print(f"{name}: odd images, counted, mended or left out: {listed or 'none'}", file=sys.stderr, flush=True)
     return dict(sorted(total.items()))
 
 

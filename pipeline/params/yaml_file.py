@@ -8,8 +8,13 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
-from pipeline.params.parsing import ParamsError
+from matchnet.messages import said, shown
+from matchnet.parsing import ParamsError
+
+LONGEST = 1 << 22  # characters: the largest of ours has 8,000, and a dvc.lock some hundred thousand
+DEEPEST = 32  # sections in sections: of ours 6
 
 
 @dataclass(frozen=True)
@@ -34,14 +39,20 @@ class YamlFile:
         except UnicodeDecodeError as error:
             raise ParamsError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
         try:
+            _check(path, text)
             values = YAML(typ="safe").load(text)
+        except ParamsError:
+            raise
         except YAMLError as error:
             line = f":{error.problem_mark.line + 1}" if isinstance(error, MarkedYAMLError) and error.problem_mark \
                 else ""
             problem = getattr(error, "problem", None) or " ".join(str(error).split())
             raise ParamsError(f"{path}{line}: this is not YAML: {problem}") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:  # a date, a number of thousands of digits
+            raise ParamsError(f"{path}: a value cannot be read: {said(error)}; if it is a text, put it into quotes"
+                              ) from error
         if not isinstance(values, dict):
-            raise ParamsError(f"{path}: found {values!r}; it must be a section, with one `name: value` a line")
+            raise ParamsError(f"{path}: found {shown(values)}; it must be a section, with one `name: value` a line")
         return YamlFile(path, text, values)
 
     @contextmanager
@@ -79,3 +90,20 @@ class YamlFile:
             line, node = node.lc.key(key)[0] + 1, node[key]  # type: ignore[attr-defined]
             found, rest = f"{found}.{key}" if found else str(key), rest.removeprefix(str(key)).removeprefix(".")
         return line, found
+
+
+def _check(path: Path, text: str) -> None:
+    """Refuse what takes no bounded time to read: aliases, each of which may stand for what has many, and depth."""
+    if len(text) > LONGEST:
+        raise ParamsError(f"{path}: {len(text):,} characters, and a file of parameters has at most {LONGEST:,}; is it "
+                          "another file?")
+    depth = 0
+    for event in YAML(typ="safe").parse(text):
+        if isinstance(event, AliasEvent):
+            raise ParamsError(f"{path}:{event.start_mark.line + 1}: *{event.anchor} stands for what is written "
+                              "elsewhere; write it out: parameters have neither aliases nor merges, which "
+                              "`dvc exp run -S` would break")
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if depth > DEEPEST:
+            raise ParamsError(f"{path}:{event.start_mark.line + 1}: more than {DEEPEST} sections or lists in one "
+                              "another; no parameter is so deep: write it flat")
