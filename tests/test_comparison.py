@@ -132,7 +132,7 @@ def test_evaluations_that_do_not_fit_are_refused(small_shards: Path, tmp_path: P
     content = json.loads(details.read_text())
     content["dataset"]["manifest_sha256"] = "ab" * 32
     details.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"t/baseline/details\.json: was measured on data of SHA-256 abab.* is now "
+    with pytest.raises(ValueError, match=r"details/t/baseline\.json: was measured on data of SHA-256 abab.* is now "
                                          r"of \w+; make it again with the stage evaluate@baseline of t"):
         compare(COMPARISON, params)
     content["dataset"]["manifest_sha256"] = manifest_sha256(small_shards)
@@ -145,7 +145,7 @@ def test_evaluations_that_do_not_fit_are_refused(small_shards: Path, tmp_path: P
 
 def test_a_malformed_comparison_is_named(tmp_path: Path) -> None:
     figures = compared(("a", "b", "5w1s"), np.array([0.2, 0.4]), np.zeros(2), np.zeros(2))
-    path = tmp_path / "t/comparisons/c.json"
+    path = tmp_path / "t/c.json"
     write_comparison(path, figures)
     path.write_text(path.read_text().replace('"better": 2', '"better": -2'))
     with pytest.raises(MetricsError, match=r"c\.json: better: .*\(found -2\); make it again with the stage compare@c"

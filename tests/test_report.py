@@ -224,7 +224,7 @@ def test_flattened_parameters() -> None:
 def test_a_malformed_curve_stops_the_report_and_leaves_the_old_one(results: Path) -> None:
     before = rendered()
     paths.curve_file("t/conv4").write_text("step,loss\n")
-    with pytest.raises(ValueError, match=r"results/t/training/conv4\.csv: columns are \['step', 'loss'\], expected"):
+    with pytest.raises(ValueError, match=r"results/curves/t/conv4\.csv: columns are \['step', 'loss'\], expected"):
         rendered()
     assert tuple(path.read_text() for path in REPORT) == before
 

@@ -84,7 +84,7 @@ def test_fractions_become_percent() -> None:
 ])
 def test_malformed_details_are_named(tmp_path: Path, path: tuple[str, ...], value: object, field: str,
                                      rule: str) -> None:
-    file = tmp_path / "omniglot" / "some_row" / "details.json"
+    file = tmp_path / "omniglot" / "some_row.json"
     write_details(file, DETAILS)
     content = json.loads(file.read_text())
     place = content
@@ -165,7 +165,7 @@ def test_a_curve_of_perplexity_has_a_column_more(tmp_path: Path) -> None:
 
 
 def test_malformed_curve_is_named(tmp_path: Path) -> None:
-    file = tmp_path / "omniglot/training/model.csv"
+    file = tmp_path / "omniglot/model.csv"
     write_curve(file, [CurvePoint(10, 2.5)])
     file.write_text(file.read_text().replace("2.5", "two"))
     with pytest.raises(ValueError, match=r"model\.csv, line 2, column loss: 'two' is not a number"):

@@ -204,8 +204,9 @@ def test_results_without_any_lock_are_stale(evaluated: None) -> None:
 
 
 def test_results_that_were_edited_are_stale(evaluated: None) -> None:
-    edit("results/t/v2.1/metrics.json", '"5w1s": 97.0', '"5w1s": 98.0')
-    assert rows()["t/v2.1"].stale == ("results/t/v2.1/metrics.json is not what dvc.lock says: it was changed, or "
+    path = paths.metrics_file("t/v2.1")
+    edit(str(path), '"5w1s": 97.0', '"5w1s": 98.0')
+    assert rows()["t/v2.1"].stale == (f"{path} is not what dvc.lock says: it was changed, or "
                                       "committed without dvc.lock")
 
 
