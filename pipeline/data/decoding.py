@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from matchnet.pictures import MAX_PIXELS
 from pipeline.data.images import View, open_image, to_pixels
 from pipeline.data.index import Index, OpenShards
 from pipeline.data.manifest import Manifest, read_manifest
@@ -40,6 +41,7 @@ class Decoder:
         self.sample_shape = sample_shape
         self.view = View.from_parameters(manifest.parameters)
         self.extension = extension_of(manifest.parameters)
+        self.max_pixels = manifest.parameters.get("max_pixels", MAX_PIXELS)
         self.shards = OpenShards(shards_dir, manifest, groups)
 
     def decode(self, samples: Index) -> Iterator[np.ndarray]:
@@ -51,7 +53,7 @@ class Decoder:
         channels, size = self.sample_shape[0], self.sample_shape[-1]
         for row, content in enumerate(self.shards.read(samples)):
             try:
-                image = open_image(content, self.extension)
+                image = open_image(content, self.extension, self.max_pixels)
             except ValueError as error:
                 raise ValueError(f"{self.shards.directory}: {samples.place_of(row)}: {error}; run the shard stage again"
                                  ) from error
