@@ -183,8 +183,8 @@ def test_empty_folders_missing_ones_and_class_folders_without_a_picture(tmp_path
     refused(tmp_path, folder_params(tmp_path / "own"), r"own: no picture in it; pictures lie in a folder")
     refused(tmp_path, folder_params(tmp_path / "gone"), r"gone: no such file or folder; name a folder, a zip or a tar")
     write_folder(tmp_path / "own", FILES)
-    refused(tmp_path, folder_params(tmp_path / "own"), r"own/a: a class without a picture \(1 such\); put pictures there"
-            ", remove it, or write min_pictures: 1, which leaves such classes out")
+    refused(tmp_path, folder_params(tmp_path / "own"), r"own/a: a class without a picture \(1 such\); put pictures "
+            "there, remove it, or write min_pictures: 1, which leaves such classes out")
     with pytest.raises(ValueError, match=r"^folder\.path: '' is not possible: it names where the pictures lie; write"):
         DatasetParams(source="folder", splits={"all": RandomSplit(num_valid=0, num_test=1)})
 

@@ -350,6 +350,23 @@ def test_a_corrupt_jpeg_in_the_middle(tmp_path: Path, num_processes: int) -> Non
         assert "keep_damaged" not in str(caught.value)
 
 
+def test_a_picture_that_cannot_be_encoded_is_named(tmp_path: Path) -> None:
+    archive, name = small_archive(), f"{SYNSETS[1]}_3.JPEG"
+    archive[SYNSETS[1]][name] = encoded(Image.new("L", (65_501, 1)), "PNG")
+    with pytest.raises(ValueError, match=rf"{ARCHIVE}: {SYNSETS[1]}/{name}@.*: a picture of 65,501 x 1 pixels cannot be "
+                                         r"a JPEG \(.*\); write a shorter_side, or leave it out"):
+        make(small_raw(tmp_path, synsets=archive), tmp_path / "out")
+
+
+def test_max_pixels_is_a_parameter(tmp_path: Path) -> None:
+    raw = small_raw(tmp_path)
+    with pytest.raises(ValueError, match=r"@.*: not a whole JPEG \(.* pixels, more than max_pixels \(99\)\); raise"):
+        make(raw, tmp_path / "out", replace(PARAMS, max_pixels=99))
+    before = sums(make(raw, tmp_path / "out"))
+    raised = sums(make(raw, tmp_path / "out", replace(PARAMS, max_pixels=10**9)))
+    assert {name for name in before if before[name] != raised[name]} == {"dataset.json"}
+
+
 def test_a_jpeg_without_its_end_is_kept_where_that_is_asked(tmp_path: Path) -> None:
     archive, name = small_archive(), f"{SYNSETS[1]}_3.JPEG"
     archive[SYNSETS[1]][name] = archive[SYNSETS[1]][name][:-2]
