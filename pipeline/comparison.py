@@ -10,6 +10,8 @@ import torch
 
 from matchnet.episodes import EpisodeSpec, sample_episodes
 from matchnet.evaluation import embed_rows
+from matchnet.messages import said
+from matchnet.model_file import read_model
 from pipeline import paths
 from pipeline.data.manifest import manifest_sha256
 from pipeline.experiment import FEW, device_of, loaded_samples, method_for, shown_episode
@@ -19,7 +21,6 @@ from pipeline.results.comparison import Comparison, compared, difference_of
 from pipeline.results.comparison_grid import Group, SharedEpisode
 from pipeline.results.metrics import read_details
 from pipeline.results.shown_episode import ShownEpisode
-from pipeline.training.model_file import read_model
 
 MOST_AHEAD, MOST_BEHIND = 3, 1  # episodes to draw
 
@@ -69,14 +70,20 @@ def _groups(figures: Comparison, ahead: Sequence[SharedEpisode], behind: Sequenc
 
 
 def _column(path: Path, column: str, num_episodes: int, row: str) -> np.ndarray:
-    remedy = f"make it with the stage evaluate@{row.partition('/')[2]}"
+    remedy = f"make it with {_stage(row)}"
     if not path.is_file():
         raise ValueError(f"{path}: there is no such file; {remedy}")
-    table = pq.read_table(path)
+    try:
+        table = pq.read_table(path, page_checksum_verification=True)
+    except Exception as error:  # pyarrow raises errors of several kinds for damaged bytes
+        raise ValueError(f"{path}: not a whole Parquet file ({said(error)}); {remedy}") from error
     if column not in table.column_names or table.num_rows != num_episodes:
         raise ValueError(f"{path}: {table.num_rows} episodes of {', '.join(table.column_names)}, and its parameters "
                          f"say {num_episodes} of {column}; {remedy}")
-    return table[column].to_numpy()
+    values = table[column].to_numpy()
+    if values.dtype.kind != "f" or not ((values >= 0) & (values <= 1)).all():
+        raise ValueError(f"{path}: {column}: what an episode has is a share of its queries, from 0 to 1; {remedy}")
+    return values
 
 
 def _require_same_data(names: Sequence[str], shards: Path) -> None:
@@ -86,7 +93,12 @@ def _require_same_data(names: Sequence[str], shards: Path) -> None:
         used = read_details(paths.details_file(name)).dataset.manifest_sha256
         if used != found:
             raise ValueError(f"{paths.details_file(name)}: was measured on data of SHA-256 {used}, and {shards} is now "
-                             f"of {found}; make it again with the stage evaluate@{name.partition('/')[2]}")
+                             f"of {found}; make it again with {_stage(name)}")
+
+
+def _stage(row: str) -> str:
+    table, _, name = row.partition("/")
+    return f"the stage evaluate@{name} of {table}"
 
 
 def _answers(row: RowParams, spec: EpisodeSpec, numbers: Sequence[int],

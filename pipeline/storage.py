@@ -16,7 +16,7 @@ from typing import TypeVar
 import pyarrow
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
-from pipeline.messages import said, without_credentials
+from matchnet.messages import said, without_credentials
 
 Result = TypeVar("Result")
 

@@ -5,8 +5,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+from matchnet.messages import shortened, without_credentials
 from pipeline import paths
-from pipeline.messages import shortened, without_credentials
 from pipeline.params import Params, named, read_params
 
 LONGEST_MESSAGE = 6000  # characters: one of Ray's has the end of a worker's log

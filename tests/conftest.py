@@ -1,6 +1,7 @@
 """Shared by all tests: one Ray, and one small dataset, for those that train under it."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import torch
 
 from pipeline.data.shards import shard_dataset
 
+# pipeline and stages are not installed: processes that tests start find them as `python -m` in the checkout does
+ROOT = Path(__file__).parent.parent
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 torch.set_num_threads(1)  # tiny problems: more threads only wait for each other
 
 
@@ -42,3 +46,9 @@ def small_corpus_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
         raw = small_corpus.small_corpus(folder / "raw", patch)
         shard_dataset("small", small_corpus.PARAMS, raw, folder / "shards")
     return folder / "shards"
+
+
+@pytest.fixture
+def copied_shards(small_shards: Path, tmp_path: Path) -> Path:
+    """Of the same, to be damaged."""
+    return Path(shutil.copytree(small_shards, tmp_path / "copied"))

@@ -353,8 +353,8 @@ def test_a_corrupt_jpeg_in_the_middle(tmp_path: Path, num_processes: int) -> Non
 def test_a_picture_that_cannot_be_encoded_is_named(tmp_path: Path) -> None:
     archive, name = small_archive(), f"{SYNSETS[1]}_3.JPEG"
     archive[SYNSETS[1]][name] = encoded(Image.new("L", (65_501, 1)), "PNG")
-    with pytest.raises(ValueError, match=rf"{ARCHIVE}: {SYNSETS[1]}/{name}@.*: a picture of 65,501 x 1 pixels cannot be "
-                                         r"a JPEG \(.*\); write a shorter_side, or leave it out"):
+    with pytest.raises(ValueError, match=rf"{ARCHIVE}: {SYNSETS[1]}/{name}@.*: a picture of 65,501 x 1 pixels cannot "
+                                         r"be a JPEG \(.*\); write a shorter_side, or leave it out"):
         make(small_raw(tmp_path, synsets=archive), tmp_path / "out")
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.params.parsing import LONGEST, ParamsError, parse
+from matchnet.parsing import LONGEST, ParamsError, parse
 from pipeline.params.tables import Sections
 from pipeline.params.yaml_file import YamlFile
 
@@ -20,7 +20,7 @@ FILES = {
     "itself": ("a: &a [*a]", r":1: \*a stands for what is written elsewhere; write it out: parameters have neither"),
     "lists": ("a: " + "[" * 300_000, ":1: more than 32 sections or lists in one another; no parameter is so deep"),
     "sections": ("{a: " * 200_000, ":1: more than 32 sections or lists in one another; no parameter is so deep"),
-    "length": ("a: " + "x" * (1 << 20), ": 1,048,579 characters, and a file of parameters has at most 1,048,576; is"),
+    "length": ("a: " + "x" * (1 << 22), ": 4,194,307 characters, and a file of parameters has at most 4,194,304; is"),
     "digits": ("a: " + "9" * 5000, ": a value cannot be read: Exceeds the limit .*; if it is a text, put it into"),
     "date": ("a: 2024-13-45", ": a value cannot be read: month must be in 1..12; if it is a text, put it into quotes"),
     "tag": ("a: !!bool maybe", ": a value cannot be read: 'maybe'; if it is a text, put it into quotes"),

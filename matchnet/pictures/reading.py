@@ -22,6 +22,8 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from matchnet.messages import said
+
 MAX_PIXELS = 120_000_000  # 360 MB as RGB; most cameras make fewer
 WHITE = 255
 Paper = int | tuple[int, int, int]  # a grey value or red, green and blue, 0 to 255
@@ -56,12 +58,12 @@ class PictureError(ValueError):
     keepable: whether `keep_damaged` would have kept it.
     """
 
-    def __init__(self, reason: str, remedy: str, keepable: bool = False) -> None:
+    def __init__(self, reason: str, remedy: str = "", keepable: bool = False) -> None:
         super().__init__(reason, remedy, keepable)  # as it is sent between processes
         self.reason, self.remedy, self.keepable = reason, remedy, keepable
 
     def __str__(self) -> str:
-        return f"{self.reason}; {self.remedy}"
+        return f"{self.reason}; {self.remedy}" if self.remedy else self.reason
 
 
 def format_of(content: bytes) -> str | None:
@@ -175,13 +177,8 @@ def _load(file: BinaryIO, name: str, max_pixels: int) -> ImageFile.ImageFile:
     except Exception as error:  # decoders of damaged files raise about anything: SyntaxError, KeyError, struct.error
         if isinstance(error, OSError) and error.errno is not None:
             raise  # of the disk, not of the picture
-        raise _Undecodable(_said_by(error)) from error
+        raise _Undecodable(said(error)) from error
     return image
-
-
-def _said_by(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if text and " at 0x" not in text else type(error).__name__
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from matchnet.messages import said, without_credentials
 from pipeline.data.fetch import DownloadError, fetch, is_address, matches, read
 from pipeline.data.large_archives import archive_path, link_archive, link_packed, linked_to
 from pipeline.data.prepared import PHOTOGRAPHS, pack_photographs
@@ -12,7 +13,6 @@ from pipeline.data.raw import source_of
 from pipeline.data.sources import PREPARED, SourceFile, archives_of, files_of
 from pipeline.data.spec import DatasetParams
 from pipeline.files import atomic_write, sha256_of
-from pipeline.messages import said, without_credentials
 
 BEHIND_AN_ACCOUNT = ("get it at https://image-net.org/download-images.php (ILSVRC2012; it asks for an account), put it "
                      "into a folder, and name that as cluster.licensed.imagenet in params.yaml; or write sample: true "

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, TypeVar
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-from pipeline.messages import said, without_credentials
+from matchnet.messages import said, without_credentials
 from pipeline.progress import Progress
 
 ATTEMPTS = 4

@@ -10,17 +10,30 @@ link in the folder it would put another. Beside the raw folders, in `.archives`,
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from pipeline.data.fetch import DownloadError, checksums_of, fetch, is_address
 from pipeline.data.sources import SourceFile
 from pipeline.files import atomic_write
 
 FOLDER, LISTINGS, VERIFIED = ".archives", "listings", "verified.json"
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A file as it was when its bytes were read; kind -> checksum."""
+
+    size: int
+    mtime_ns: int
+    checksums: dict[str, str]
+
+
+_RECORD = TypeAdapter(dict[str, _Entry])
 
 
 def archive_path(raw_dir: Path, name: str) -> Path:
@@ -163,18 +176,19 @@ def _known_checksums(store: Path, path: Path) -> dict[str, str]:
     if entry is None or not path.is_file():
         return {}
     status = path.stat()
-    return entry["checksums"] if (status.st_size, status.st_mtime_ns) == (entry["size"], entry["mtime_ns"]) else {}
+    return entry.checksums if (status.st_size, status.st_mtime_ns) == (entry.size, entry.mtime_ns) else {}
 
 
 def _remember(store: Path, path: Path, status: os.stat_result, checksums: dict[str, str]) -> None:
-    entry = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "checksums": checksums}
-    with atomic_write(store / VERIFIED) as file:
-        json.dump({**_record(store), str(path): entry}, file, indent=1, sort_keys=True)
+    record = {**_record(store), str(path): _Entry(status.st_size, status.st_mtime_ns, checksums)}
+    with atomic_write(store / VERIFIED, "wb") as file:
+        file.write(_RECORD.dump_json(dict(sorted(record.items())), indent=1))
 
 
-def _record(store: Path) -> dict[str, Any]:
+def _record(store: Path) -> dict[str, _Entry]:
+    """Empty where it cannot be read: files are then read once more."""
     try:
-        return json.loads((store / VERIFIED).read_text(encoding="utf-8"))
+        return _RECORD.validate_json((store / VERIFIED).read_bytes())
     except (FileNotFoundError, ValueError):
         return {}
 

@@ -13,7 +13,7 @@ from pipeline.data.manifest import MANIFEST, manifest_sha256, read_manifest
 from pipeline.data.shard_cache import BLOCK, version_name
 from pipeline.data.words import WORDS
 from pipeline.progress import Progress
-from pipeline.storage import Place, patiently, place_of
+from pipeline.storage import FULL_DISK, Place, patiently, place_of
 
 
 def publish_shards(folder: Path, address: str) -> str:
@@ -91,7 +91,10 @@ def _write(origin: Path, target: Place, path: str, advance: Callable[[int], None
                 digest.update(block)
                 done += len(block)
                 advance(len(block))
-    except OSError:
+    except OSError as error:
         advance(-done)  # the next attempt begins anew
+        if error.errno in FULL_DISK:
+            raise OSError(error.errno, f"{target}: {os.strerror(error.errno)}; free some space there, and the same "
+                          "command goes on") from error
         raise
     return digest.hexdigest()

@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from matchnet.messages import said
 from pipeline.data.archives import AGAIN
 from pipeline.data.download import recorded_checksums
 from pipeline.data.images import FORMATS, open_image
@@ -46,7 +47,6 @@ from pipeline.data.tar import TarWriter, WrittenShard, read_note, write_note
 from pipeline.data.words import WORDS, write_words
 from pipeline.data.workers import RunJobs, run_jobs, stop_if_asked
 from pipeline.files import link_or_copy, sha256_of
-from pipeline.messages import said
 from pipeline.progress import Progress, say
 
 FORMAT = 1  # raise it when the same samples get other bytes, by our code or a library's: shards are then made again
@@ -76,6 +76,8 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
             the shards will need.
     """
     raw_dir, out_dir = Path(raw_dir), Path(out_dir)
+    sources = recorded_checksums(raw_dir)
+    _require_as_verified(raw_dir, sources)
     samples = source_of(params.source).read_raw(raw_dir, params)
     _check_keys(samples)
     class_names, words = sorted({sample.class_name for sample in samples}), words_of(params, raw_dir)
@@ -85,7 +87,6 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
     # a split of words takes sentences from all over a class: each class is a group of its own
     group_of = {name: name for name in class_names} if words else group_classes(class_names, splits)
     plans = plan_shards(samples, group_of, params.seed, int(params.shard_size_mib * 2**20))
-    sources = recorded_checksums(raw_dir)
     new, notes, extension = building_place(out_dir), notes_of(out_dir), extension_of(params.shard_parameters())
     jobs = [_Job(plan, new / plan.name, notes / f"{plan.name}.json", extension, _fingerprint(params, plan, sources))
             for plan in plans]
@@ -115,6 +116,16 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
 def notes_of(out_dir: Path) -> Path:
     """The folder of the notes of finished shards."""
     return out_dir.parent / ".notes" / out_dir.name
+
+
+def _require_as_verified(raw_dir: Path, sources: Mapping[str, str]) -> None:
+    """Raises ValueError for a raw file that has changed since the download; archives that lie elsewhere have their own
+    check."""
+    for name, checksum in sources.items():
+        path = raw_dir / name
+        if path.is_file() and f"sha256:{sha256_of(path)}" != checksum:
+            raise ValueError(f"{path}: other bytes than the download stage verified: run it again: python -m "
+                             f"stages.download for {raw_dir.name}")
 
 
 def _said_by(error: OSError) -> object:

@@ -1,4 +1,4 @@
-"""`results/TABLE/comparisons/NAME.json`: two rows on the same episodes, in figures."""
+"""`results/comparisons/TABLE/NAME.json`: two rows on the same episodes, in figures."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field, TypeAdapter
 
 from matchnet.statistics import mean_and_interval
-from pipeline.results.checked_json import parse_checked, write_checked
+from pipeline.checked_json import read_checked, write_checked
 from pipeline.results.metrics import STRICT, Count, MetricsError, Percent, Positive
 
 HUB_SHARE = 0.6  # of an episode's queries
@@ -71,8 +71,8 @@ def write_comparison(path: Path, comparison: Comparison) -> None:
 
 def read_comparison(path: Path) -> Comparison:
     """Read what write_comparison wrote; MetricsError for anything else, with file and field."""
-    return parse_checked(COMPARISON, path.read_text(encoding="utf-8"), path, MetricsError, _remedy(path))
+    return read_checked(COMPARISON, path, MetricsError, _remedy(path))
 
 
 def _remedy(path: Path) -> str:
-    return f"make it again with the stage compare@{path.stem} of {path.parent.parent.name}"
+    return f"make it again with the stage compare@{path.stem} of {path.parent.name}"

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from matchnet.messages import said
+from pipeline.results.episode_text import read_episodes
 from pipeline.results.report_content import COMPARED, LEAD, STAND_IN, ComparisonSection, ModelSection, Report
 from pipeline.results.tables import STALE, STALE_SAYS, Row, Table, column_title, signed, stale_by_reason
 
@@ -136,15 +138,21 @@ def _episodes(report: Report) -> str:
 
 
 def _shown(path: Path) -> str:
-    if path.suffix == ".html":  # a fragment of our own making, its words escaped
-        return path.read_text(encoding="utf-8")
+    if path.suffix == ".html":
+        return read_episodes(path)
     return f'<img alt="Test episodes with predictions" src="{_data_uri(path)}">'
 
 
 def _data_uri(path: Path) -> str:
     """A picture as WebP: photographs in a fifth of a PNG's bytes, since the page is one file."""
     webp = io.BytesIO()
-    with Image.open(path) as picture:
-        is_drawn = picture.mode == "P"
-        picture.convert("RGB").save(webp, "WEBP", lossless=is_drawn, quality=85)
+    try:
+        with Image.open(path, formats=["PNG"]) as picture:
+            is_drawn = picture.mode == "P"
+            picture.convert("RGB").save(webp, "WEBP", lossless=is_drawn, quality=85)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # Pillow raises errors of many kinds for damaged bytes
+        raise ValueError(f"{path}: not a whole picture ({said(error)}); make it again with the stage that draws it"
+                         ) from error
     return "data:image/webp;base64," + b64encode(webp.getvalue()).decode("ascii")

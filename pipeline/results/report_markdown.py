@@ -21,12 +21,21 @@ def markdown_report(report: Report) -> str:
 
 def text(words: str) -> str:
     """Words of the user's that Markdown shall not read as markup; on one line."""
-    escaped = re.sub(r"([\\`*_\[\]|#])", r"\\\1", " ".join(words.split()))
+    escaped = re.sub(r"([\\`*_\[\]|#~])", r"\\\1", " ".join(words.split()))
+    escaped = re.sub(r"^(\d*)([-+=.)])(?=\s|$)", r"\1\\\2", escaped)  # where a paragraph begins, it would be a list
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
+def code(words: str) -> str:
+    """Words that Markdown shows as code, whatever is in them; on one line, and whole in a table's cell."""
+    plain = " ".join(words.split()).replace("|", "¦")
+    fence = "`" * (1 + max(map(len, re.findall("`+", plain)), default=0))
+    padding = " " if "`" in (plain[:1], plain[-1:]) else ""
+    return f"{fence}{padding}{plain}{padding}{fence}" if plain else DASH
+
+
 def _what_ran(report: Report) -> list[str]:
-    datasets = [[text(name), text(part), f"`{digest[:12]}`"] for name, part, digest in report.datasets()]
+    datasets = [[text(name), text(part), code(digest[:12])] for name, part, digest in report.datasets()]
     machines = [[text(it.cpu), str(it.cores), text(it.gpu or DASH), text(it.torch), str(count)]
                 for it, count in report.machines().items()]
     if not datasets:
@@ -37,13 +46,14 @@ def _what_ran(report: Report) -> list[str]:
 
 def _table(report: Report) -> list[str]:
     columns = report.table.columns
-    head = ["row", *map(column_title, columns), "episodes", "train, s", "evaluate, s", "method", "command"]
+    head = ["row", *(text(column_title(column)) for column in columns), "episodes", "train, s", "evaluate, s", "method",
+            "command"]
     rows = [[text(row.info.title), *(_cell(row, column) for column in columns), row.episodes(),
-             *row.seconds(), text(report.method(row)) or DASH, f"`{row.info.command}`"] for row in report.table.rows]
+             *row.seconds(), text(report.method(row)) or DASH, code(row.info.command)] for row in report.table.rows]
     remarks = [f"- **{text(row.info.title)}**: {text(row.remark())}" for row in report.table.rows if row.remark()]
     stale = [f"- **{text(', '.join(rows))}**: {text(reason)}"
              for reason, rows in stale_by_reason(report.table.rows).items()]
-    said = [f"{STALE} {STALE_SAYS}:", "\n".join(stale)] if stale else []
+    said = [f"{text(STALE)} {STALE_SAYS}:", "\n".join(stale)] if stale else []
     return [_grid(head, rows), *said, *(["\n".join(remarks)] if remarks else [])]
 
 
@@ -59,11 +69,12 @@ def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _model(model: ModelSection) -> str:
-    parts = [f"### {text(model.name)}", model.facts]
+    parts = [f"### {text(model.name)}", text(model.facts)]
     if model.speed.workers:
-        parts.append(f"Training: {model.speed.facts}")
+        parts.append(f"Training: {text(model.speed.facts)}")
     if len(model.speed.workers) > 1:
-        parts.append(_grid(*model.speed.table()))
+        head, rows = model.speed.table()
+        parts.append(_grid([*map(text, head)], [[*map(text, row)] for row in rows]))
     if model.parameters:
-        parts.append(", ".join(f"`{name}: {value}`" for name, value in model.parameters.items()))
+        parts.append(", ".join(code(f"{name}: {value}") for name, value in model.parameters.items()))
     return "\n\n".join(parts)

@@ -12,7 +12,7 @@ from matchnet.store import MemoryStore, Store, with_rotations
 from matchnet.text_training import TextSpec
 from pipeline.data.manifest import read_manifest
 from pipeline.data.samples import Room, Samples, load_samples
-from pipeline.data.words import WORDS, read_words
+from pipeline.data.sentences import words_of
 from pipeline.params.sections import ModelParams
 
 END_NAME = "<eos>"  # the end of a sentence, among the words that a language model predicts
@@ -32,7 +32,7 @@ def training_classes(model: ModelParams, shards: Path) -> TrainingClasses:
     split = read_manifest(shards).split(model.split)
     if isinstance(model.training, TextSpec):
         held_out = set() if model.training.targets == "all" else {*split["valid"], *split["test"]}
-        words = [word for word in read_words(shards / WORDS).vocabulary if word not in held_out]
+        words = [word for word in words_of(shards).vocabulary if word not in held_out]
         return TrainingClasses(model.sample_shape, [END_NAME, *words])
     names = sorted(name for part in model.train_parts for name in split[part])
     if model.rotations:

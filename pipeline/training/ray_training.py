@@ -20,7 +20,7 @@ from pipeline.files import atomic_write
 from pipeline.memory import KEEP_FREED_MEMORY
 from pipeline.params import ComputeParams, ModelParams
 from pipeline.params.sections import ClusterParams
-from pipeline.storage import Place
+from pipeline.storage import FULL_DISK, Place
 from pipeline.training.checkpoint import newest_state, newest_step
 from pipeline.training.log_copies import bring_logs, following, log_folder
 from pipeline.training.run_log import progress_of, read_log
@@ -113,6 +113,13 @@ def _trace_for_nodes(trace: Path | None, run: Place, storage: str | None) -> str
     return (run / trace.name).address if storage else str(trace.absolute())
 
 
+def _full_disk(failure: Exception | None) -> str:
+    """What a worker said of a full disk, of which there is no use in trying again; "" if that was not the reason."""
+    errors = (getattr(error, "_base_exc", error) for error in getattr(failure, "worker_failures", {}).values())
+    return next((error.strerror for error in errors if isinstance(error, OSError) and error.errno in FULL_DISK
+                 and error.strerror), "")
+
+
 def _fit(name: str, task: WorkerTask, run: Place, num_workers: int | tuple[int, int], use_gpu: bool, max_failures: int,
          step: int) -> dict[str, Any]:
     """From the state of `step` to a later one: the last, unless workers were lost or the last is damaged.
@@ -145,6 +152,8 @@ def _fit(name: str, task: WorkerTask, run: Place, num_workers: int | tuple[int, 
         raise TrainingError(f"{name}: the cluster was lost, or cannot do what is asked of it: {error}\nits state is in "
                             f"{run}; the same command goes on from there") from error
     later = newest_state(run.address)
+    if full := _full_disk(failure):
+        raise TrainingError(f"{name}: {full}; its state is in {run}") from failure
     if later is None or later["step"] <= step:
         raise TrainingError(f"{name}: {failure or 'its last checkpoint cannot be read'}\nits state is in "
                             f"{run}; the same command goes on from there") from failure

@@ -6,6 +6,7 @@ Lines are keyed by (step, attempt): after a worker was lost, the steps since the
 
 import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from pipeline.threads import thread_beside
 
 LOG_FILE = "log.jsonl"
 SECONDS_BETWEEN_LOOKS = 0.5
+TEXTS = ("host", "node", "doing", "error")  # of a line; all else in it are numbers
 
 
 class RunLog:
@@ -54,9 +56,9 @@ def next_attempt(folder: Path) -> int:
 
 
 def read_log(folder: Path, rank: int = 0) -> list[dict[str, Any]]:
-    """All whole lines of a worker, in the order of writing; a line that a kill cut short is left out."""
+    """All whole lines of a worker, in the order of writing; one cut short by a kill, or damaged, is left out."""
     path = folder / log_file(rank)
-    return [] if not path.exists() else list(_whole_lines(path.read_text(encoding="utf-8").splitlines()))
+    return [] if not path.exists() else list(_whole_lines(path.read_bytes()))
 
 
 def read_worker_logs(folder: Path) -> dict[int, list[dict[str, Any]]]:
@@ -94,7 +96,7 @@ class NewLines:
             gained = file.read()
         gained = gained[:gained.rfind(b"\n") + 1]
         self.offset += len(gained)
-        return list(_whole_lines(gained.decode("utf-8").splitlines()))
+        return list(_whole_lines(gained))
 
 
 def _follow(log: NewLines, what: str, steps: int, stop: threading.Event) -> None:
@@ -123,12 +125,24 @@ def _note(line: dict[str, Any]) -> str:
     return f"attempt {line['attempt']} begins at step {line['step']}"
 
 
-def _whole_lines(lines: list[str]) -> Iterator[dict[str, Any]]:
-    for line in lines:
+def _whole_lines(content: bytes) -> Iterator[dict[str, Any]]:
+    for line in content.splitlines():
         try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
+            values = json.loads(line)
+        except (ValueError, RecursionError):
             continue
+        if _is_line(values):
+            yield values
+
+
+def _is_line(values: object) -> bool:
+    """Whether RunLog may have written it: texts where there are texts, finite numbers anywhere else."""
+    if not isinstance(values, dict) or not all(type(values.get(name)) is int and 0 <= values[name] < 2**53
+                                               for name in ("step", "attempt")):
+        return False
+    return "seconds" in values and all(
+        isinstance(value, str) if name in TEXTS else value is None or (
+            type(value) in (int, float) and abs(value) <= sys.float_info.max) for name, value in values.items())
 
 
 def _ends_with_newline(file: Any) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from matchnet.messages import shown
 from pipeline.data.manifest import manifest_sha256
 from pipeline.params import ComputeParams, ModelParams
 from pipeline.storage import Place, place_of
@@ -68,7 +69,11 @@ def _checkout(runs: Path) -> str:
         with suppress(FileExistsError):  # of two that ask at once, the first gives it
             os.link(new, file)
         new.unlink()
-    return file.read_text(encoding="utf-8")
+    name = file.read_bytes().decode(errors="replace")
+    if not re.fullmatch(r"[0-9a-f]{12}", name):
+        raise ValueError(f"{file}: found {shown(name)}, not the 12 hex digits that name this checkout's runs on the "
+                         "storage; delete it: its runs there begin anew")
+    return name
 
 
 def runs_of(name: str, runs: Path) -> list[Path]:

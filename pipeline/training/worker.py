@@ -4,7 +4,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,14 +16,15 @@ from ray.train.torch import get_device
 
 from matchnet.methods import build_method
 from matchnet.training import train
+from matchnet.weights import load_weights
 from pipeline.data.publishing import publish_file
 from pipeline.data.samples import Room
 from pipeline.data.shard_cache import CacheParams, local_shards
 from pipeline.machine import available_memory, memory_to_share
 from pipeline.params.sections import ModelParams
 from pipeline.progress import lines_to
-from pipeline.storage import Place, place_of
-from pipeline.training.checkpoint import checkpoint_folder, load_weights, newest_state, save_state
+from pipeline.storage import FULL_DISK, Place, place_of
+from pipeline.training.checkpoint import checkpoint_folder, newest_state, save_state
 from pipeline.training.computing import choose_precision, compiler_named, ready_to_train
 from pipeline.training.data import training_classes
 from pipeline.training.initial import take_weights
@@ -86,6 +87,12 @@ def train_on_worker(config: dict[str, WorkerTask]) -> str | None:
                 raise
             log.write({"step": first_step, "error": str(error)})
             return str(error)
+        except OSError as error:
+            if world_size > 1 or error.errno not in FULL_DISK:
+                raise
+            with suppress(OSError):  # it is on the same disk
+                log.write({"step": first_step, "error": str(error)})
+            return error.strerror or str(error)
     return None
 
 

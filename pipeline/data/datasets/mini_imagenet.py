@@ -56,10 +56,10 @@ def prepare_raw(raw_dir: Path, params: DatasetParams, folder: str | None = None)
     if params.is_prepared:
         bring_listing(raw_dir, [PHOTOGRAPHS], _scan_photographs(archive))
         _check_counts(folder or str(archive), raw_dir, params)
-        return
-    bring_listing(raw_dir, [TRAINING.name], scan_synsets(archive))
-    if not params.mini_imagenet.sample:
-        check_whole(archive, read_listing(raw_dir / LISTING, archive))
+    else:
+        bring_listing(raw_dir, [TRAINING.name], scan_synsets(archive))
+        if not params.mini_imagenet.sample:
+            check_whole(archive, read_listing(raw_dir / LISTING, archive))
     _samples(raw_dir, params)
 
 
@@ -147,8 +147,9 @@ def _check_counts(place: str, raw_dir: Path, params: DatasetParams) -> None:
     wrong = sorted(name for name, count in counts.items() if count != IMAGES_PER_CLASS)
     if params.mini_imagenet.sample or (len(counts) == NUM_CLASSES and not wrong):
         return
-    found = f"{counts[wrong[0]]} photographs of {wrong[0]} ({len(wrong)} such of" if wrong else f"{IMAGES_PER_CLASS} ("
-    raise ValueError(f"{place}: {found} {len(counts)} synsets), expected {NUM_CLASSES} synsets x {IMAGES_PER_CLASS}; "
+    found = (f"{counts[wrong[0]]} photographs of {wrong[0]} ({len(wrong)} such of {len(counts)} synsets)" if wrong else
+             f"{len(counts)} synsets")
+    raise ValueError(f"{place}: {found}, expected {NUM_CLASSES} synsets x {IMAGES_PER_CLASS}; "
                      "take a whole copy, or write mini_imagenet: {sample: true} if it is known to be a part")
 
 
@@ -160,6 +161,8 @@ def _count_twins(raw_dir: Path, params: DatasetParams) -> int:
     twins = 0
     with open(archive_path(raw_dir, PHOTOGRAPHS), "rb") as file:
         for size, members in of_size.items():
+            if len(members) == 1:
+                continue
             digests = {hashlib.sha256(os.pread(file.fileno(), size, member.offset)).digest() for member in members}
             twins += len(members) - len(digests)
     return twins

@@ -15,6 +15,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from matchnet.messages import said
 from matchnet.pictures import (
     MAX_PIXELS,
     PictureError,
@@ -27,7 +28,6 @@ from matchnet.pictures import (
 from matchnet.pictures.reading import REPLACE
 from pipeline.data.datasets.synset_archive import ArchiveReader
 from pipeline.data.raw import MendingReader, RawSample
-from pipeline.messages import said
 
 COLOURS = {"YCbCr": "RGB", "RGB": "RGB", "Gray": "GRAY"}  # in simplejpeg's words
 KEEP = "write keep_damaged: true, which keeps it as it decodes: the archive was verified, so another copy is no better"

@@ -17,11 +17,11 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from matchnet.messages import said, shown
 from pipeline.data.large_archives import linked_to
 from pipeline.data.parquet import read_table
 from pipeline.data.raw import RawSample
 from pipeline.files import atomic_write
-from pipeline.messages import said, shown
 from pipeline.progress import Progress
 
 FORMAT = "1"

@@ -12,6 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from matchnet.messages import said, shown
 from pipeline.data.picture_files import (
     EXTENSIONS,
     Picture,
@@ -27,7 +28,6 @@ from pipeline.data.picture_files import (
 )
 from pipeline.data.raw import RawSample, ReadSample
 from pipeline.data.spec import DatasetParams, WebdatasetParams
-from pipeline.messages import said, shown
 
 __all__ = ["extension_of", "open_raw", "prepare_raw", "read_left_out", "read_oddities", "read_raw"]
 MOST_ABOUT = 1 << 20  # bytes of a member that says the class
