@@ -344,8 +344,10 @@ class DatasetParams:
         return self.source in ("glyphs", "ptb_sample") or self.sample
 
     def shard_parameters(self) -> dict[str, Any]:
-        """What its shards depend on: everything but the sections of other sources."""
+        """What its shards depend on: all but the sections of other sources, and a limit that nobody has raised."""
         found = {name: value for name, value in asdict(self).items() if name == self.source or name not in SOURCES}
+        if self.max_pixels == MAX_PIXELS:
+            del found["max_pixels"]
         for name in RAW_ONLY:
             found.get(self.source, {}).pop(name, None)
         return found
