@@ -2,6 +2,7 @@
 
 import fnmatch
 import io
+import os
 import pickle
 import sys
 import tempfile
@@ -16,7 +17,7 @@ from pyarrow.fs import FileSelector, LocalFileSystem
 from torch import Tensor, nn
 
 from pipeline.data.publishing import publish_file
-from pipeline.files import atomic_write
+from pipeline.files import FULL_DISK, atomic_write
 from pipeline.messages import said, shown
 from pipeline.storage import Place, place_of
 
@@ -41,11 +42,11 @@ def save_tensors(path: Path, content: dict[str, Any]) -> None:
             torch.save(content, written)  # type: ignore[arg-type]
     except (OSError, RuntimeError) as error:
         cause = error if isinstance(error, OSError) else written and written.error
-        if not cause:
+        if not cause or cause.errno not in FULL_DISK:
             raise
-        reason = f"{path}: {cause.strerror or said(cause)} while it was written, and nothing was replaced"
-        raise OSError(cause.errno, f"{reason}; free some space on the disk of {path.parent.parent}, and the same "
-                      "command goes on from the last checkpoint") from error
+        raise OSError(cause.errno, f"{path}: {os.strerror(cause.errno)} while it was written, and nothing was replaced; "
+                      f"free some space on the disk of {path.parent.parent}, and the same command goes on from the last "
+                      "checkpoint") from error
 
 
 class _Written:

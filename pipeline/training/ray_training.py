@@ -16,11 +16,11 @@ from ray.train.torch import TorchConfig, TorchTrainer  # isort: skip
 from pipeline.data.manifest import read_manifest
 from pipeline.data.publishing import publish_file, shards_for_nodes
 from pipeline.data.selection import groups_of
-from pipeline.files import atomic_write
+from pipeline.files import FULL_DISK, atomic_write
 from pipeline.memory import KEEP_FREED_MEMORY
 from pipeline.params import ComputeParams, ModelParams
 from pipeline.params.sections import ClusterParams
-from pipeline.storage import FULL_DISK, Place
+from pipeline.storage import Place
 from pipeline.training.checkpoint import newest_state, newest_step
 from pipeline.training.log_copies import bring_logs, following, log_folder
 from pipeline.training.run_log import progress_of, read_log

@@ -19,10 +19,11 @@ from matchnet.training import train
 from pipeline.data.publishing import publish_file
 from pipeline.data.samples import Room
 from pipeline.data.shard_cache import CacheParams, local_shards
+from pipeline.files import FULL_DISK
 from pipeline.machine import available_memory, memory_to_share
 from pipeline.params.sections import ModelParams
 from pipeline.progress import lines_to
-from pipeline.storage import FULL_DISK, Place, place_of
+from pipeline.storage import Place, place_of
 from pipeline.training.checkpoint import checkpoint_folder, load_weights, newest_state, save_state
 from pipeline.training.computing import choose_precision, compiler_named, ready_to_train
 from pipeline.training.data import training_classes
