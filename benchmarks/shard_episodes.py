@@ -23,7 +23,9 @@ from benchmarks.allocator import keep_freed_memory
 from benchmarks.photographs import read_photographs, write_shards
 from benchmarks.table import print_table
 from matchnet.episodes import ClassRows, EpisodeSpec, sample_episodes
-from pipeline.data.images import View, open_image, to_pixels
+from matchnet.pictures.pixels import to_pixels
+from matchnet.preparation import Preparation
+from pipeline.data.images import open_image
 from pipeline.data.index import INDEX, read_index
 from pipeline.data.manifest import read_manifest
 from pipeline.data.selection import select
@@ -63,8 +65,9 @@ def photographs_of(folder: Path) -> np.ndarray:
 
 def decode_alone(images: list[bytes], size: int) -> None:
     pixels_BCHW = np.empty((len(images), 3, size, size), np.uint8)
+    preparation = Preparation(channels=3, size=size)
     for b, content in enumerate(images):
-        pixels_BCHW[b] = to_pixels(open_image(content, "jpg"), 3, size, View())
+        pixels_BCHW[b] = to_pixels(open_image(content, "jpg"), preparation)
 
 
 def taken(call: Callable[..., object], *arguments: object) -> float:

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.files import atomic_write
-from pipeline.messages import shortened, shown
+from matchnet.files import atomic_write
+from matchnet.messages import shortened, shown
 
 Content = TypeVar("Content")
 

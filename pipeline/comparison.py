@@ -10,17 +10,17 @@ import torch
 
 from matchnet.episodes import EpisodeSpec, sample_episodes
 from matchnet.evaluation import embed_rows
+from matchnet.messages import said
+from matchnet.model_file import read_model
 from pipeline import paths
 from pipeline.data.manifest import manifest_sha256
 from pipeline.experiment import FEW, device_of, loaded_samples, method_for, shown_episode
-from pipeline.messages import said
 from pipeline.params import Params, RowParams
 from pipeline.params.sections import ComparisonParams
 from pipeline.results.comparison import Comparison, compared, difference_of
 from pipeline.results.comparison_grid import Group, SharedEpisode
 from pipeline.results.metrics import read_details
 from pipeline.results.shown_episode import ShownEpisode
-from pipeline.training.model_file import read_model
 
 MOST_AHEAD, MOST_BEHIND = 3, 1  # episodes to draw
 
@@ -70,7 +70,7 @@ def _groups(figures: Comparison, ahead: Sequence[SharedEpisode], behind: Sequenc
 
 
 def _column(path: Path, column: str, num_episodes: int, row: str) -> np.ndarray:
-    remedy = f"make it with the stage evaluate@{row.partition('/')[2]}"
+    remedy = f"make it with {_stage(row)}"
     if not path.is_file():
         raise ValueError(f"{path}: there is no such file; {remedy}")
     try:
@@ -93,7 +93,12 @@ def _require_same_data(names: Sequence[str], shards: Path) -> None:
         used = read_details(paths.details_file(name)).dataset.manifest_sha256
         if used != found:
             raise ValueError(f"{paths.details_file(name)}: was measured on data of SHA-256 {used}, and {shards} is now "
-                             f"of {found}; make it again with the stage evaluate@{name.partition('/')[2]}")
+                             f"of {found}; make it again with {_stage(name)}")
+
+
+def _stage(row: str) -> str:
+    table, _, name = row.partition("/")
+    return f"the stage evaluate@{name} of {table}"
 
 
 def _answers(row: RowParams, spec: EpisodeSpec, numbers: Sequence[int],

@@ -14,12 +14,15 @@ from torch import Tensor
 
 from matchnet.episodes import ClassRows, Episodes, EpisodeSpec
 from matchnet.evaluation import Advance, EpisodeResults, embed_rows, episode_results, rows_drawn, run_episodes
+from matchnet.files import atomic_write
 from matchnet.methods import Classifier, FineTuned, Method, Oracle
 from matchnet.methods.language_model import LanguageModelSpec
 from matchnet.methods.pixels import PixelsSpec
+from matchnet.model_file import ModelFile
 from matchnet.running_text import TextModel
 from matchnet.statistics import mean_and_interval
 from matchnet.store import MemoryStore, SomeRows
+from pipeline.data.images import preparation_of
 from pipeline.data.manifest import read_manifest
 from pipeline.data.samples import Room, Samples, load_samples
 from pipeline.data.selection import groups_of
@@ -27,12 +30,10 @@ from pipeline.data.sentences import load_sentences
 from pipeline.data.spec import Part
 from pipeline.data.workers import close_if_possible
 from pipeline.evaluation import Source, Workers, embed_on, episodes_on
-from pipeline.files import atomic_write
 from pipeline.params import ComputeParams, RowParams
-from pipeline.progress import Progress
+from pipeline.progress import Progress, say
 from pipeline.results.metrics import ColumnResult, DatasetUsed, Details, ModelUsed, SecondsSpent, machine_facts
 from pipeline.results.shown_episode import ShownEpisode, thumbnails
-from pipeline.training.model_file import ModelFile
 
 SHOWN = 100  # episodes of the first column that those to show are chosen from
 DECODED_FIRST = 2**30  # bytes of images; where there are more, all cores decode them while they are embedded
@@ -114,6 +115,7 @@ def _episodes(row: RowParams, specs: Mapping[str, EpisodeSpec], classes: Mapping
 def loaded_samples(row: RowParams, model: ModelFile, shards: Path,
                    room: Room | None = None) -> Iterator[Samples]:
     """The samples of the row's part as its model takes them; a store that reads shards ends its processes."""
+    _check_preparation(row, model, shards)
     samples = load_samples(shards, row.split, (row.part,), model.sample_shape, room)
     try:
         _require_same_tokens(model, samples)
@@ -142,6 +144,23 @@ def _oracle(model: ModelFile, method: Method, class_names: list[str]) -> Oracle:
                          f"trained on, nor are {len(unseen) - 1} others of the {len(class_names)} of the part; an "
                          "oracle has seen all: name a classifier of all classes")
     return Oracle(method, torch.tensor([outputs[name] for name in class_names]))
+
+
+def _check_preparation(row: RowParams, model: ModelFile, shards: Path) -> None:
+    """Samples are prepared as their dataset says. Where the model has learnt from others, that is said or refused.
+
+    Size, channels and polarity are always the model's own.
+    """
+    if model.preparation is None:
+        return
+    found = preparation_of(read_manifest(shards).parameters, model.sample_shape)
+    kinds = model.preparation.kind, found.kind
+    if None not in kinds and len(set(kinds)) > 1:
+        raise ValueError(f"model {model.model_name}: was trained on {kinds[0]}, and dataset {row.dataset} holds "
+                         f"{kinds[1]}, another ground; name a dataset of {kinds[0]}, or a model of {kinds[1]}")
+    if differences := model.preparation.differences(found):
+        say(f"model {model.model_name} and dataset {row.dataset} differ in {'; '.join(differences)}: the "
+            "pictures are prepared as the dataset says")
 
 
 def _require_same_tokens(model: ModelFile, samples: Samples) -> None:

@@ -32,11 +32,11 @@ def model_file(model: str) -> Path:
 
 
 def curve_file(model: str) -> Path:
-    return _of_training(model, ".csv")
+    return RESULTS / "curves" / f"{model}.csv"
 
 
 def speed_file(model: str) -> Path:
-    return _of_training(model, ".speed.json")
+    return RESULTS / "speed" / f"{model}.json"
 
 
 def trace_file(model: str) -> Path:
@@ -45,12 +45,12 @@ def trace_file(model: str) -> Path:
 
 def metrics_file(row: str) -> Path:
     """The accuracies by column, which `dvc metrics` shows."""
-    return RESULTS / row / "metrics.json"
+    return RESULTS / "metrics" / f"{row}.json"
 
 
 def details_file(row: str) -> Path:
     """Intervals, episodes, seconds, machine, digests."""
-    return RESULTS / row / "details.json"
+    return RESULTS / "details" / f"{row}.json"
 
 
 def picture_file(row: str) -> Path:
@@ -72,14 +72,13 @@ def most_one_way_file(row: str) -> Path:
 
 
 def comparison_file(comparison: str) -> Path:
-    table, _, name = comparison.partition("/")
-    return RESULTS / table / "comparisons" / f"{name}.json"
+    return RESULTS / "comparisons" / f"{comparison}.json"
 
 
 def comparison_folder(comparison: str) -> Path:
-    """The differences of all episodes, and the picture. In EVALUATIONS, so that the report follows comparisons too."""
+    """The differences of all episodes, and the picture; beside the evaluations of rows, whose names have no @."""
     table, _, name = comparison.partition("/")
-    return EVALUATIONS / table / "comparisons" / name
+    return EVALUATIONS / table / f"compare@{name}"
 
 
 def comparison_picture(comparison: str) -> Path:
@@ -93,8 +92,3 @@ def differences_file(comparison: str) -> Path:
 def report_file(table: str, kind: str) -> Path:
     """The report of a table; kind is html or md."""
     return RESULTS / f"{table}.{kind}"
-
-
-def _of_training(model: str, ending: str) -> Path:
-    table, _, name = model.partition("/")
-    return RESULTS / table / "training" / f"{name}{ending}"

@@ -15,8 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from matchnet.files import atomic_write
 from pipeline import paths
-from pipeline.files import atomic_write
 from pipeline.params import Params
 from pipeline.stage_code import code_hash, stage_code
 
@@ -25,8 +25,8 @@ REPORT = "report"
 
 def resolved_files(params: Params, root: Path = Path()) -> dict[str, str]:
     """`train/short-fce.json` -> its text, for every stage of the table."""
-    return {name: json.dumps({"parameters": parameters, "code": _code(stage, method, root)}, indent=1) + "\n"
-            for name, stage, method, parameters in _stages(params)}
+    return {name: json.dumps({"parameters": parameters, "code": _code(stage, methods, root)}, indent=1) + "\n"
+            for name, stage, methods, parameters in stage_parameters(params)}
 
 
 def write_resolved(params: Params) -> None:
@@ -40,8 +40,8 @@ def write_resolved(params: Params) -> None:
             file.write(text)
 
 
-def _stages(params: Params) -> Iterator[tuple[str, str, tuple[str, ...], Any]]:
-    """(file, stage, methods, parameters) of every stage."""
+def stage_parameters(params: Params) -> Iterator[tuple[str, str, tuple[str, ...], Any]]:
+    """(file, stage, methods that it runs, parameters) of every stage of the table."""
     for name in params.own_datasets:
         dataset = params.datasets[name]
         yield f"download/{name}.json", "download", (), dataset.raw_parameters()

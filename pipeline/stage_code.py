@@ -18,9 +18,9 @@ STAGES_WITH_A_METHOD = ("train", "evaluate", "compare")
 METHODS = Path("matchnet/methods")
 DATASETS = Path("pipeline/data/datasets")
 CHOICE = METHODS / "__init__.py"  # builds the method that the parameters name
-# What cannot change a result. Parameters are dependencies by their values.
-HARMLESS = ("pipeline/params", "pipeline/data/spec.py", "pipeline/messages.py", "pipeline/progress.py",
-            "pipeline/ray_jobs.py", "pipeline/paths.py", "stages/command.py")
+# What cannot change a result. Parameters are dependencies by their values; matchnet/__init__.py is what users import.
+HARMLESS = ("pipeline/params", "pipeline/data/spec.py", "matchnet/messages.py", "pipeline/progress.py",
+            "pipeline/ray_jobs.py", "pipeline/paths.py", "stages/command.py", "matchnet/__init__.py")
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -32,6 +32,7 @@ def methods(root: Path) -> list[str]:
                          for node in ast.walk(_parsed(path))))
 
 
+@cache
 def stage_code(stage: str, method: str = "", root: Path = Path()) -> list[Path]:
     """The files that the stage runs, relative to `root`: modules, and the lists that they read."""
     files = _closure(root, Path("stages", f"{stage}.py"))

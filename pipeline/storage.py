@@ -15,8 +15,8 @@ from typing import TypeVar
 import pyarrow
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
-from pipeline.files import FULL_DISK
-from pipeline.messages import said, without_credentials
+from matchnet.files import FULL_DISK
+from matchnet.messages import said, without_credentials
 
 Result = TypeVar("Result")
 

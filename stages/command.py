@@ -6,8 +6,12 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+import torch
+
+from matchnet.messages import shortened, without_credentials
 from pipeline import paths
-from pipeline.messages import shortened, without_credentials
+from pipeline.ending import ending_in_order
+from pipeline.machine import cores
 from pipeline.params import Params, named, read_params
 
 # What to do where the system alone has said what is wrong.
@@ -26,7 +30,7 @@ def run_stage(stage: Callable[..., None], about: str | None, what: str, flags: M
     Each of `flags`, with its help, is a keyword of `stage` as well: `--profile` calls it with `profile=True`.
 
     A ValueError (bad parameters or data) or an error of the system (a full disk) is printed and ends with status 1;
-    any other is our bug and keeps its traceback. Ctrl-C ends with status 130.
+    any other is our bug and keeps its traceback. Ctrl-C, SIGTERM and the end of `dvc repro` end with status 130.
     """
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("name", metavar=f"TABLE/{what.upper()}", help=f"the table and the name of the {what} in its "
@@ -38,6 +42,7 @@ def run_stage(stage: Callable[..., None], about: str | None, what: str, flags: M
     table, slash, rest = name.partition("/")
     if not slash or not rest:
         parser.error(f"found {name!r}; write the table, a slash and the name of the {what}, such as demo/{name}")
+    torch.set_num_threads(min(torch.get_num_threads(), cores()))  # torch's own choice knows no container's limits
     with plain_errors():
         stage(name, read_params(table), **arguments)
 
@@ -47,12 +52,13 @@ def plain_errors() -> Iterator[None]:
     """Errors of the block as `run_stage` ends with them; first, folders that DVC would refuse after the work."""
     try:
         paths.require_no_links_out()
-        yield
+        with ending_in_order():
+            yield
     except (ValueError, OSError) as error:
         hint = HINTS.get(error.errno or 0, "") if isinstance(error, OSError) and ";" not in str(error) else ""
         sys.exit(f"{type(error).__name__}: {shortened(without_credentials(str(error)), LONGEST_MESSAGE)}{hint}")
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"{stop or 'interrupted'}; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
 
 

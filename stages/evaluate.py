@@ -1,9 +1,10 @@
-"""Stage evaluate: measure one row; results/TABLE/ROW and, of every episode, data/evaluations/TABLE/ROW."""
+"""Stage evaluate: measure one row; results/metrics and results/details, and of every episode data/evaluations."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from matchnet.model_file import read_model
 from pipeline import paths
 from pipeline.data.manifest import read_manifest
 from pipeline.data.selection import groups_of
@@ -14,7 +15,6 @@ from pipeline.params import Params, named
 from pipeline.results.episode_grid import draw_episodes
 from pipeline.results.episode_text import write_episodes
 from pipeline.results.metrics import write_details, write_metrics
-from pipeline.training.model_file import read_model
 from stages.command import run_stage
 
 

@@ -1,14 +1,14 @@
-"""Stage train: make one model, data/models/TABLE/MODEL/model.pt, its curve and its speed, results/TABLE/training.
+"""Stage train: make one model, data/models/TABLE/MODEL/model.pt, its curve and its speed, results/curves and /speed.
 
 With --profile a trace of some steps is written as well, data/profiles/TABLE/MODEL.json.gz, for ui.perfetto.dev or
 chrome://tracing. It is there after some ten steps; the training goes on to its end, with the same weights.
 """
 
+from matchnet.model_file import write_model
 from pipeline import paths
 from pipeline.params import Params, named
 from pipeline.results.curves import curve_from_records, write_curve
 from pipeline.results.speed import speed_from_logs, write_speed
-from pipeline.training.model_file import write_model
 from pipeline.training.models import make_model
 from pipeline.training.run_log import read_worker_logs
 from pipeline.training.runs import forget_runs, run_folder

@@ -12,6 +12,9 @@ import torch
 
 from pipeline.data.shards import shard_dataset
 
+# pipeline and stages are not installed: processes that tests start find them as `python -m` in the checkout does
+ROOT = Path(__file__).parent.parent
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 torch.set_num_threads(1)  # tiny problems: more threads only wait for each other
 
 

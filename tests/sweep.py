@@ -54,7 +54,7 @@ import stages.shard
 import stages.train
 from pipeline.data import shard_store
 from pipeline.data.datasets import omniglot, ptb
-from pipeline.files import sha256_of
+from matchnet.files import sha256_of
 from pipeline.stage_code import PACKAGES
 from pipeline.training import ray_training, worker
 from pipeline.training.cluster import Placement

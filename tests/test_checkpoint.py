@@ -15,25 +15,22 @@ from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.methods import build_method
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.methods.pixels import PixelsSpec
+from matchnet.model_file import ModelFile, read_model, write_model
+from matchnet.preparation import Preparation
+from matchnet.weights import CheckpointError, load_tensors, load_weights, save_tensors
 from pipeline import storage
 from pipeline.storage import place_of
 from pipeline.training import checkpoint
-from pipeline.training.checkpoint import (
-    CheckpointError,
-    load_tensors,
-    load_weights,
-    newest_state,
-    save_state,
-    save_tensors,
-)
-from pipeline.training.model_file import ModelFile, read_model, write_model
+from pipeline.training.checkpoint import newest_state, save_state
 
-SHAPE = (1, 16, 16)
+PREPARATION = Preparation(channels=1, size=16, kind="drawings", invert=True)
+SHAPE = PREPARATION.sample_shape
 
 
 def a_model(num_filters: int = 4) -> ModelFile:
     method = MatchingNetworkSpec(encoder=Conv4Spec(num_filters=num_filters))
-    return ModelFile(model_name="small", method=method, sample_shape=SHAPE, num_classes=3, step=7, seed=1,
+    return ModelFile(model_name="small", method=method, preparation=PREPARATION, sample_shape=SHAPE,
+                     num_classes=3, step=7, seed=1,
                      state_dict=build_method(method, SHAPE, 3).state_dict(), dataset_sha256="ab", split="all",
                      train_classes=["a", "b", "c"], seconds=1.5)
 
@@ -47,6 +44,7 @@ def test_a_model_comes_back_as_it_was_written(tmp_path):
     write_model(path, model)
     back = read_model(path)
     assert (back.method, back.sample_shape, back.train_classes, back.step) == (model.method, SHAPE, ["a", "b", "c"], 7)
+    assert back.preparation == PREPARATION
     weights = back.build(path).state_dict()
     assert all(torch.equal(weights[name], value) for name, value in model.state_dict.items())
 
@@ -54,7 +52,7 @@ def test_a_model_comes_back_as_it_was_written(tmp_path):
 def test_an_untrained_method_has_a_model_file_too(tmp_path):
     method = PixelsSpec()
     write_model(tmp_path / "model.pt", ModelFile(
-        model_name="pixels", method=method, sample_shape=SHAPE, num_classes=3, step=0, seed=0,
+        model_name="pixels", method=method, preparation=PREPARATION, sample_shape=SHAPE, num_classes=3, step=0, seed=0,
         state_dict=build_method(method, SHAPE, 3).state_dict(), dataset_sha256="ab", split="all", train_classes=[],
         seconds=0.0))
     assert read_model(tmp_path / "model.pt").method == method
@@ -96,7 +94,34 @@ def test_code_in_a_file_is_not_run(tmp_path):
 
 def test_a_file_of_another_format_is_refused(tmp_path):
     save_tensors(tmp_path / "model.pt", {"format": 99})
-    with pytest.raises(CheckpointError, match="format is 99, this version reads 1; delete it and train again"):
+    with pytest.raises(CheckpointError, match="format is 99, this version reads 2; delete it and train again"):
+        read_model(tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize(("edit", "message"), [
+    (lambda content: content.pop("format"), r"model\.pt: not a model file of matchnet: it holds model_name, method, "
+     r"preparation and \d+ more; name a file that `python -m stages.train` wrote"),
+    (lambda content: content.pop("split"), r"model\.pt: split is missing \(1 fields are\); delete it"),
+    (lambda content: content["preparation"].update(scaling="-1 to 1"),
+     r"preparation\.scaling: found '-1 to 1'; write one of 0 to 1; the file is of another version of matchnet"),
+    (lambda content: content["preparation"].update(size=17), r"model small: samples have the shape \(1, 16, 16\), and "
+     r"its preparation makes \(1, 17, 17\)"),
+    (lambda content: content.update(preparation=None), "its preparation makes None"),
+    (lambda content: content["method"].update(name="magic"), "method.name: found 'magic'"),
+])
+def test_a_file_that_does_not_say_all_is_refused(tmp_path, edit, message):
+    path = tmp_path / "model.pt"
+    write_model(path, a_model())
+    content = load_tensors(path)
+    edit(content)
+    save_tensors(path, content)
+    with pytest.raises(CheckpointError, match=message):
+        read_model(path)
+
+
+def test_a_file_of_one_tensor_is_refused(tmp_path):
+    torch.save(torch.zeros(3), tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match=r"model\.pt: holds a Tensor, and a file of weights holds names with"):
         read_model(tmp_path / "model.pt")
 
 

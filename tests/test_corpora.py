@@ -12,6 +12,7 @@ from small_corpus import COUNTS, PARAMS, corpus, small_corpus, write_corpus
 from small_omniglot import mirror
 
 from matchnet.episodes import EpisodeSpec, sample_episodes
+from matchnet.files import sha256_of
 from matchnet.tokens import BLANK, FIRST_WORD
 from pipeline.data.datasets import ptb, ptb_sample, treebank3, treebank_form
 from pipeline.data.index import verify_shards
@@ -23,7 +24,6 @@ from pipeline.data.shards import shard_dataset
 from pipeline.data.spec import PARTS, DatasetParams, Part, WordSplit
 from pipeline.data.splits import make_split, read_list
 from pipeline.data.words import WORDS, make_word_table, read_words
-from pipeline.files import sha256_of
 
 SPEC = EpisodeSpec(2, 1, 1)
 

@@ -14,11 +14,11 @@ from matchnet.class_groups import ClassGroups
 from matchnet.episodes import ClassRows, EpisodeSpec, FineGrainedSpec, sample_episodes
 from matchnet.evaluation import run_episodes
 from matchnet.methods.pixels import Pixels, PixelsSpec
+from matchnet.parsing import parse
 from matchnet.random_words import random_words, to_uniform
 from matchnet.store import MemoryStore
 from pipeline.data.class_tree import class_groups, imagenet_tree
 from pipeline.data.splits import read_list
-from pipeline.params.parsing import parse
 from pipeline.results.tables import column_order, column_title
 
 NUM_CLASSES = 30

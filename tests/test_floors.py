@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+ROOMS_OF_PICTURES = {"pictures"}  # of matchnet: they may import Pillow, and nothing else of matchnet imports them
 
 
 def imported_modules(file: Path) -> set[str]:
@@ -27,10 +28,18 @@ def files(folder: str) -> list[Path]:
 
 
 @pytest.mark.parametrize("file", files("matchnet"), ids=lambda path: path.stem)
-def test_matchnet_imports_torch_and_numpy_only(file):
+def test_matchnet_imports_torch_and_numpy_only_and_pillow_in_rooms_of_pictures(file):
+    allowed = {"torch", "numpy", "matchnet", *sys.stdlib_module_names}
+    allowed |= {"PIL"} if file.relative_to(ROOT).parts[1] in ROOMS_OF_PICTURES else set()
     for module in imported_modules(file):
-        top = module.split(".")[0]
-        assert top in {"torch", "numpy", "matchnet"} or top in sys.stdlib_module_names, f"{file} imports {module}"
+        assert module.split(".")[0] in allowed, f"{file} imports {module}"
+
+
+def test_equations_know_nothing_of_pictures():
+    for file in files("matchnet"):
+        if file.relative_to(ROOT).parts[1] not in {*ROOMS_OF_PICTURES, "__init__.py"}:  # it names what users import
+            rooms = {module.split(".")[1] for module in imported_modules(file) if module.startswith("matchnet.")}
+            assert not rooms & ROOMS_OF_PICTURES, f"{file} imports {rooms & ROOMS_OF_PICTURES}"
 
 
 @pytest.mark.parametrize(("folder", "forbidden"), [

@@ -35,6 +35,7 @@ from small_imagenet import (
 )
 from small_omniglot import mirror
 
+from matchnet.files import sha256_of
 from pipeline.data import shards
 from pipeline.data.datasets import ilsvrc_devkit, imagenet, synset_archive
 from pipeline.data.datasets.photographs import to_jpeg
@@ -45,7 +46,6 @@ from pipeline.data.large_archives import archive_path
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shards import shard_dataset
 from pipeline.data.spec import DatasetParams, ImagenetParams, ListSplit
-from pipeline.files import sha256_of
 
 ODD = {"0 bytes": 1, "CMYK JPEG": 2, "EXIF rotation": 1, "PNG named JPEG": 1}
 

@@ -21,7 +21,7 @@ from matchnet.methods import Batch, LabelledBatch, MatchingNetwork, MethodSpec
 from matchnet.methods.classifier import Classifier, ClassifierSpec
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.methods.torchvision_names import from_torchvision, to_torchvision
-from pipeline.params.parsing import parse
+from matchnet.parsing import parse
 
 SMALL = InceptionSpec(width=0.01)
 PIXELS = (3, 75, 75)

@@ -11,19 +11,21 @@ from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.encoders.inception import InceptionSpec
 from matchnet.episodes import EpisodeSpec
 from matchnet.episodic_training import EpisodicSpec
+from matchnet.files import sha256_of
 from matchnet.methods import Method, MethodSpec, build_method
 from matchnet.methods.classifier import ClassifierSpec
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.methods.pixels import PixelsSpec
 from matchnet.methods.torchvision_names import to_torchvision
+from matchnet.model_file import ModelFile, write_model
+from matchnet.preparation import Preparation
+from matchnet.weights import CheckpointError
 from pipeline.data.manifest import manifest_sha256, read_manifest
-from pipeline.files import sha256_of
 from pipeline.params import ModelParams
-from pipeline.training.checkpoint import CheckpointError
 from pipeline.training.initial import take_weights
-from pipeline.training.model_file import ModelFile, write_model
 
-SHAPE = (1, 16, 16)
+PREPARATION = Preparation(channels=1, size=16, kind="drawings", invert=True)
+SHAPE = PREPARATION.sample_shape
 ENCODER = Conv4Spec(num_filters=4)
 BASE = ClassifierSpec(encoder=ENCODER)
 MODEL = ModelParams(dataset="small", split="random", image_size=16, init="base",
@@ -36,7 +38,8 @@ def write_base(path: Path, shards: Path, classes: list[str], method: MethodSpec 
     """A model of fresh weights that says it was trained on `classes`; returns it."""
     torch.manual_seed(len(classes))
     built = build_method(method, SHAPE, len(classes))
-    write_model(path, ModelFile(model_name="base", method=method, sample_shape=SHAPE, num_classes=len(classes),
+    write_model(path, ModelFile(model_name="base", method=method, preparation=PREPARATION, sample_shape=SHAPE,
+                                num_classes=len(classes),
                                 state_dict=built.state_dict(), step=1, seed=0, dataset_sha256=manifest_sha256(shards),
                                 split="random", train_classes=classes, earlier_classes=list(earlier), seconds=0.0))
     return built

@@ -13,14 +13,14 @@ from matchnet.episodic_training import EpisodicSpec
 from matchnet.methods import build_method
 from matchnet.methods.language_model import LanguageModelSpec
 from matchnet.methods.matching_network import MatchingNetwork, MatchingNetworkSpec
+from matchnet.model_file import ModelFile, write_model
+from matchnet.parsing import ParamsError, parse
 from matchnet.text_training import TextSpec
 from matchnet.tokens import BEGIN, BLANK, END, PADDING
+from matchnet.weights import CheckpointError
 from pipeline.params import ModelParams
-from pipeline.params.parsing import ParamsError, parse
 from pipeline.training import initial
-from pipeline.training.checkpoint import CheckpointError
 from pipeline.training.initial import take_weights
-from pipeline.training.model_file import ModelFile, write_model
 
 READER = ReaderSpec(30, direction="both", num_cells=8, dropout=0.5)
 SHAPE = (9,)

@@ -13,9 +13,11 @@ import torch
 from PIL import Image
 from small_omniglot import NUM_CLASSES, PARAMS, members_of, mirror, small_omniglot
 
+from matchnet.pictures.pixels import to_pixels
+from matchnet.preparation import Preparation
 from matchnet.store import MemoryStore
 from pipeline.data.download import download_dataset
-from pipeline.data.images import View, open_image, to_pixels
+from pipeline.data.images import open_image
 from pipeline.data.index import INDEX, read_index
 from pipeline.data.loading import load_split
 from pipeline.data.manifest import manifest_sha256, read_manifest
@@ -152,7 +154,7 @@ def test_the_store_on_shards_names_a_damaged_image(folder: Path, tmp_path: Path)
 def test_resizing_keeps_the_share_of_ink() -> None:
     image = Image.new("L", (105, 105), 255)
     image.paste(0, (20, 30, 80, 60))
-    small = to_pixels(image, 1, 28, View(invert=True))[0]
+    small = to_pixels(image, Preparation(channels=1, size=28, invert=True))[0]
     assert small.mean() == pytest.approx(255 * 60 * 30 / 105**2, rel=0.02)
     assert small[0, 0] == 0 and small[12, 14] == 255
 
@@ -161,13 +163,13 @@ def test_resizing_keeps_the_share_of_ink() -> None:
 def test_a_margin_puts_the_ink_in_the_middle(box: tuple[int, int, int, int]) -> None:
     image = Image.new("L", (28, 28))
     image.paste(255, box)
-    ys, xs = np.nonzero(to_pixels(image, 1, 40, View(margin=0.1))[0])
+    ys, xs = np.nonzero(to_pixels(image, Preparation(channels=1, size=40, margin=0.1))[0])
     assert max(np.ptp(ys), np.ptp(xs)) + 1 == 32
     assert abs(ys.min() + ys.max() - 39) <= 1 and abs(xs.min() + xs.max() - 39) <= 1
 
 
 def test_an_empty_drawing_stays_empty() -> None:
-    assert not to_pixels(Image.new("L", (28, 28)), 1, 28, View(margin=0.1)).any()
+    assert not to_pixels(Image.new("L", (28, 28)), Preparation(channels=1, size=28, margin=0.1)).any()
 
 
 def photograph(width: int, height: int) -> Image.Image:
@@ -179,14 +181,14 @@ def photograph(width: int, height: int) -> Image.Image:
 
 
 def test_colours_come_first_and_fill_the_square() -> None:
-    pixels = to_pixels(photograph(90, 60), 3, 30, View()).astype(float)
+    pixels = to_pixels(photograph(90, 60), Preparation(channels=3, size=30)).astype(float)
     assert pixels.shape == (3, 30, 30)
     assert (np.diff(pixels[0], axis=1) > 0).all() and (np.diff(pixels[1], axis=0) > 0).all() and not pixels[2].any()
     assert pixels[0, 0, 0] < 8 and pixels[0, 0, -1] > 247
 
 
 def test_a_central_crop_is_a_square_of_the_shorter_side() -> None:
-    pixels = to_pixels(photograph(90, 60), 3, 30, View(central_crop=0.5)).astype(float)
+    pixels = to_pixels(photograph(90, 60), Preparation(channels=3, size=30, central_crop=0.5)).astype(float)
     # 30 x 30 pixels from (30, 15) on: a third of the width, half of the height
     assert pixels[0, 0, [0, -1]] == pytest.approx([255 * 30 / 89, 255 * 59 / 89], abs=2)
     assert pixels[1, [0, -1], 0] == pytest.approx([255 * 15 / 59, 255 * 44 / 59], abs=2)

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from pipeline.messages import LONGEST, LONGEST_ERROR, said, shown, without_credentials
+from matchnet.messages import LONGEST, LONGEST_ERROR, said, shown, without_credentials
 from pipeline.storage import Place, StorageError, place_of
 
 

@@ -19,6 +19,7 @@ import pytest
 import webdataset
 from small_omniglot import NUM_CLASSES, PARAMS, small_omniglot
 
+from matchnet.files import sha256_of
 from pipeline.data import shards
 from pipeline.data.index import INDEX, ShardReader, verify_shards
 from pipeline.data.manifest import read_manifest
@@ -27,7 +28,6 @@ from pipeline.data.spec import RandomSplit, WholeSplit
 from pipeline.data.swap import building_place
 from pipeline.data.tar import TarWriter, WrittenShard
 from pipeline.data.workers import run_jobs
-from pipeline.files import sha256_of
 from pipeline.progress import Progress
 
 

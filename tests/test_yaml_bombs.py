@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.params.parsing import LONGEST, ParamsError, parse
+from matchnet.parsing import LONGEST, ParamsError, parse
 from pipeline.params.tables import Sections
 from pipeline.params.yaml_file import YamlFile
 

@@ -7,8 +7,8 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+from matchnet.messages import said, shown
 from pipeline.data.raw import RawSample, ReadSample
-from pipeline.messages import said, shown
 
 AGAIN = "fetch the archive again: delete it and run the download"
 MOST_BYTES = 1 << 20  # of a member: a drawing has 600, a file of the Treebank's trees at most 131,508

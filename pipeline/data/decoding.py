@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.data.images import View, open_image, to_pixels
+from matchnet.pictures.pixels import to_pixels
+from pipeline.data.images import open_image, preparation_of
 from pipeline.data.index import Index, OpenShards
 from pipeline.data.manifest import Manifest, read_manifest
-from pipeline.data.raw import source_of
+from pipeline.data.raw import extension_of
 
 
 def require_images(shards_dir: Path, manifest: Manifest) -> None:
@@ -22,7 +23,7 @@ def require_images(shards_dir: Path, manifest: Manifest) -> None:
 
 
 class Decoder:
-    """Reads and decodes samples, to the view that stands in the manifest.
+    """Reads and decodes samples, as the manifest says.
 
     Holds open shards and no index: what a worker process takes does not grow with the number of samples.
 
@@ -38,8 +39,8 @@ class Decoder:
         manifest = read_manifest(shards_dir)
         require_images(shards_dir, manifest)
         self.sample_shape = sample_shape
-        self.view = View.from_parameters(manifest.parameters)
-        self.extension = source_of(manifest.parameters["source"]).EXTENSION
+        self.preparation = preparation_of(manifest.parameters, sample_shape)
+        self.extension = extension_of(manifest.parameters)
         self.shards = OpenShards(shards_dir, manifest, groups)
 
     def decode(self, samples: Index) -> Iterator[np.ndarray]:
@@ -48,14 +49,13 @@ class Decoder:
         Raises:
             ValueError: an image that cannot be decoded; names shard, key and offset.
         """
-        channels, size = self.sample_shape[0], self.sample_shape[-1]
         for row, content in enumerate(self.shards.read(samples)):
             try:
                 image = open_image(content, self.extension)
             except ValueError as error:
                 raise ValueError(f"{self.shards.directory}: {samples.place_of(row)}: {error}; run the shard stage again"
                                  ) from error
-            yield to_pixels(image, channels, size, self.view)
+            yield to_pixels(image, self.preparation)
 
     def close(self) -> None:
         self.shards.close()

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import IO, TypeVar
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-from pipeline.messages import said, without_credentials
+from matchnet.files import rename
+from matchnet.messages import said, without_credentials
 from pipeline.progress import Progress
 
 ATTEMPTS = 4
@@ -129,7 +130,7 @@ def read(address: str, most: int) -> bytes:
 def _sync_and_rename(part: Path, target: Path) -> None:
     with open(part, "rb") as file:
         os.fsync(file.fileno())
-    os.replace(part, target)
+    rename(part, target)
 
 
 def _transfer(place: str, part: Path, most: int | None) -> None:

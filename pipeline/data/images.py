@@ -1,39 +1,36 @@
-"""Images from bytes: decoded, checked, cropped and resized.
+"""Images from bytes, decoded and checked; and how those of a dataset are brought to the square that a model sees.
 
-JPEGs by simplejpeg, which gives Pillow's pixels 1.3 times as fast; all else, and resizing, by Pillow.
+JPEGs by simplejpeg, which gives Pillow's pixels 1.3 times as fast; all else by Pillow.
 """
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import simplejpeg
 from PIL import Image
 
+from matchnet.preparation import Kind, Preparation
+
 FORMATS = {"png": ("PNG",), "jpg": ("JPEG",)}  # by the extension that samples have in the shards
+DRAWINGS = ("omniglot", "mnist", "glyphs")  # sources
+PHOTOGRAPHS = ("imagenet", "mini_imagenet")
 
 
-@dataclass(frozen=True)
-class View:
-    """How an image is brought to the square that a model sees; facts of the dataset, from its manifest.
+def preparation_of(parameters: Mapping[str, Any], sample_shape: tuple[int, ...]) -> Preparation:
+    """What a dataset's `Manifest.parameters` say of its images, for a model that takes (C, size, size)."""
+    channels: Literal[1, 3] = 1 if sample_shape[0] == 1 else 3
+    of_imagenet = parameters.get("imagenet") or {}
+    return Preparation(channels=channels, size=sample_shape[-1], kind=_kind_of(parameters),
+                       invert=parameters["invert"], margin=parameters["margin"],
+                       central_crop=of_imagenet.get("central_crop"))
 
-    invert: the file has dark ink on light ground.
-    margin: None scales the image as it is; else see `DatasetParams.margin`. For drawings, of one channel.
-    central_crop: None takes all of the image, whatever its shape; else the square in its middle whose side is this
-        share of the shorter one. For photographs.
-    """
 
-    invert: bool = False
-    margin: float | None = None
-    central_crop: float | None = None
-
-    @staticmethod
-    def from_parameters(parameters: Mapping[str, Any]) -> "View":
-        """From `Manifest.parameters`."""
-        photographs = parameters.get("imagenet") or {}
-        return View(parameters["invert"], parameters["margin"], photographs.get("central_crop"))
+def _kind_of(parameters: Mapping[str, Any]) -> Kind | None:
+    source = parameters.get("source")
+    if source in DRAWINGS or parameters["invert"] or parameters["margin"] is not None:
+        return "drawings"
+    return "photographs" if source in PHOTOGRAPHS else None
 
 
 def open_image(content: bytes, extension: str) -> Image.Image:
@@ -52,35 +49,3 @@ def open_image(content: bytes, extension: str) -> Image.Image:
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise ValueError(f"not a whole {extension} image ({len(content)} bytes: {error})") from error
     return image
-
-
-def to_pixels(image: Image.Image, channels: int, size: int, view: View) -> np.ndarray:
-    """(channels, size, size) uint8, antialiased: one channel with ink = 255, or red, green and blue."""
-    image = image.convert("L" if channels == 1 else "RGB")
-    if view.margin is not None:
-        return _place_ink(image.point(_INVERTED) if view.invert else image, size, view.margin)[None]
-    box = None if view.central_crop is None else _central_square(image, view.central_crop)
-    pixels = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
-    pixels_CHW = pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
-    return 255 - pixels_CHW if view.invert else pixels_CHW
-
-
-def _central_square(image: Image.Image, share: float) -> tuple[float, float, float, float]:
-    side = min(image.size) * share
-    left, top = (image.width - side) / 2, (image.height - side) / 2
-    return left, top, left + side, top + side
-
-
-_INVERTED = [255 - value for value in range(256)]
-
-
-def _place_ink(grey: Image.Image, size: int, margin: float) -> np.ndarray:
-    """The ink's bounding box, its longer side scaled to size * (1 - 2 * margin), in the square's middle."""
-    box = grey.getbbox() or (0, 0, grey.width, grey.height)
-    width, height = box[2] - box[0], box[3] - box[1]
-    scale = size * (1 - 2 * margin) / max(width, height)
-    inner = max(round(width * scale), 1), max(round(height * scale), 1)
-    placed = Image.new("L", (size, size))
-    corner = (size - inner[0]) // 2, (size - inner[1]) // 2
-    placed.paste(grey.resize(inner, Image.Resampling.BILINEAR, box=box), corner)
-    return np.asarray(placed)

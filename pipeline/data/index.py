@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from matchnet.files import atomic_write, sha256_of
 from pipeline.data.manifest import Manifest, ShardEntry, read_manifest
 from pipeline.data.parquet import read_table
 from pipeline.data.words import WORDS
-from pipeline.files import atomic_write, sha256_of
 from pipeline.machine import allow_open_files
 
 FORMAT = "1"

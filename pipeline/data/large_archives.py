@@ -4,20 +4,22 @@ They do not stand in a dataset's raw folder, which DVC stores: it would store a 
 link in the folder it would put another. Beside the raw folders, in `.archives`, lie
     <dataset>/<file>             a link to the archive, whatever folder it is in
     <checksum>/<file>            what came from an address: once, however many datasets are made of it
+    <digest>/photographs.tar     what was packed of a file or folder with this digest, likewise
     listings/<SHA-256>.parquet   what is where in the archive with these bytes: listed once, likewise
     verified.json                path -> size, mtime and checksums as they were read: not read again until it changes
 """
 
+import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from matchnet.files import atomic_write
 from pipeline.data.fetch import DownloadError, checksums_of, fetch, is_address
 from pipeline.data.sources import SourceFile
-from pipeline.files import atomic_write
 
 FOLDER, LISTINGS, VERIFIED = ".archives", "listings", "verified.json"
 
@@ -62,6 +64,22 @@ def link_archive(archive: SourceFile, place: str, checksum: str, raw_dir: Path) 
         path = _absolute(Path(place))
         found = _verify(store, path, checksum, archive.size if checksum == archive.checksum else 0)
     _link(archive_path(raw_dir, archive.name), path)
+    return found["sha256"]
+
+
+def link_packed(origin: Path, name: str, pack: Callable[[Path, Path], None], raw_dir: Path) -> str:
+    """Link the file `name` that `pack(origin, target)` makes of a file or folder; made once, until the origin changes.
+
+    Returns:
+        `sha256:<hex>` of its bytes.
+    """
+    store = raw_dir.parent / FOLDER
+    path = _absolute(store / _digest_of(store, _absolute(origin)) / name)
+    found = _known_checksums(store, path)
+    if not found:
+        pack(origin, path)
+        found = _read(store, path, {"sha256"})
+    _link(archive_path(raw_dir, name), path)
     return found["sha256"]
 
 
@@ -122,6 +140,17 @@ def _checksums(store: Path, path: Path, checksum: str) -> dict[str, str]:
     """Kind -> checksum of a file, among them SHA-256 and that of `checksum`; read unless known to have that."""
     known = _known_checksums(store, path)
     return known if checksum in known.values() else _read(store, path, {"sha256", checksum.partition(":")[0]})
+
+
+def _digest_of(store: Path, origin: Path) -> str:
+    """Hex, of a file's bytes, or of the names, sizes and times of all files in a folder."""
+    if not origin.is_dir():
+        return (_known_checksums(store, origin) or _read(store, origin, {"sha256"}))["sha256"].removeprefix("sha256:")
+    digest = hashlib.sha256()
+    for path in sorted(origin.rglob("*")):
+        status = path.stat()
+        digest.update(f"{path.relative_to(origin)}\n{status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
 
 
 def _sha256_of(raw_dir: Path, name: str) -> str:

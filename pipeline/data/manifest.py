@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, TypeAdapter
 
+from matchnet.files import atomic_write, sha256_of
+from matchnet.messages import said, shown
 from pipeline.checked_json import parse_checked
 from pipeline.data.spec import PARTS, SOURCES, Part
-from pipeline.files import atomic_write, sha256_of
-from pipeline.messages import said, shown
 
 FORMAT = 1
 MANIFEST = "dataset.json"
@@ -100,9 +100,7 @@ def read_manifest(directory: Path) -> Manifest:
     Raises:
         ValueError: no manifest, not JSON, fields missing, or of another format version.
     """
-    path = Path(directory) / MANIFEST
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file: these shards are not finished; run the shard stage")
+    path = _existing(directory)
     return parse_manifest(path.read_bytes(), str(path))
 
 
@@ -161,5 +159,14 @@ def _contradictions(manifest: Manifest) -> Iterator[str]:
 
 
 def manifest_sha256(directory: Path) -> str:
-    """Hex SHA-256 of dataset.json: names the data, since it holds the SHA-256 of all else."""
-    return sha256_of(Path(directory) / MANIFEST)
+    """Hex SHA-256 of dataset.json: names the data, since it holds the SHA-256 of all else. ValueError without one."""
+    return sha256_of(_existing(directory))
+
+
+def _existing(directory: Path) -> Path:
+    path = Path(directory) / MANIFEST
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file: dataset {path.parent.name} has no finished shards; run this stage by "
+                         "`dvc repro`, which makes them first, or run `python -m stages.download` and then "
+                         "`python -m stages.shard` of that dataset")
+    return path

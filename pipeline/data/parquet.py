@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.messages import said, shortened
+from matchnet.messages import said, shortened
 
 
 def read_table(path: Path, key: bytes, expected: str, what: str, remedy: str, sha256: str | None = None) -> pa.Table:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from pyarrow.fs import LocalFileSystem
 
+from matchnet.files import FULL_DISK, make_folder, rename
 from pipeline.data.index import INDEX
 from pipeline.data.manifest import MANIFEST, manifest_sha256, read_manifest
 from pipeline.data.shard_cache import BLOCK, version_name
 from pipeline.data.words import WORDS
-from pipeline.files import FULL_DISK
 from pipeline.progress import Progress
 from pipeline.storage import Place, patiently, place_of
 
@@ -71,13 +71,13 @@ def _copy(origin: Path, target: Place, advance: Callable[[int], None]) -> str:
     if not isinstance(target.filesystem, LocalFileSystem):
         return _write(origin, target, target.path, advance)
     final = Path(target.path)
-    final.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(final.parent)
     part = final.with_name(f"{final.name}.{uuid.uuid4().hex}.part")
     try:
         digest = _write(origin, target, str(part), advance)
         with open(part, "rb") as file:
             os.fsync(file.fileno())
-        os.replace(part, final)
+        rename(part, final)
     finally:
         part.unlink(missing_ok=True)
     return digest

@@ -9,10 +9,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from matchnet.messages import shown
 from pipeline.data.raw import RawSample, ReadSample
 from pipeline.data.spec import PARTS, Part
 from pipeline.data.words import NUMBER, UNKNOWN, WordTable, make_word_table
-from pipeline.messages import shown
 
 EXTENSION = "txt"
 DIGITS = 6  # of a line's number in its key, so that keys sort as lines do

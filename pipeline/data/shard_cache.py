@@ -23,10 +23,10 @@ from pathlib import Path
 
 from pyarrow.fs import LocalFileSystem
 
+from matchnet.files import FULL_DISK
 from pipeline.data.index import INDEX
 from pipeline.data.manifest import MANIFEST, Manifest, parse_manifest
 from pipeline.data.words import WORDS
-from pipeline.files import FULL_DISK
 from pipeline.progress import Progress, say
 from pipeline.storage import Place, StorageError, patiently, place_of
 

@@ -23,20 +23,20 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from matchnet.files import link_or_copy, sha256_of
 from pipeline.data.archives import AGAIN
 from pipeline.data.download import recorded_checksums
 from pipeline.data.images import FORMATS, open_image
 from pipeline.data.index import INDEX, write_index
 from pipeline.data.manifest import MANIFEST, ClassEntry, Manifest, ShardEntry, WordsEntry, read_manifest, write_manifest
 from pipeline.data.plan import ShardPlan, group_classes, plan_shards
-from pipeline.data.raw import MendingReader, RawSample, ReadSample, left_out_of, source_of, words_of
-from pipeline.data.spec import DatasetParams
+from pipeline.data.raw import MendingReader, RawSample, ReadSample, extension_of, listed_oddities, source_of, words_of
+from pipeline.data.spec import MENDING, DatasetParams
 from pipeline.data.splits import make_split
 from pipeline.data.swap import building_place, swap_in
 from pipeline.data.tar import TarWriter, WrittenShard, read_note, write_note
 from pipeline.data.words import WORDS, write_words
 from pipeline.data.workers import RunJobs, run_jobs, stop_if_asked
-from pipeline.files import link_or_copy, sha256_of
 from pipeline.progress import Progress, say
 
 FORMAT = 1  # raise it when the same samples get other bytes, by our code or a library's: shards are then made again
@@ -77,7 +77,7 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
     # a split of words takes sentences from all over a class: each class is a group of its own
     group_of = {name: name for name in class_names} if words else group_classes(class_names, splits)
     plans = plan_shards(samples, group_of, params.seed, int(params.shard_size_mib * 2**20))
-    new, notes, extension = building_place(out_dir), notes_of(out_dir), source_of(params.source).EXTENSION
+    new, notes, extension = building_place(out_dir), notes_of(out_dir), extension_of(params.shard_parameters())
     jobs = [_Job(plan, new / plan.name, notes / f"{plan.name}.json", extension, _fingerprint(params, plan, sources))
             for plan in plans]
     try:
@@ -138,14 +138,14 @@ def _require_space(name: str, new: Path, missing: Sequence[_Job], jobs: Sequence
 
 def _count_oddities(name: str, params: DatasetParams, raw_dir: Path, written: Iterable[WrittenShard]) -> (
         dict[str, int] | None):
-    """Over all shards and what was left out of them; printed. None for a source that mends nothing."""
-    if params.source not in ("imagenet", "mini_imagenet"):
+    """Over all shards and what they were made of; printed. None for a source that mends nothing."""
+    if params.source not in MENDING:
         return None
-    total = Counter(left_out_of(params, raw_dir))
+    total = Counter(listed_oddities(params, raw_dir))
     for shard in written:
         total.update(shard.oddities)
     listed = ", ".join(f"{what}: {count:,}" for what, count in sorted(total.items()))
-    print(f"{name}: odd images, mended or left out: {listed or 'none'}", file=sys.stderr, flush=True)
+    print(f"{name}: odd images, counted, mended or left out: {listed or 'none'}", file=sys.stderr, flush=True)
     return dict(sorted(total.items()))
 
 

@@ -100,11 +100,17 @@ VALIDATION = SourceFile("imagenet/ILSVRC2012_img_val.tar", (), 6_744_924_160, "m
                         _ILSVRC, "50,000 photographs")
 DEVKIT = SourceFile("imagenet/ILSVRC2012_devkit_t12.tar.gz", (), 0, "md5:fa75699e90414af021442c21a62c3abf",
                     _ILSVRC, "their labels")
+# miniImageNet as it is passed around, in many forms: checked by what is in it. Size and SHA-256 are those of one tar.
+PREPARED = SourceFile("mini_imagenet/images.tar.xz", (), 191_395_824,
+                      "sha256:8d36a676a31c95595e3a2da3f16f1713e4589d7381238838addf9b413031d16f", _ILSVRC,
+                      "miniImageNet's 60,000 photographs as JPEGs of 84 x 84")
 
 
 def files_of(params: DatasetParams) -> tuple[SourceFile, ...]:
     """The public files that a dataset is made of."""
     files = SOURCES[params.source]
+    if params.is_prepared:
+        return ()
     if params.source == "mini_imagenet":
         return tuple(file for file in files if file.name.startswith("ravi_") == (params.mini_imagenet.list == "ravi"))
     return files
@@ -114,4 +120,6 @@ def archives_of(params: DatasetParams) -> tuple[SourceFile, ...]:
     """The archives behind an account that a dataset is made of."""
     if params.source == "imagenet" and params.imagenet.images == "validation":
         return (VALIDATION, DEVKIT)
+    if params.is_prepared:
+        return ()
     return (TRAINING,) if params.source in ("imagenet", "mini_imagenet") else ()

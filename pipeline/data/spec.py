@@ -10,6 +10,8 @@ from typing import Any, Literal
 Part = Literal["train", "valid", "test"]
 PARTS: tuple[Part, ...] = ("train", "valid", "test")
 SOURCES = ("omniglot", "mnist", "glyphs", "ptb", "ptb_sample", "treebank3", "imagenet", "mini_imagenet")
+MENDING = ("imagenet", "mini_imagenet")  # sources that mend odd pictures, and count them
+DARK_ON_LIGHT = ("omniglot", "glyphs")  # sources whose files have dark ink on light ground
 TEXT_SOURCES = ("ptb", "ptb_sample", "treebank3")  # samples are sentences, classes the words in them
 
 
@@ -58,11 +60,11 @@ class FamilySplit(_DrawnSplit):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ListSplit:
+class _ListedSplit:
     """Test classes from a list in `pipeline/data/lists/`, one class or family a line; `num_valid` families
     of the others, at random, for valid; all others for train."""
 
-    kind: Literal["list"] = "list"
+    kind: str
     test: str
     num_valid: int
     seed: int = 0
@@ -71,6 +73,20 @@ class ListSplit:
         _require_list("test", self.test, "lake_evaluation.txt")
         for name in ("num_valid", "seed"):
             _require_count(name, getattr(self, name), 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListSplit(_ListedSplit):
+    """The dataset has every class of the list."""
+
+    kind: Literal["list"] = "list"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutListSplit(_ListedSplit):
+    """The list is of a larger dataset (L_dogs of ImageNet, for miniImageNet): its other classes are passed over."""
+
+    kind: Literal["cut_list"] = "cut_list"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +135,7 @@ class WordSplit:
             _require_count(name, getattr(self, name), 0)
 
 
-SplitParams = RandomSplit | FamilySplit | ListSplit | TwoListsSplit | WholeSplit | WordSplit
+SplitParams = RandomSplit | FamilySplit | ListSplit | CutListSplit | TwoListsSplit | WholeSplit | WordSplit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +149,12 @@ class GlyphParams:
     def __post_init__(self) -> None:
         _require_count("num_hands", self.num_hands, 1)
         _require_count("max_per_script", self.max_per_script, 1)
+
+
+def _require_held_out(images: str, held_out: int) -> None:
+    _require_count("held_out", held_out, 0)
+    _require(images != "held_out" or held_out > 0, "held_out", held_out, "images: held_out stores that many of each "
+             "class", "write how many `train` leaves out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,9 +184,7 @@ class ImagenetParams:
     keep_damaged: bool = False
 
     def __post_init__(self) -> None:
-        _require_count("held_out", self.held_out, 0)
-        _require(self.images != "held_out" or self.held_out > 0, "held_out", self.held_out,
-                 "images: held_out stores that many of each class", "write how many `train` leaves out")
+        _require_held_out(self.images, self.held_out)
         if self.shorter_side is not None:
             _require_count("shorter_side", self.shorter_side, 8)
         _require(self.central_crop is None or 0 < self.central_crop <= 1, "central_crop", self.central_crop,
@@ -179,18 +199,28 @@ class MiniImagenetParams:
     Args:
         list: `vinyals` is the authors' own list of 100 classes x 600, `ravi` that of Ravi and Larochelle (2017), of
             other classes and images.
-        image_size: pixels of a side; the whole image is squashed to a square, antialiased.
-        sample: the archive is a part of the real one: listed images that it lacks are left out, and a split may name
-            classes that it lacks.
+        prepared: false picks the listed images from ILSVRC2012's archive, and stores PNGs. True takes the photographs
+            of `ravi` as they are passed around, JPEGs of 84 x 84, and stores their bytes.
+        images, held_out: see ImagenetParams. All images are `train` where 0 are held out.
+        image_size: pixels of a side. An image of the archive is squashed to a square, antialiased; a prepared
+            photograph has to have this size.
+        sample: the archive, or the prepared photographs, are a part of the real ones: images that are not there are
+            left out, and a split may name classes that are not there.
         keep_damaged: see ImagenetParams.
     """
 
     list: Literal["vinyals", "ravi"] = "vinyals"
+    prepared: bool = False
+    images: Literal["train", "held_out"] = "train"
+    held_out: int = 0
     image_size: int = 84
     sample: bool = False
     keep_damaged: bool = False
 
     def __post_init__(self) -> None:
+        _require(not self.prepared or self.list == "ravi", "list", self.list, "prepared photographs are of the classes "
+                 "of Ravi and Larochelle", "write list: ravi, or prepared: false")
+        _require_held_out(self.images, self.held_out)
         _require_count("image_size", self.image_size, 8)
 
 
@@ -206,8 +236,9 @@ class DatasetParams:
         splits: the named splits of its classes.
         seed: decides the order of the samples in the shards (and what glyphs look like).
         shard_size_mib: a shard is closed before it would grow beyond this many MiB; by guessed sizes, good to a
-            third, where photographs are encoded anew (mini_imagenet, imagenet with a shorter_side).
-        invert: True where ink is dark in the files; samples are loaded with ink = 255.
+            third, where photographs are encoded anew (mini_imagenet of the archive, imagenet with a shorter_side).
+        invert: True where ink is dark in the files; samples are loaded with ink = 255. None is what the source is
+            known to have (True for Omniglot and the glyphs), False where that is not known.
         margin: None leaves the drawing where it is; else it is cropped to its ink and put in the middle with
             this share of the side free at each edge (MNIST, to fill the square as Omniglot does).
         glyphs: only for source `glyphs`.
@@ -218,7 +249,7 @@ class DatasetParams:
     splits: Mapping[str, SplitParams]
     seed: int = 0
     shard_size_mib: float = 256
-    invert: bool = False
+    invert: bool | None = None
     margin: float | None = None
     glyphs: GlyphParams = field(default_factory=GlyphParams)
     imagenet: ImagenetParams = field(default_factory=ImagenetParams)
@@ -228,6 +259,11 @@ class DatasetParams:
     def sample(self) -> bool:
         """Whether the raw data are a part of the real ones, so that not all that is listed need be there."""
         return {"imagenet": self.imagenet.sample, "mini_imagenet": self.mini_imagenet.sample}.get(self.source, False)
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether it is made of photographs that somebody else has prepared, not of ILSVRC2012's archive."""
+        return self.source == "mini_imagenet" and self.mini_imagenet.prepared
 
     @property
     def stands_in(self) -> bool:
@@ -246,6 +282,8 @@ class DatasetParams:
 
     def __post_init__(self) -> None:
         _require(self.source in SOURCES, "source", self.source, f"there are {', '.join(SOURCES)}", "name one")
+        if self.invert is None:  # so that manifests, and what stages depend on, have the value itself
+            object.__setattr__(self, "invert", self.source in DARK_ON_LIGHT)
         _require(bool(self.splits), "splits", dict(self.splits), "a dataset needs a split",
                  "add one, such as all: {kind: whole, part: test}")
         for name in self.splits:

@@ -7,6 +7,7 @@ import numpy as np
 
 from pipeline.data.spec import (
     PARTS,
+    CutListSplit,
     FamilySplit,
     ListSplit,
     Part,
@@ -50,6 +51,8 @@ def make_split(params: SplitParams, class_names: Sequence[str], sample: bool = F
             return _as_split(names, {name: of_family[family_of(name)] for name in names})
         case ListSplit():
             return _split_by_list(params, names, sample)
+        case CutListSplit():
+            return _split_by_list(params, names, may_lack=True)
         case TwoListsSplit():
             return _split_by_lists(params, names, sample)
         case WordSplit():
@@ -66,8 +69,8 @@ def read_list(name: str) -> list[str]:
     return [line for line in lines if line]
 
 
-def _split_by_list(params: ListSplit, names: list[str], sample: bool) -> Split:
-    test = _listed("test", params.test, names, sample)
+def _split_by_list(params: ListSplit | CutListSplit, names: list[str], may_lack: bool) -> Split:
+    test = _listed("test", params.test, names, may_lack)
     families = sorted({family_of(name) for name in names if name not in test})
     of_family = _divide(families, params.num_valid, 0, params.seed, "families outside the list")
     return _as_split(names, {name: "test" if name in test else of_family[family_of(name)] for name in names})
@@ -81,16 +84,18 @@ def _split_by_lists(params: TwoListsSplit, names: list[str], sample: bool) -> Sp
     return _as_split(names, {name: "test" if name in test else "valid" if name in valid else "train" for name in names})
 
 
-def _listed(part: Part, list_name: str, names: list[str], sample: bool) -> set[str]:
-    """The classes that a list names, themselves or by their family."""
+def _listed(part: Part, list_name: str, names: list[str], may_lack: bool) -> set[str]:
+    """The classes that a list names, themselves or by their family; `may_lack`: not all need be there."""
     listed = set(read_list(list_name))
     strangers = listed - set(names) - {family_of(name) for name in names}
-    if strangers and not sample:
+    if strangers and not may_lack:
         raise ValueError(f"{part}: {list_name} names {min(strangers)!r}, no class or family of this dataset "
-                         f"({len(strangers)} such); name a list that was made for it")
+                         f"({len(strangers)} such); name a list that was made for it, or write kind: cut_list, which "
+                         "passes over classes that are not there")
     if listed and strangers == listed:
-        raise ValueError(f"{part}: of the {len(listed)} classes and families that {list_name} names this sample has "
-                         f"none, not even {min(listed)!r}; name a list that was made for it, or take a larger sample")
+        raise ValueError(f"{part}: of the {len(listed)} classes and families that {list_name} names this dataset "
+                         f"has none, not even {min(listed)!r}; name a list that was made for it, or take a larger "
+                         "sample")
     return {name for name in names if name in listed or family_of(name) in listed}
 
 

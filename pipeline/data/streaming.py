@@ -33,7 +33,7 @@ from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from matchnet.random_words import random_words, to_uniform
 from pipeline.data.cropping import WORDS, CropSpec, crop
-from pipeline.data.images import FORMATS, View, open_image
+from pipeline.data.images import FORMATS, open_image
 from pipeline.data.index import Index, ShardReader
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.selection import groups_of
@@ -174,11 +174,10 @@ class PieceReader(Dataset):
     def __init__(self, shards_dir: Path, manifest: Manifest, sample_shape: tuple[int, ...], crop_spec: CropSpec,
                  seed: int) -> None:
         self.directory, self.sample_shape, self.crop_spec, self.seed = shards_dir, sample_shape, crop_spec, seed
-        view = View.from_parameters(manifest.parameters)
-        if view.margin is not None:
-            raise ValueError(f"{manifest.name}: margin is {view.margin}, which is for drawings; a random crop is for "
+        if (margin := manifest.parameters["margin"]) is not None:
+            raise ValueError(f"{manifest.name}: margin is {margin}, which is for drawings; a random crop is for "
                              "photographs: train on episodes, or on a dataset without a margin")
-        self.invert = view.invert
+        self.invert = manifest.parameters["invert"]
 
     def __getitem__(self, reading: Reading) -> tuple[Tensor, Tensor] | Damage:
         """The images and their classes, or the first that cannot be had."""

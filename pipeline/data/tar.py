@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
 
-from pipeline.files import atomic_write, sha256_of
+from matchnet.files import atomic_write, sha256_of
 
 BLOCK = tarfile.BLOCKSIZE
 

@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from matchnet.files import atomic_write
 from matchnet.tokens import FIRST_WORD
 from pipeline.data.parquet import read_table
-from pipeline.files import atomic_write
 
 WORDS = "words.parquet"
 FORMAT = "1"

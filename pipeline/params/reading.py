@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.params.parsing import ParamsError, nearest
+from matchnet.parsing import ParamsError, nearest
 from pipeline.params.sections import Params
 from pipeline.params.tables import folder_of, read_table
 

@@ -9,10 +9,10 @@ from matchnet.episodes import EpisodeSpec
 from matchnet.episodic_training import EpisodicSpec, ValidatedSpec
 from matchnet.methods.classifier import ClassifierSpec
 from matchnet.methods.language_model import LanguageModelSpec
+from matchnet.parsing import ParamsError, nearest
 from matchnet.text_training import TextSpec
 from pipeline.data.spec import TEXT_SOURCES, DatasetParams, Part, RandomSplit, WholeSplit
 from pipeline.data.splits import LISTS
-from pipeline.params.parsing import ParamsError, nearest
 from pipeline.params.sections import ComparisonParams, ModelParams, Params, RowParams
 
 # Facts of the sources that are known before anything is downloaded; the rest is checked when the data is there.

@@ -17,11 +17,12 @@ Departures have one level: a model departs from one recipe, and a recipe from th
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from matchnet.parsing import ParamsError, nearest, parse
 from pipeline.data.spec import DatasetParams
-from pipeline.params.parsing import ParamsError, nearest, parse
 from pipeline.params.rules import check_params
 from pipeline.params.sections import (
     ClusterParams,
@@ -38,7 +39,6 @@ PARAMS_FILE = "params.yaml"
 EXPERIMENTS = "experiments"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 LONGEST_NAME = 100
-RESERVED = ("training", "comparisons")  # folders beside those of the rows in results/TABLE
 VARIANT_TAGS = ("name", "kind", "source")  # the field that tells which dataclass a section is
 
 
@@ -70,7 +70,7 @@ def folder_of(table: str, root: Path = Path()) -> Path:
     Raises:
         ParamsError: there is no such table; names those that there are.
     """
-    tables = {_table_name(folder, root): folder for folder in table_folders(root)}
+    tables = {table_name(folder, root): folder for folder in table_folders(root)}
     if table not in tables:
         raise ParamsError(f"there is no table {table!r}; {nearest(table, tables)}")
     return tables[table]
@@ -85,7 +85,7 @@ def read_table(folder: Path, root: Path = Path()) -> Params:
     return _Reader(root).table(folder)
 
 
-def _table_name(folder: Path, root: Path) -> str:
+def table_name(folder: Path, root: Path = Path()) -> str:
     """The name of a folder's table. The root's is written in its file."""
     return folder.name or str(YamlFile.read(root / PARAMS_FILE).values.get("table", ""))
 
@@ -96,6 +96,7 @@ class _Reader:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.files: dict[Path, tuple[YamlFile, Sections]] = {}
+        self.declared: dict[str, Path] | None = None  # dataset -> the folder of its table
 
     def table(self, folder: Path) -> Params:
         file, written = self._sections(folder)
@@ -218,12 +219,15 @@ class _Reader:
         return aliases | {f"rows.{name}": "evaluation" for name in written.rows}
 
     def _require_dataset(self, name: object, path: str) -> None:
-        known = self._datasets()
-        if name not in known:
-            raise ParamsError(f"{path}: there is no dataset {name!r}; {nearest(name, known)}")
+        if name not in self._datasets:
+            raise ParamsError(f"{path}: there is no dataset {name!r}; {nearest(name, self._datasets)}")
 
+    @cached_property
     def _datasets(self) -> dict[str, Path]:
-        """Every dataset of every table, and the folder of its table."""
+        """Every dataset of every table, and the folder of its table. Tables are read as they are, so that a mistake in
+        another table stops this one only if it uses that table."""
+        if self.declared is not None:
+            return self.declared
         found: dict[str, Path] = {}
         for folder in table_folders(self.root):
             values = YamlFile.read(self.root / folder / PARAMS_FILE).values
@@ -232,10 +236,11 @@ class _Reader:
                     raise ParamsError(f"datasets.{name}: {folder / PARAMS_FILE} and {found[name] / PARAMS_FILE} both "
                                       "have it; shards have one place: rename one of them, or use the other table's")
                 found[str(name)] = folder
+        self.declared = found
         return found
 
     def _dataset(self, name: str) -> DatasetParams:
-        return self._sections(self._datasets()[name])[1].datasets[name]
+        return self._sections(self._datasets[name])[1].datasets[name]
 
 
 def merged_values(base: Mapping[str, Any], departures: Mapping[str, Any]) -> dict[str, Any]:
@@ -267,10 +272,6 @@ def _check_names(written: Sections) -> None:
     for section in ("datasets", "recipes", "models", "rows", "comparisons"):
         for name in getattr(written, section):
             _check_name(f"{section}.{name}", name)
-    for name in (*written.models, *written.rows):
-        if name in RESERVED:
-            raise ParamsError(f"{'models' if name in written.models else 'rows'}.{name}: {name!r} is the name of a "
-                              f"folder in results/{written.table}; choose another name")
 
 
 def _check_name(path: str, name: str) -> None:

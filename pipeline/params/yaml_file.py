@@ -10,8 +10,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
-from pipeline.messages import said, shown
-from pipeline.params.parsing import ParamsError
+from matchnet.messages import said, shown
+from matchnet.parsing import ParamsError
 
 LONGEST = 1 << 22  # characters: the largest of ours has 8,000, and a dvc.lock some hundred thousand
 DEEPEST = 32  # sections in sections: of ours 6

@@ -1,4 +1,4 @@
-"""`results/TABLE/comparisons/NAME.json`: two rows on the same episodes, in figures."""
+"""`results/comparisons/TABLE/NAME.json`: two rows on the same episodes, in figures."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -75,4 +75,4 @@ def read_comparison(path: Path) -> Comparison:
 
 
 def _remedy(path: Path) -> str:
-    return f"make it again with the stage compare@{path.stem} of {path.parent.parent.name}"
+    return f"make it again with the stage compare@{path.stem} of {path.parent.name}"

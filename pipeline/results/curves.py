@@ -1,4 +1,4 @@
-"""Learning curves: `results/TABLE/training/MODEL.csv`, one line per step that was logged or validated."""
+"""Learning curves: `results/curves/TABLE/MODEL.csv`, one line per step that was logged or validated."""
 
 import csv
 import io
@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from pipeline.files import atomic_write
-from pipeline.messages import said, shown
+from matchnet.files import atomic_write
+from matchnet.messages import said, shown
 
 FRACTIONS = ("accuracy", "valid_accuracy", "valid_ci95")
 
@@ -69,7 +69,7 @@ def read_curve(path: Path) -> list[CurvePoint]:
         ValueError: another header, a cell that is no possible number, or steps that do not rise; names file, line and
             column.
     """
-    again = f"make it again with the stage train@{path.stem} of {path.parent.parent.name}"
+    again = f"make it again with the stage train@{path.stem} of {path.parent.name}"
     try:
         reader = csv.reader(io.StringIO(path.read_bytes().decode("utf-8"), newline=""))
         rows = [(reader.line_num, row) for row in reader]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from matchnet.files import atomic_write
+from matchnet.messages import shown
 from matchnet.tokens import BEGIN, BLANK, END, FIRST_WORD, PADDING
-from pipeline.files import atomic_write
-from pipeline.messages import shown
 from pipeline.results.shown_episode import ShownEpisode, choose, way_name
 
 GAP = "<kbd>&nbsp;?&nbsp;</kbd>"  # the blank

@@ -1,7 +1,7 @@
-"""What one row measured, in percent and seconds: results/TABLE/ROW/metrics.json and details.json.
+"""What one row measured, in percent and seconds: results/metrics/TABLE/ROW.json and results/details/TABLE/ROW.json.
 
-metrics.json is flat: the accuracy of each column, and a perplexity. It is what `dvc metrics` shows. details.json has
-everything. Both are checked when they are written and when they are read, so that a report shows valid values alone.
+The file of metrics is flat: the accuracy of each column, and a perplexity. It is what `dvc metrics` shows. The file of
+details has everything. Both are checked when they are written and when they are read.
 """
 
 import platform
@@ -91,7 +91,7 @@ class ModelUsed:
 
 @dataclass(frozen=True)
 class Details:
-    """The content of a details.json; `columns` is keyed by task ("5w1s").
+    """The content of a file of details; `columns` is keyed by task ("5w1s").
 
     perplexity: of a language model, on all sentences of the file that the part's are of.
     """
@@ -106,7 +106,7 @@ class Details:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The content of metrics.json. Two decimals: intervals are seldom below 0.02."""
+        """The content of the file of metrics. Two decimals: intervals are seldom below 0.02."""
         accuracies = {column: round(result.accuracy, 2) for column, result in self.columns.items()}
         return accuracies | ({"perplexity": round(self.perplexity, 2)} if self.perplexity else {})
 
@@ -121,7 +121,7 @@ def write_metrics(path: Path, details: Details) -> None:
 
 
 def write_details(path: Path, details: Details) -> None:
-    """Write a details.json, whole or not at all.
+    """Write a file of details, whole or not at all.
 
     Raises:
         MetricsError: a value that the file may not hold (a NaN, an accuracy above 100, ...).
@@ -131,16 +131,16 @@ def write_details(path: Path, details: Details) -> None:
 
 
 def read_details(path: Path) -> Details:
-    """Read a details.json.
+    """Read a file of details.
 
     Raises:
         MetricsError: not JSON, or a field missing, unknown or impossible.
     """
-    return read_checked(DETAILS, Path(path), MetricsError, _remedy(path))
+    return read_checked(DETAILS, path, MetricsError, _remedy(path))
 
 
 def _remedy(path: Path) -> str:
-    return f"make it again with the stage evaluate@{Path(path).parent.name} of {Path(path).parent.parent.name}"
+    return f"make it again with the stage evaluate@{path.stem} of {path.parent.name}"
 
 
 def machine_facts() -> Machine:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.files import atomic_write
+from matchnet.files import atomic_write
 from pipeline.results.report_content import collect_report
 from pipeline.results.report_html import html_report
 from pipeline.results.report_markdown import markdown_report

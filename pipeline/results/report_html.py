@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from pipeline.messages import said
+from matchnet.messages import said
 from pipeline.results.episode_text import read_episodes
 from pipeline.results.report_content import COMPARED, LEAD, STAND_IN, ComparisonSection, ModelSection, Report
 from pipeline.results.tables import STALE, STALE_SAYS, Row, Table, column_title, signed, stale_by_reason

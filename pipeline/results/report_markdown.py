@@ -53,7 +53,7 @@ def _table(report: Report) -> list[str]:
     remarks = [f"- **{text(row.info.title)}**: {text(row.remark())}" for row in report.table.rows if row.remark()]
     stale = [f"- **{text(', '.join(rows))}**: {text(reason)}"
              for reason, rows in stale_by_reason(report.table.rows).items()]
-    said = [f"{STALE} {STALE_SAYS}:", "\n".join(stale)] if stale else []
+    said = [f"{text(STALE)} {STALE_SAYS}:", "\n".join(stale)] if stale else []
     return [_grid(head, rows), *said, *(["\n".join(remarks)] if remarks else [])]
 
 

@@ -1,7 +1,7 @@
-"""`results/training/<model>.speed.json`: what training was like for each of its workers.
+"""`results/TABLE/training/MODEL.speed.json`: what training was like for each of its workers.
 
 A file of its own, since these figures differ from run to run where the weights do not. The file is checked when it is
-written and when it is read, as metrics.json is.
+written and when it is read, as details.json is.
 """
 
 from collections.abc import Mapping, Sequence

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline import paths
-from pipeline.params import Params, ParamsError, read_table, table_folders
+from pipeline.params import Params, ParamsError, read_table, table_folders, table_name
 from pipeline.params.yaml_file import YamlFile
 from pipeline.resolve import resolved_files
 
@@ -37,7 +37,7 @@ class _Locks:
     def __init__(self) -> None:
         self.lock = cache(self._lock)
         self.resolved = cache(self._resolved)
-        self.tables = {folder: (folder.name or "demo") for folder in table_folders()}
+        self.tables = {folder: table_name(folder) for folder in table_folders()}
 
     def reason(self, table: str, stage: str, outputs: list[Path]) -> str:
         """Why these outputs of a stage, or what it was made from, are not of now; empty if they are."""

@@ -15,7 +15,7 @@ from pipeline.results.staleness import stale_rows
 POINTS_OFF = 2.0  # a difference from the paper above this asks for an explanation
 DASH = "–"
 STALE = "*"  # beside figures that were made with other parameters, data or code
-STALE_SAYS = ("made with other parameters, data or code than the files now say; `dvc repro` makes it again")
+STALE_SAYS = "made with other parameters, data or code than the files now say; the row's command makes them again"
 COLUMN = re.compile(r"(fine-)?(\d+)w(\d+)s(?:(\d+)q)?")  # see pipeline.params.sections.task_of
 
 

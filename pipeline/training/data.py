@@ -10,8 +10,9 @@ from matchnet.episodes import ClassRows
 from matchnet.episodic_training import EpisodicData, EpisodicSpec, ValidatedSpec
 from matchnet.store import MemoryStore, Store, with_rotations
 from matchnet.text_training import TextSpec
-from pipeline.data.manifest import read_manifest
+from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.samples import Room, Samples, load_samples
+from pipeline.data.selection import require_episodes
 from pipeline.data.sentences import words_of
 from pipeline.params.sections import ModelParams
 
@@ -40,6 +41,23 @@ def training_classes(model: ModelParams, shards: Path) -> TrainingClasses:
     return TrainingClasses(model.sample_shape, names)
 
 
+def require_classes(model: ModelParams, shards: Path) -> None:
+    """Refuse a training whose episodes, or those of its validation, the classes cannot serve: before Ray is started.
+
+    Raises:
+        ValueError: see `require_episodes`.
+    """
+    manifest, spec = read_manifest(shards), model.training
+    if isinstance(spec, EpisodicSpec) and not model.rotations:  # four classes of one; they have as many samples
+        require_episodes(manifest, model.split, model.train_parts, spec.episode, "training.episode")
+    if isinstance(spec, ValidatedSpec) and _is_validated(model, manifest):
+        require_episodes(manifest, model.split, ("valid",), spec.valid_episode, "training.valid_episode")
+
+
+def _is_validated(model: ModelParams, manifest: Manifest) -> bool:
+    return "valid" not in model.train_parts and bool(manifest.split(model.split)["valid"])
+
+
 def load_training_data(model: ModelParams, shards: Path, room: Room | None = None) -> EpisodicData:
     """The training classes, and those of the valid part unless they are trained on.
 
@@ -56,7 +74,7 @@ def load_training_data(model: ModelParams, shards: Path, room: Room | None = Non
 def load_valid_data(model: ModelParams, spec: ValidatedSpec, shards: Path,
                     room: Room | None = None) -> tuple[Store, ClassRows] | tuple[None, None]:
     """The classes of the valid part, unless there are none or they are trained on; raises as `load_training_data`."""
-    if "valid" in model.train_parts or not read_manifest(shards).split(model.split)["valid"]:
+    if not _is_validated(model, read_manifest(shards)):
         return None, None
     valid = load_samples(shards, model.split, ("valid",), model.sample_shape, room)
     return valid.store, valid.classes_for(spec.valid_episode)  # now, rather than at the first validation

@@ -1,6 +1,5 @@
 """The first weights of a model that begins with another's, or with published ones."""
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -10,11 +9,10 @@ from matchnet.encoders import Encoder
 from matchnet.encoders.language_model import LanguageModelStates
 from matchnet.methods import Method
 from matchnet.methods.torchvision_names import ATTENTION, from_torchvision
+from matchnet.model_file import ModelFile, read_model
+from matchnet.weights import CheckpointError, check_hash_in_name, load_tensors, load_weights
 from pipeline.data.manifest import manifest_sha256, read_manifest
-from pipeline.files import sha256_of
 from pipeline.params.sections import ModelParams
-from pipeline.training.checkpoint import CheckpointError, load_tensors, load_weights
-from pipeline.training.model_file import ModelFile, read_model
 
 READER = "reader."  # the part of a language model that encodes
 PUBLISHED = "inception_v3_google-0cc3c7bd.pth"
@@ -51,10 +49,7 @@ def _take_published(method: Method, path: Path) -> None:
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file; torchvision publishes the weights of its inception_v3 "
                               f"(Inception_V3_Weights.IMAGENET1K_V1) as {PUBLISHED}: download it, and put it there")
-    named = re.search(r"-([0-9a-f]{8,})\.", path.name)  # as torch.hub has it: the SHA-256 begins so
-    if named and not (found := sha256_of(path)).startswith(named[1]):
-        raise CheckpointError(f"{path}: its name says that its SHA-256 begins with {named[1]}, and it is {found}: cut "
-                              "short, or another file; download it again")
+    check_hash_in_name(path)
     weights = from_torchvision(load_tensors(path))
     load_weights(method, _part(method.state_dict(), ATTENTION, kept=True) | weights, path)
 

@@ -6,11 +6,12 @@ from typing import Any
 import torch
 
 from matchnet.methods import build_method
-from pipeline.data.manifest import manifest_sha256
+from matchnet.model_file import ModelFile, read_model
+from pipeline.data.images import preparation_of
+from pipeline.data.manifest import manifest_sha256, read_manifest
 from pipeline.params import ModelParams, Params
 from pipeline.training.data import training_classes
 from pipeline.training.initial import take_weights
-from pipeline.training.model_file import ModelFile, read_model
 from pipeline.training.run_log import seconds_spent
 
 
@@ -47,7 +48,10 @@ def _model_file(name: str, model: ModelParams, shards: Path, weights: dict[str, 
                 seconds: float, init: Path | None) -> ModelFile:
     classes = training_classes(model, shards)
     earlier = sorted(read_model(init).seen_classes) if init else []
-    return ModelFile(model_name=name, method=model.method, sample_shape=classes.sample_shape,
+    manifest, of_images = read_manifest(shards), len(classes.sample_shape) == 3
+    preparation = preparation_of(manifest.parameters, classes.sample_shape) if of_images else None
+    return ModelFile(model_name=name, method=model.method, preparation=preparation, sample_shape=classes.sample_shape,
                      num_classes=len(classes.names), state_dict=weights, step=step,
-                     seed=model.training.seed if model.training else 0, dataset_sha256=manifest_sha256(shards),
-                     split=model.split, train_classes=classes.names, earlier_classes=earlier, seconds=seconds)
+                     seed=model.training.seed if model.training else 0, dataset=manifest.name,
+                     dataset_sha256=manifest_sha256(shards), split=model.split, train_classes=classes.names,
+                     earlier_classes=earlier, seconds=seconds)

@@ -13,15 +13,16 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig  # isort: skip
 from ray.train import TrainingFailedError  # isort: skip
 from ray.train.torch import TorchConfig, TorchTrainer  # isort: skip
 
+from matchnet.files import FULL_DISK, atomic_write
 from pipeline.data.manifest import read_manifest
 from pipeline.data.publishing import publish_file, shards_for_nodes
 from pipeline.data.selection import groups_of
-from pipeline.files import FULL_DISK, atomic_write
 from pipeline.memory import KEEP_FREED_MEMORY
 from pipeline.params import ComputeParams, ModelParams
 from pipeline.params.sections import ClusterParams
 from pipeline.storage import Place
 from pipeline.training.checkpoint import newest_state, newest_step
+from pipeline.training.data import require_classes
 from pipeline.training.log_copies import bring_logs, following, log_folder
 from pipeline.training.run_log import progress_of, read_log
 from pipeline.training.runs import only_driver, place_of_run, run_folder, runs_of
@@ -56,6 +57,7 @@ def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster:
     """
     assert model.training is not None
     folder = run_folder(name, model, compute, shards, runs, init)
+    require_classes(model, shards)
     with only_driver(folder):
         run = place_of_run(folder, cluster.storage)
         log = log_folder(run) or folder
@@ -69,7 +71,8 @@ def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster:
                 placement = place(compute)
                 task = _task(model, init, shards, run, compute, cluster, placement.threads, trace)
                 say_what_is_used(compute, placement)
-                with following(run, folder), progress_of(log, f"training {name}", model.training.steps):
+                with (following(run, folder),
+                      progress_of(log, f"training {name}", model.training.steps, _step(state))):
                     while _step(state) < model.training.steps:
                         state = _fit(name, task, run, compute.num_workers, placement.use_gpu, cluster.max_failures,
                                      _step(state))

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from matchnet.files import sync
 from pipeline.progress import Progress, say
 from pipeline.threads import thread_beside
 
@@ -45,6 +46,12 @@ class RunLog:
             torn = file.tell() > 0 and not _ends_with_newline(file)
             file.write((b"\n" if torn else b"") + line.encode() + b"\n")
 
+    def sync(self) -> None:
+        """What is written so far survives a power cut: to be called before a checkpoint of these steps is written."""
+        with open(self.path, "rb") as file:
+            os.fsync(file.fileno())
+        sync(self.path.parent)
+
 
 def log_file(rank: int) -> str:
     return f"log-rank{rank:03d}.jsonl" if rank else LOG_FILE
@@ -73,9 +80,12 @@ def seconds_spent(lines: list[dict[str, Any]]) -> float:
     return round(sum(last.values()), 1)
 
 
-def progress_of(folder: Path, what: str, steps: int) -> AbstractContextManager[None]:
-    """Show the progress of the run in `folder` while the block lasts: steps, steps/s, loss, accuracy."""
-    return thread_beside(_follow, NewLines(folder / LOG_FILE), what, steps)
+def progress_of(folder: Path, what: str, steps: int, first_step: int = 0) -> AbstractContextManager[None]:
+    """Show the progress of the run in `folder` while the block lasts: steps, steps/s, loss, accuracy.
+
+    first_step: that an earlier try has come to; the rate is that of the steps since.
+    """
+    return thread_beside(_follow, NewLines(folder / LOG_FILE), what, steps, first_step)
 
 
 class NewLines:
@@ -99,8 +109,8 @@ class NewLines:
         return list(_whole_lines(gained))
 
 
-def _follow(log: NewLines, what: str, steps: int, stop: threading.Event) -> None:
-    with Progress(what, total=steps, unit="step") as progress:
+def _follow(log: NewLines, what: str, steps: int, first_step: int, stop: threading.Event) -> None:
+    with Progress(what, total=steps, unit="step", done=first_step) as progress:
         while True:
             last_look = stop.wait(SECONDS_BETWEEN_LOOKS)
             for line in log.read():

@@ -14,17 +14,18 @@ import torch
 import torch.distributed
 from ray.train.torch import get_device
 
+from matchnet.files import FULL_DISK
 from matchnet.methods import build_method
 from matchnet.training import train
+from matchnet.weights import load_weights
 from pipeline.data.publishing import publish_file
 from pipeline.data.samples import Room
 from pipeline.data.shard_cache import CacheParams, local_shards
-from pipeline.files import FULL_DISK
 from pipeline.machine import available_memory, memory_to_share
 from pipeline.params.sections import ModelParams
 from pipeline.progress import lines_to
 from pipeline.storage import Place, place_of
-from pipeline.training.checkpoint import checkpoint_folder, load_weights, newest_state, save_state
+from pipeline.training.checkpoint import checkpoint_folder, newest_state, save_state
 from pipeline.training.computing import choose_precision, compiler_named, ready_to_train
 from pipeline.training.data import training_classes
 from pipeline.training.initial import take_weights
@@ -173,6 +174,7 @@ def _callbacks(log: RunLog, rank: int, device: torch.device, run: Place) -> dict
             log.write(values)
 
     def save(state: dict[str, Any]) -> None:
+        log.sync()
         if log_folder(run) is None:
             publish_file(log.path, run / checkpoint_folder(state["step"]) / log.path.name)
         if rank == 0:

@@ -4,8 +4,8 @@ import io
 import tarfile
 from pathlib import Path
 
+from matchnet.messages import said
 from pipeline.data.archives import read_gzip
-from pipeline.messages import said
 
 TRUTH = "data/ILSVRC2012_validation_ground_truth.txt"  # a line an image: the ILSVRC2012_ID of its synset
 MOST_BYTES = 1 << 26  # unpacked: the devkit has some 10 MB

@@ -31,6 +31,10 @@ NOT_EVEN_KEPT = ("keep_damaged cannot keep it: if the archive is a sample, leave
 _ORIENTATION = 0x0112  # EXIF's tag
 
 
+class DamagedPhotograph(ValueError):
+    """Bytes that are no whole image; `keep_damaged` may help."""
+
+
 class Photograph(NamedTuple):
     """Pixels, (H, W, 3) or grey (H, W), uint8; and whether it was odd: then its bytes cannot be kept as they are."""
 
@@ -45,13 +49,13 @@ def open_photograph(content: bytes, oddities: Counter[str], keep_damaged: bool) 
     over. Pillow decodes what it cannot (CMYK, rare samplings, PNG).
 
     Raises:
-        ValueError: empty, cut short, damaged (unless `keep_damaged`, where Pillow can make an image of it), or of
-            another format.
+        DamagedPhotograph: empty, cut short, damaged (unless `keep_damaged`, where Pillow can make an image of it), or
+            of another format.
     """
     try:
         pixels, found = _open(content, keep_damaged)
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise ValueError(f"not a whole JPEG ({len(content):,} bytes: {error})") from error
+        raise DamagedPhotograph(f"not a whole JPEG ({len(content):,} bytes: {error})") from error
     oddities.update(found)
     return Photograph(pixels, bool(found))
 
@@ -80,21 +84,27 @@ def encode_jpeg(image: Image.Image, quality: int) -> bytes:
 
 
 class PhotographReader(MendingReader):
-    """Reads the photographs of one archive and stores each as `store(content, oddities, keep_damaged)` makes it."""
+    """Reads the photographs of one archive and stores each as `store(content, oddities, keep_damaged)` makes it.
 
-    def __init__(self, archive: Path, store: Callable[[bytes, Counter[str], bool], bytes], keep_damaged: bool) -> None:
+    remedy: of a damaged one, unless such are kept.
+    """
+
+    def __init__(self, archive: Path, store: Callable[[bytes, Counter[str], bool], bytes], keep_damaged: bool,
+                 remedy: str = KEEP) -> None:
         self._archive = ArchiveReader(archive)
         self._store = store
         self._keep_damaged = keep_damaged
+        self._remedy = NOT_EVEN_KEPT if keep_damaged else remedy
         self.oddities = Counter()
 
     def __call__(self, sample: RawSample) -> bytes:
         content = self._archive.read(sample)
         try:
             return self._store(content, self.oddities, self._keep_damaged)
+        except DamagedPhotograph as error:
+            raise ValueError(f"{self._archive.place_of(sample)}: {error}; {self._remedy}") from error
         except ValueError as error:
-            raise ValueError(f"{self._archive.place_of(sample)}: {error}; "
-                             f"{NOT_EVEN_KEPT if self._keep_damaged else KEEP}") from error
+            raise ValueError(f"{self._archive.place_of(sample)}: {error}") from error
 
 
 def _orientation(image: Image.Image) -> int:

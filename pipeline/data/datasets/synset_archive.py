@@ -10,17 +10,18 @@ import re
 import socket
 import tarfile
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from itertools import groupby
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from matchnet.files import atomic_write
+from matchnet.messages import said, shown
 from pipeline.data.large_archives import linked_to
 from pipeline.data.parquet import read_table
 from pipeline.data.raw import RawSample
-from pipeline.files import atomic_write
-from pipeline.messages import said, shown
 from pipeline.progress import Progress
 
 FORMAT = "1"
@@ -110,9 +111,24 @@ def is_listing(path: Path, archive: Path) -> bool:
     return True
 
 
+def hold_out(members: Iterable[Member], images: str, held_out: int, archive: Path) -> Iterator[Member]:
+    """Of each class the last `held_out` images by name (images: held_out), or all others (images: train).
+
+    Args:
+        members: sorted by class and name.
+    """
+    for class_name, group in groupby(members, key=lambda member: member.class_name):
+        of_class = list(group)
+        num_train = len(of_class) - held_out
+        if num_train < 1:
+            raise ValueError(f"held_out: {held_out} of each class, but {class_name} has {len(of_class)} images in "
+                             f"{archive}: none is left for train; hold out fewer")
+        yield from of_class[num_train:] if images == "held_out" else of_class[:num_train]
+
+
 def raw_sample(member: Member, archive: str, size: int) -> RawSample:
     """The sample of an image: key `n02085620/n02085620_1152`; `size` is what it will have in a shard, or a guess."""
-    key = f"{member.class_name}/{member.name.removesuffix('.JPEG')}"
+    key = f"{member.class_name}/{PurePosixPath(member.name).stem}"
     place = f"{member.class_name}/{member.name}@{member.offset}+{member.size}"
     return RawSample(key, member.class_name, archive, place, size)
 

@@ -1,0 +1,107 @@
+"""A model file: a trained method, with everything needed to build it again and to prepare pictures for it.
+
+`data/models/<model>/model.pt` of the pipeline, and the published checkpoints of the package, are such files.
+"""
+
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from matchnet.methods import Method, MethodSpec, build_method
+from matchnet.parsing import parse
+from matchnet.preparation import Preparation
+from matchnet.weights import CheckpointError, load_tensors, load_weights, save_tensors
+
+FORMAT = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFile:
+    """What the file holds.
+
+    preparation: how pictures become samples; None for a model of sentences.
+    sample_shape: of one sample as the method takes it, (C, H, W) or (L,).
+    dataset, split: that it was trained on.
+    train_classes: names, in the order of a classifier's outputs.
+    earlier_classes: what the model that it began with had seen.
+    seconds: that training took.
+    """
+
+    model_name: str
+    method: MethodSpec
+    preparation: Preparation | None = None
+    sample_shape: tuple[int, ...]
+    num_classes: int
+    state_dict: dict[str, Tensor]
+    step: int
+    seed: int
+    dataset: str = ""
+    dataset_sha256: str
+    split: str
+    train_classes: list[str]
+    earlier_classes: list[str] = field(default_factory=list)
+    seconds: float
+
+    def __post_init__(self) -> None:
+        prepared = self.preparation.sample_shape if self.preparation else None
+        if prepared != (self.sample_shape if len(self.sample_shape) == 3 else None):
+            raise ValueError(f"model {self.model_name}: samples have the shape {self.sample_shape}, and its "
+                             f"preparation makes {prepared}; a model of images has one that makes its samples")
+
+    @property
+    def seen_classes(self) -> set[str]:
+        """All that it has learnt from, directly or not; images turned by 90 degrees are of the same class."""
+        return {name.partition("@")[0] for name in (*self.train_classes, *self.earlier_classes)}
+
+    def build(self, path: Path) -> Method:
+        """The method with its weights; CheckpointError if they do not fit it."""
+        method = build_method(self.method, self.sample_shape, self.num_classes)
+        load_weights(method, self.state_dict, path)
+        return method
+
+
+def write_model(path: Path, model: ModelFile) -> None:
+    """Write it whole or not at all."""
+    content: dict[str, Any] = {field.name: getattr(model, field.name) for field in fields(ModelFile)}
+    preparation = asdict(model.preparation) if model.preparation else None
+    save_tensors(path, {"format": FORMAT, **content, "method": asdict(model.method), "preparation": preparation})
+
+
+def read_model(path: Path) -> ModelFile:
+    """Read what `write_model` wrote.
+
+    Raises:
+        CheckpointError: not such a file, or of another format.
+    """
+    return model_from(load_tensors(path), path)
+
+
+def model_from(content: dict[str, Any], path: Path) -> ModelFile:
+    """The model in what a file holds; raises as `read_model`."""
+    if "format" not in content:
+        raise CheckpointError(f"{path}: not a model file of matchnet: it holds {_some_names(content)}; name a file "
+                              "that `python -m stages.train` wrote, data/models/<model>/model.pt")
+    if content["format"] != FORMAT:
+        raise CheckpointError(f"{path}: format is {content['format']!r}, this version reads {FORMAT}; "
+                              "delete it and train again")
+    missing = [field.name for field in fields(ModelFile) if field.name not in content
+               and field.default is MISSING and field.default_factory is MISSING]
+    if missing:
+        raise CheckpointError(f"{path}: {missing[0]} is missing ({len(missing)} fields are); delete it and train again")
+    found = {field.name: content[field.name] for field in fields(ModelFile) if field.name in content}
+    try:
+        found["method"] = parse(MethodSpec, found["method"], f"{path}: method")
+        if found.get("preparation") is not None:
+            found["preparation"] = parse(Preparation, found["preparation"], f"{path}: preparation")
+        return ModelFile(**found | {"sample_shape": tuple(found["sample_shape"])})
+    except CheckpointError:
+        raise
+    except ValueError as error:
+        raise CheckpointError(f"{error}; the file is of another version of matchnet: train it again") from error
+
+
+def _some_names(content: dict[str, Any]) -> str:
+    names = ", ".join(map(str, list(content)[:3]))
+    return f"{names} and {len(content) - 3} more" if len(content) > 3 else names or "nothing"

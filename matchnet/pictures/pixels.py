@@ -1,0 +1,68 @@
+"""From a decoded picture to the pixels that a model takes. Imports no torch: processes that decode start quickly."""
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from matchnet.preparation import Preparation
+
+Ink = Literal["auto", "dark", "light"]  # of a drawing in its file; auto looks at its edge
+EDGE = 32  # the edge that shows what the ground is: a picture's side divided by this
+COLOURED = 24  # by which a pixel's channels differ where one sees a colour, of 255
+_INVERTED = [255 - value for value in range(256)]
+
+
+def to_pixels(image: Image.Image, preparation: Preparation) -> np.ndarray:
+    """(channels, size, size) uint8, antialiased: one channel, or red, green and blue. Drawings have ink = 255."""
+    size, channels = preparation.size, preparation.channels
+    image = image.convert("L" if channels == 1 else "RGB")
+    if preparation.margin is not None:
+        return _place_ink(image.point(_INVERTED) if preparation.invert else image, size, preparation.margin)[None]
+    box = None if preparation.central_crop is None else _central_square(image, preparation.central_crop)
+    pixels = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
+    pixels_CHW = pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+    return 255 - pixels_CHW if preparation.invert else pixels_CHW
+
+
+def _central_square(image: Image.Image, share: float) -> tuple[float, float, float, float]:
+    side = min(image.size) * share
+    left, top = (image.width - side) / 2, (image.height - side) / 2
+    return left, top, left + side, top + side
+
+
+def _place_ink(grey: Image.Image, size: int, margin: float) -> np.ndarray:
+    """The ink's bounding box, its longer side scaled to size * (1 - 2 * margin), in the square's middle."""
+    box = grey.getbbox() or (0, 0, grey.width, grey.height)
+    width, height = box[2] - box[0], box[3] - box[1]
+    scale = size * (1 - 2 * margin) / max(width, height)
+    inner = max(round(width * scale), 1), max(round(height * scale), 1)
+    placed = Image.new("L", (size, size))
+    corner = (size - inner[0]) // 2, (size - inner[1]) // 2
+    placed.paste(grey.resize(inner, Image.Resampling.BILINEAR, box=box), corner)
+    return np.asarray(placed)
+
+
+def prepared_for(image: Image.Image, preparation: Preparation, ink: Ink) -> Preparation:
+    """The preparation with the polarity of this picture, where the model is of drawings."""
+    if preparation.kind != "drawings":
+        return preparation
+    return replace(preparation, invert=_has_light_ground(image) if ink == "auto" else ink == "dark")
+
+
+def _has_light_ground(image: Image.Image) -> bool:
+    """Whether the edge is lighter than the middle between the darkest and the lightest pixel."""
+    grey_HW = np.asarray(image.convert("L"))
+    edge = max(1, min(grey_HW.shape) // EDGE)
+    ring = [grey_HW[:edge], grey_HW[-edge:], grey_HW[edge:-edge, :edge], grey_HW[edge:-edge, -edge:]]
+    ground = np.median(np.concatenate([part.ravel() for part in ring]))
+    low, high = int(grey_HW.min()), int(grey_HW.max())
+    return bool(ground > ((low + high) / 2 if low < high else 127.5))
+
+
+def coloured(image: Image.Image) -> bool:
+    if image.mode == "L":
+        return False
+    small_HWC = np.asarray(image.resize((16, 16), Image.Resampling.BOX)).astype(int)
+    return bool((np.ptp(small_HWC, axis=2) > COLOURED).any())

@@ -1,0 +1,281 @@
+"""Reads one picture, whatever wrote it: upright, whole, 8 bits, grey or RGB, on paper where it is transparent.
+
+A picture is read right or refused: a depth, a mode or a size that cannot be told is an error, never a guess in silence.
+"""
+
+import io
+import os
+import threading
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+MAX_PIXELS = 120_000_000  # 360 MB as RGB; most cameras make fewer
+WHITE = 255
+Paper = int | tuple[int, int, int]  # a grey value or red, green and blue, 0 to 255
+
+_PLUGINS: dict[str, Callable[[BinaryIO], ImageFile.ImageFile]] = {
+    "JPEG": JpegImageFile, "PNG": PngImageFile, "WebP": WebPImageFile, "BMP": BmpImageFile, "TIFF": TiffImageFile,
+    "GIF": GifImageFile}
+FORMATS = tuple(_PLUGINS)
+_SIGNATURES = ((b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"BM", "BMP"), (b"GIF87a", "GIF"),
+               (b"GIF89a", "GIF"), (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"II+\0", "TIFF"), (b"MM\0+", "TIFF"))
+_SIGNATURE_BYTES = 12
+_END_OF_JPEG = b"\xff\xd9"
+_ORIENTATION, _PHOTOMETRIC, _MIN_IS_WHITE = 0x0112, 262, 0  # tags of EXIF and TIFF
+_UPRIGHT = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+            5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+            8: Image.Transpose.ROTATE_90}
+_STEPS = {"L;2": 85, "L;4": 17}  # of a PNG's grey of 2 and 4 bits, as Pillow scales the pixels to 8
+_SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
+_DEEP = (*_SIXTEEN_BITS, "I", "F")
+_COLOUR_MODES = ("P", "PA", "RGB", "RGBX", "RGBA", "RGBa", "CMYK", "YCbCr", "HSV")
+_ANEW = "save it again as PNG or JPEG, or leave it out"
+_quiet = threading.RLock()  # what Python and Pillow keep for the whole process is changed by one thread at a time
+
+
+class PictureError(ValueError):
+    """A file that is no picture which can be read right; says why, and what to do."""
+
+
+def format_of(content: bytes) -> str | None:
+    """One of FORMATS, by the first bytes of a file (12 are enough); None for anything else."""
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return "WebP"
+    return next((name for signature, name in _SIGNATURES if content.startswith(signature)), None)
+
+
+def read_picture(source: bytes | str | os.PathLike[str] | BinaryIO, *, colour: bool | None = None,
+                 paper: Paper = WHITE, max_pixels: int = MAX_PIXELS, keep_damaged: bool = False,
+                 oddities: Counter[str] | None = None) -> Image.Image:
+    """Decode a JPEG, PNG, WebP, BMP, TIFF or GIF (the first frame or page) to 8 bits a channel, upright.
+
+    Args:
+        source: the file's bytes, its path, or the file itself, opened to be read as bytes.
+        colour: True gives RGB, False grey; None gives grey for a grey picture and RGB for any other.
+        paper: what shows through where the picture is transparent.
+        max_pixels: a picture of more is refused before memory is taken for it.
+        keep_damaged: a JPEG that is cut short or damaged is kept as it decodes, missing parts grey; else refused.
+        oddities: here is counted what had to be mended: a depth that was scaled, transparency that was laid on paper,
+            CMYK, an EXIF rotation, damage.
+    Returns:
+        An image of mode L or RGB.
+    Raises:
+        PictureError: not a picture of these formats, cut short, damaged, too large, or of a mode or depth whose meaning
+            is not known. Names the file if `source` is a path.
+        OSError: the file cannot be opened, or the disk fails.
+    """
+    _check_arguments(paper, max_pixels)
+    found: Counter[str] = Counter()
+    try:
+        with _opened(source) as file:
+            decoded = _decode(file, max_pixels, keep_damaged, found)
+            image = _flat(_upright(decoded, found), decoded, paper, found)
+    except PictureError as error:
+        raise (PictureError(f"{os.fspath(source)}: {error}") if isinstance(source, str | os.PathLike) else error
+               ) from error.__cause__
+    if oddities is not None:
+        oddities.update(found)
+    return image if colour is None else image.convert("RGB" if colour else "L")
+
+
+def _check_arguments(paper: Paper, max_pixels: int) -> None:
+    values = paper if isinstance(paper, tuple) else (paper,)
+    if len(values) not in (1, 3) or not all(0 <= value <= 255 for value in values):
+        raise ValueError(f"paper is {paper!r}; give a grey value or (red, green, blue), each 0 (black) to 255")
+    if max_pixels < 1:
+        raise ValueError(f"max_pixels is {max_pixels}; a picture has at least 1")
+
+
+@contextmanager
+def _opened(source: bytes | str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
+    if isinstance(source, str | os.PathLike):
+        with open(Path(source), "rb") as file:
+            yield file
+    elif isinstance(source, bytes | bytearray | memoryview):
+        yield io.BytesIO(source)
+    else:
+        yield source if source.seekable() else io.BytesIO(source.read())
+
+
+def _decode(file: BinaryIO, max_pixels: int, keep_damaged: bool, found: Counter[str]) -> ImageFile.ImageFile:
+    """The picture with its pixels, as the file has them."""
+    start = file.tell()
+    head = file.read(_SIGNATURE_BYTES)
+    name = format_of(head)
+    if name is None:
+        what = f"begins with {head!r}" if head else "is a file of 0 bytes"
+        raise PictureError(f"no picture that can be read here ({', '.join(FORMATS)}): it {what}; {_ANEW}")
+    file.seek(start)
+    try:
+        return _load(file, name, max_pixels)
+    except _Undecodable as error:
+        file.seek(start)
+        whole = io.BytesIO(file.read() + _END_OF_JPEG) if name == "JPEG" else None
+        try:
+            mended = None if whole is None else _load(whole, name, max_pixels)
+        except _Undecodable:
+            mended = None
+        if mended is None:
+            raise PictureError(f"not a whole {name} ({error}); replace it with a whole copy, or leave it out"
+                               ) from error.__cause__
+        if not keep_damaged:
+            raise PictureError(f"not a whole JPEG ({error}), but it can be decoded in part: keep_damaged keeps it as "
+                               "it decodes") from error.__cause__
+        found["damaged JPEG"] += 1
+        return mended
+
+
+class _Undecodable(Exception):
+    """What a decoder says about a file that is damaged."""
+
+
+def _load(file: BinaryIO, name: str, max_pixels: int) -> ImageFile.ImageFile:
+    try:
+        with _silent(max_pixels):
+            image = _PLUGINS[name](file)
+            _check_size(image.size, max_pixels)
+            if isinstance(image, TiffImageFile):  # reads EXIF as it loads
+                image.load()
+        if isinstance(image, PngImageFile) and isinstance(image.info.get("transparency"), int):
+            image.info["transparency"] *= _STEPS.get(str(image.tile[0].args), 1) if image.tile else 1
+        image.load()
+    except PictureError:
+        raise
+    except Image.DecompressionBombError as error:  # before the plugin has told the size
+        raise PictureError(f"a {name} {_too_large(max_pixels)}") from error
+    except MemoryError as error:
+        raise PictureError(f"a {name} of {image.width:,} x {image.height:,} pixels, and there is not enough memory for "
+                           f"it; {_ANEW}" if "image" in locals() else f"a {name}, and there is not enough memory to "
+                           f"open it; {_ANEW}") from error
+    except Exception as error:  # decoders of damaged files raise about anything: SyntaxError, KeyError, struct.error
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the disk, not of the picture
+        raise _Undecodable(_said_by(error)) from error
+    return image
+
+
+def _said_by(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if text and " at 0x" not in text else type(error).__name__
+
+
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise PictureError(f"a picture of {width:,} x {height:,} pixels, {_too_large(max_pixels)}")
+    if min(size) < 1:
+        raise PictureError(f"a picture of {width} x {height} pixels: nothing is in it; leave it out")
+
+
+def _too_large(max_pixels: int) -> str:
+    return f"larger than max_pixels ({max_pixels:,}); raise that if you trust the file, or make the picture smaller"
+
+
+@contextmanager
+def _silent(max_pixels: int) -> Iterator[None]:
+    """Without Pillow's warnings (of palettes, broken EXIF, large pictures), and without its limit below ours."""
+    with _quiet, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        limit = Image.MAX_IMAGE_PIXELS
+        if limit is not None and max_pixels > limit:
+            Image.MAX_IMAGE_PIXELS = max_pixels
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _upright(image: ImageFile.ImageFile, found: Counter[str]) -> Image.Image:
+    """Turned as EXIF says; TIFF's orientation is Pillow's own doing."""
+    if image.format != "TIFF" and not {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"} & image.info.keys():
+        return image
+    try:
+        with _silent(MAX_PIXELS):
+            orientation = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # EXIF that is damaged says nothing about the pixels
+        return image
+    if orientation not in _UPRIGHT:
+        return image
+    found["EXIF rotation"] += 1
+    turned = image.transpose(_UPRIGHT[orientation])
+    turned.info = image.info
+    return turned
+
+
+def _flat(image: Image.Image, decoded: ImageFile.ImageFile, paper: Paper, found: Counter[str]) -> Image.Image:
+    """L or RGB of 8 bits a channel, nothing transparent. `decoded` is the same before it was turned."""
+    mode = image.mode
+    if mode == "CMYK":
+        found["CMYK JPEG" if decoded.format == "JPEG" else "CMYK"] += 1
+    if mode in _DEEP:
+        image, transparent = _scaled(image, decoded, found), _transparent_value(image)
+    elif mode in ("1", "L"):
+        transparent = _transparent_value(image)
+        image = image.convert("L") if mode == "1" else image
+    elif mode in ("LA", "La"):
+        image, transparent = image.convert("LA"), None
+    elif mode in _COLOUR_MODES:
+        with _silent(MAX_PIXELS) if mode in ("P", "PA") else nullcontext():
+            image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+        transparent = None
+    else:
+        raise PictureError(f"a picture of mode {mode}, which cannot be read right; {_ANEW}")
+    image.info = {}
+    return _laid(image, transparent, paper, found)
+
+
+def _transparent_value(image: Image.Image) -> np.ndarray | None:
+    """Where a grey picture has the one value that its file calls transparent."""
+    value = image.info.get("transparency")
+    if not isinstance(value, int):
+        return None
+    return np.asarray(image.convert("L") if image.mode == "1" else image) == value
+
+
+def _laid(image: Image.Image, transparent_HW: np.ndarray | None, paper: Paper, found: Counter[str]) -> Image.Image:
+    opaque, alpha = image, None
+    if image.mode in ("LA", "RGBA"):
+        opaque, alpha = image.convert(image.mode.removesuffix("A")), image.getchannel("A")
+    elif transparent_HW is not None:
+        alpha = Image.fromarray(np.where(transparent_HW, 0, 255).astype(np.uint8))
+    if alpha is None or alpha.getextrema() == (255, 255):
+        return opaque
+    found["transparency laid on paper"] += 1
+    red_green_blue = paper if isinstance(paper, tuple) else (paper, paper, paper)
+    if opaque.mode == "L" and len(set(red_green_blue)) == 1:
+        sheet = Image.new("L", image.size, red_green_blue[0])
+    else:
+        sheet = Image.new("RGB", image.size, red_green_blue)
+    sheet.paste(opaque, mask=alpha)
+    return sheet
+
+
+def _scaled(image: Image.Image, decoded: ImageFile.ImageFile, found: Counter[str]) -> Image.Image:
+    """More than 8 bits of grey as 8. What 32 bits mean, the largest value must tell: 1 (fractions), 255 or 65,535."""
+    values_HW = np.asarray(image)
+    sixteen = image.mode in _SIXTEEN_BITS or decoded.format == "PNG"
+    low, high = values_HW.min(), values_HW.max()
+    whites = (65535,) if sixteen else (1, 255, 65535) if image.mode == "F" else (255, 65535)
+    white = next((white for white in whites if low >= 0 and high <= white), None)  # NaN fits none
+    if white is None:
+        kind = "floats" if image.mode == "F" else "32 bits"
+        raise PictureError(f"grey values from {low} to {high} ({kind}): which of them is white is not known unless all "
+                           "are between 0 and 65,535; save it with 8 or 16 bits")
+    scaled_HW = np.rint(np.multiply(values_HW, 255 / white, dtype=np.float32)).astype(np.uint8)
+    if isinstance(decoded, TiffImageFile) and decoded.tag_v2.get(_PHOTOMETRIC) == _MIN_IS_WHITE:
+        scaled_HW = 255 - scaled_HW
+    found[f"grey of {'16' if sixteen else '32'} bits scaled to 8"] += 1
+    return Image.fromarray(scaled_HW)
