@@ -52,6 +52,7 @@ import stages.report
 import stages.resolve
 import stages.shard
 import stages.train
+from pipeline import paths
 from pipeline.data import shard_store
 from pipeline.data.datasets import omniglot, ptb
 from matchnet.files import sha256_of
@@ -134,16 +135,17 @@ def runs() -> list[Run]:
     for name in TABLE["models"]:
         shards = f"data/shards/{of_model.get(name, 'letters')}"
         init = ("data/models/demo/conv",) if name == "tuned" else ()
-        written = (f"data/models/demo/{name}", f"results/demo/training/{name}.csv", f"results/demo/training/{name}.speed.json")
-        found.append(Run("train", name, (shards, *init, "data/runs"), written))
-        found.append(Run("evaluate", name, (shards, f"data/models/demo/{name}"),
-                         (f"data/evaluations/demo/{name}", f"results/demo/{name}")))
-    found.append(Run("compare", "conv", (
-        *(f"data/{kind}/demo/{name}" for kind in ("models", "evaluations") for name in ("conv", "pixels")),
-        "data/shards/letters", "results/demo/conv", "results/demo/pixels"),
-        ("data/evaluations/demo/comparisons", "results/demo/comparisons")))
-    found.append(Run("report", "demo", ("results/demo", "data/evaluations", "dvc.lock"),
-                     ("results/demo.md", "results/demo.html")))
+        model, row, full = str(paths.model_file(f"demo/{name}").parent), paths.accuracies_file(f"demo/{name}"), f"demo/{name}"
+        found.append(Run("train", name, (shards, *init, "data/runs"),
+                         (model, str(paths.curve_file(full)), str(paths.speed_file(full)))))
+        found.append(Run("evaluate", name, (shards, model),
+                         (str(row.parent), str(paths.metrics_file(full)), str(paths.details_file(full)))))
+    rows = [place(f"demo/{name}") for name in ("conv", "pixels")
+            for place in (paths.model_file, paths.accuracies_file, paths.most_one_way_file, paths.details_file)]
+    found.append(Run("compare", "conv", ("data/shards/letters", *map(str, rows)),
+                     (str(paths.comparison_folder("demo/conv")), str(paths.comparison_file("demo/conv")))))
+    found.append(Run("report", "demo", ("results/details", "results/curves", "results/speed", "results/comparisons",
+                                        "data/evaluations"), ("results/demo.md", "results/demo.html")))
     return found
 
 
@@ -286,7 +288,7 @@ def snapshot(folder: Path, known: Digests | None = None) -> Digests:
 def is_passing(path: str) -> bool:
     """Unfinished work, and what only saves time: it may come and go."""
     return path.startswith("data/runs") or ".archives" in path or ".notes" in path or path.endswith(
-        (".part", ".tmp", ".new")) or ".new/" in path or path.endswith(".speed.json")
+        (".part", ".tmp", ".new")) or ".new/" in path or path.startswith("results/speed")
 
 
 def digest(path: Path) -> str:
@@ -296,9 +298,9 @@ def digest(path: Path) -> str:
     except OSError as error:
         return type(error).__name__
     with contextlib.suppress(Exception):
-        if path.name == "details.json":
+        if path.suffix == ".json" and "details" in path.parts:
             content = json.dumps({**json.loads(content), "seconds": None}).encode()
-        elif path.suffix == ".csv" and "training" in path.parts:
+        elif path.suffix == ".csv" and "curves" in path.parts:
             rows = list(csv.DictReader(io.StringIO(content.decode())))
             content = json.dumps([{**row, "episodes_per_second": None} for row in rows]).encode()
         elif path.name == "model.pt":
