@@ -124,8 +124,8 @@ def _require_as_verified(raw_dir: Path, sources: Mapping[str, str]) -> None:
     for name, checksum in sources.items():
         path = raw_dir / name
         if path.is_file() and f"sha256:{sha256_of(path)}" != checksum:
-            raise ValueError(f"{path}: other bytes than the download stage verified: run it again: python -m "
-                             f"stages.download for {raw_dir.name}")
+            raise ValueError(f"{path}: other bytes than the download stage verified; run that stage of {raw_dir.name} "
+                             "again")
 
 
 def _said_by(error: OSError) -> object:
