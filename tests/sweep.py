@@ -52,10 +52,10 @@ import stages.report
 import stages.resolve
 import stages.shard
 import stages.train
+from matchnet.files import sha256_of
 from pipeline import paths
 from pipeline.data import shard_store
 from pipeline.data.datasets import omniglot, ptb
-from matchnet.files import sha256_of
 from pipeline.stage_code import PACKAGES
 from pipeline.training import ray_training, worker
 from pipeline.training.cluster import Placement

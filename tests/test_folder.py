@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 from small_folder import drawn, encoded, folder_params, small_files, write_folder, write_tar, write_zip
 
+from matchnet.files import sha256_of
 from pipeline.data.download import download_dataset
 from pipeline.data.index import ShardReader
 from pipeline.data.loading import load_split
 from pipeline.data.manifest import Manifest
 from pipeline.data.shards import shard_dataset
 from pipeline.data.spec import DatasetParams, FolderParams, ListSplit, RandomSplit, WebdatasetParams
-from pipeline.files import sha256_of
 
 FILES = small_files()
 CLASSES = [f"class {number}" for number in range(6)]

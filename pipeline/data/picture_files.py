@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from matchnet.files import atomic_write
 from matchnet.messages import said, shown
 from matchnet.pictures import FORMATS, PictureError, format_of, read_picture
 from pipeline.data.datasets.photographs import encode_jpeg, encode_png, open_photograph, shrink, to_jpeg
@@ -31,7 +32,6 @@ from pipeline.data.large_archives import archive_path, link_origin, linked_to
 from pipeline.data.parquet import read_table
 from pipeline.data.raw import MendingReader, RawSample
 from pipeline.data.spec import DatasetParams, FolderParams, WebdatasetParams
-from pipeline.files import atomic_write
 from pipeline.progress import Progress
 
 LISTING, ORIGIN = "pictures.parquet", "pictures"  # in raw_dir; the link to where the pictures lie
