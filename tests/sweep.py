@@ -736,7 +736,8 @@ KINDS: dict[str, tuple[int, Callable[[random.Random, Path], Fault]]] = {
 
 WHAT_TO_DO = re.compile(
     r"\b(run|delete|write|free|check|remove|names?|set|make|lower|take|restore|mount|correct|train|add|use|"
-    r"give|save|put|choose|fetch|download|rename|change|let|leave|known are|did you mean|raise|is it|must be|must have)\b"
+    r"give|save|put|choose|fetch|download|rename|change|let|leave|known are|did you mean|raise|is it|"
+    r"must be|must have)\b"
 )
 
 
