@@ -32,7 +32,7 @@ class ValidatedSpec(TrainingSpec):
             raise ValueError("valid_episode.num_shots is 0; without support there is nothing to choose from: at "
                              "least 1")
         if self.valid_episodes < 2:
-            raise ValueError(f"valid_episodes is {self.valid_episodes}; an interval takes at least 2")
+            raise ValueError(f"valid_episodes is {self.valid_episodes}; an interval takes at least 2: write 2 or more")
 
 
 @dataclass(frozen=True, kw_only=True)

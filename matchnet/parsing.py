@@ -103,7 +103,7 @@ def _parse_variant(options: tuple[Any, ...], value: Any, path: str) -> Any:
         return _parse_dataclass(options[known.index(max(known))], value, path)
     if tag not in value:
         raise ParamsError(f"{_join(path, tag)}: this parameter is missing; write one of {', '.join(choices)}")
-    if value[tag] not in choices:
+    if not isinstance(value[tag], str) or value[tag] not in choices:
         raise ParamsError(f"{_join(path, tag)}: found {shown(value[tag])}; {nearest(value[tag], choices)}")
     return _parse_dataclass(choices[value[tag]], value, path)
 

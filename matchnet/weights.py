@@ -65,7 +65,7 @@ def load_tensors(path: Path) -> dict[str, Any]:
         CheckpointError: the file is missing, cut short, damaged, or holds more than tensors and plain values.
     """
     if not path.is_file():
-        raise CheckpointError(f"{path}: there is no such file; `dvc repro` makes it")
+        raise CheckpointError(f"{path}: there is no such file; run `dvc repro` to make it")
     return parse_tensors(path, str(path))
 
 

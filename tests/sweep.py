@@ -796,6 +796,8 @@ class Sweep:
         gc.freeze()  # what is shared with the forks stays shared
         build(self.base)
         self.good = snapshot(self.base)
+        # copies of the repository link to the archive of the base: a fault must not stay in it
+        self.shared = {path: (path.read_bytes(), path.stat()) for path in sorted(self.base.glob("mirror/*/*.tar"))}
         self.can_mount = subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode == 0
 
     def __enter__(self) -> "Sweep":
@@ -832,6 +834,11 @@ class Sweep:
             if mounted:
                 subprocess.run(["umount", "--lazy", place], check=True)
             shutil.rmtree(place, ignore_errors=True)
+            for path, (content, status) in self.shared.items():
+                if (path.stat().st_mtime_ns, path.stat().st_mode) != (status.st_mtime_ns, status.st_mode):
+                    path.write_bytes(content)
+                    os.chmod(path, status.st_mode)
+                    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def sweep(

@@ -126,7 +126,7 @@ def test_a_file_of_one_tensor_is_refused(tmp_path):
 
 
 def test_a_missing_file_says_what_makes_it(tmp_path):
-    with pytest.raises(CheckpointError, match="there is no such file; `dvc repro` makes it"):
+    with pytest.raises(CheckpointError, match="there is no such file; run `dvc repro` to make it"):
         read_model(tmp_path / "model.pt")
 
 

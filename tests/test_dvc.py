@@ -123,7 +123,8 @@ def test_a_name_that_is_none_is_refused_before_any_work(copy, name):
         file.write_text(before, encoding="utf-8")
     said = done.stdout + done.stderr
     assert done.returncode != 0 and not (copy.folder / "X").exists()
-    assert f"rows.{name}: the name {name!r} cannot be used" in said or "failed to parse" in said, said
+    # DVC itself takes no second @, and names the stage
+    assert f"rows.{name}: the name {name!r} cannot be used" in said or (name == "a@b" and "evaluate@a@b" in said), said
     assert "Running stage 'experiments/small/dvc.yaml:evaluate" not in said
 
 

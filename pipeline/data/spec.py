@@ -378,7 +378,7 @@ class DatasetParams:
         _require_count("seed", self.seed, 0)
         _require_count("max_pixels", self.max_pixels, 1)
         _require(0 < self.shard_size_mib <= 8192, "shard_size_mib", self.shard_size_mib,
-                 "a shard has more than 0 and at most 8192 MiB", "256 is usual")
+                 "a shard has more than 0 and at most 8192 MiB", "write 256, which is usual")
         _require(self.margin is None or 0 <= self.margin < 0.5, "margin", self.margin,
                  "the share left free at each edge is at least 0 and below 0.5",
                  "write 0.1, or null to leave drawings where they are")

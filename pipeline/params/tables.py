@@ -146,7 +146,7 @@ class _Reader:
         with file.located(aliases=self._aliases(folder)):
             values = dict(_section(written.models[name], path))
             recipe = values.pop("recipe", None)
-            if recipe is not None and recipe not in written.recipes:
+            if recipe is not None and (not isinstance(recipe, str) or recipe not in written.recipes):
                 raise ParamsError(f"{path}.recipe: there is no {recipe!r}; {nearest(recipe, written.recipes)}")
             base = _section(written.recipes[recipe], f"recipes.{recipe}") if recipe is not None else {}
             for key in ("recipe", "from", "dataset", "init"):
@@ -219,7 +219,7 @@ class _Reader:
         return aliases | {f"rows.{name}": "evaluation" for name in written.rows}
 
     def _require_dataset(self, name: object, path: str) -> None:
-        if name not in self._datasets:
+        if not isinstance(name, str) or name not in self._datasets:
             raise ParamsError(f"{path}: there is no dataset {name!r}; {nearest(name, self._datasets)}")
 
     @cached_property
