@@ -121,7 +121,7 @@ def test_a_file_that_does_not_say_all_is_refused(tmp_path, edit, message):
 
 def test_a_file_of_one_tensor_is_refused(tmp_path):
     torch.save(torch.zeros(3), tmp_path / "model.pt")
-    with pytest.raises(CheckpointError, match=r"model\.pt: holds a Tensor, and a file of weights holds names with"):
+    with pytest.raises(CheckpointError, match=r"model\.pt: holds a Tensor, not values by name; delete it and run"):
         read_model(tmp_path / "model.pt")
 
 

@@ -167,7 +167,7 @@ CURVES = {
 
 @pytest.mark.parametrize("text", CURVES)
 def test_a_damaged_learning_curve(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "omniglot" / "training" / "conv4.csv"
+    path = tmp_path / "curves" / "omniglot" / "conv4.csv"
     write_curve(path, [CurvePoint(1, 2.0)])
     head = path.read_text().splitlines()[0]
     path.write_text(text.replace("{head}", head))

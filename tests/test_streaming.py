@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from small_omniglot import mirror
 
+from matchnet.files import sha256_of
 from matchnet.random_words import random_words, to_uniform
 from pipeline.data.cropping import WORDS, CropSpec, crop, random_box
 from pipeline.data.index import INDEX, ShardReader, write_index
@@ -126,7 +127,7 @@ def photo_shards(folder: Path, samples: dict[str, bytes]) -> Path:
         "class_name": ["n01"] * count, "group": ["all_train"] * count})
     write_manifest(folder, Manifest(
         name="photos", num_samples=count, classes=(ClassEntry("n01", "all_train", count),),
-        splits={"all": {"train": ["n01"], "valid": [], "test": []}}, index_sha256="", sources={},
+        splits={"all": {"train": ["n01"], "valid": [], "test": []}}, index_sha256=sha256_of(folder / INDEX), sources={},
         shards=(ShardEntry("all_train-000000.tar", "all_train", tar.size, count, tar.digest.hexdigest()),),
         parameters={"invert": False, "margin": None}))
     return folder
