@@ -1,19 +1,20 @@
 # make demo: install, run everything on the embedded dataset, print the accuracies. make test: check everything.
-# make table1, omniglot, ptb: the same on the suites of those names. make standin: ImageNet, on a stand-in for it.
+# make omniglot, ptb, ...: the table of that name in experiments/.
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
+TABLES := $(notdir $(patsubst %/,%,$(dir $(wildcard experiments/*/dvc.yaml))))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo table1 omniglot ptb standin test lint install clean
+.PHONY: demo $(TABLES) test lint install clean
 
-demo: SUITE = glyphs
-table1 omniglot ptb: SUITE = $@
-standin: SUITE = mini-standin rand-standin dogs-standin fine-grained-standin
-demo table1 omniglot ptb standin: $(INSTALLED)
-	python -m stages.select $(SUITE)
+demo: $(INSTALLED)
 	dvc repro
-	@python -m stages.report --table
+	@python -m stages.report --table demo
+
+$(TABLES): $(INSTALLED)
+	dvc repro experiments/$@/dvc.yaml
+	@python -m stages.report --table $@
 
 test: lint
 	python -m pytest -m "not slow"
@@ -21,12 +22,15 @@ test: lint
 lint: $(INSTALLED)
 	ruff check matchnet pipeline stages tests benchmarks
 	mypy
+	python -m stages.resolve --check
 
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; $(PYTHON) is older. Say: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@test -e .git -o -e .dvc/config.local || git rev-parse --git-dir > /dev/null 2>&1 || \
+	  printf '[core]\n    no_scm = true\n' > .dvc/config.local  # a ZIP of the repository: DVC asks for git otherwise
 	@echo "installing into $(VENV): some minutes, in silence (PyTorch, Ray and DVC are large)"
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e ".[dev]"

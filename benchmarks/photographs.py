@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from itertools import cycle, islice
 from pathlib import Path
 
+from matchnet.files import sha256_of
 from pipeline.data.index import INDEX, write_index
 from pipeline.data.manifest import ClassEntry, Manifest, ShardEntry, write_manifest
 from pipeline.data.tar import TarWriter
-from pipeline.files import sha256_of
 
 SHARD_BYTES = 256 * 2**20
 

@@ -9,7 +9,6 @@ less. As they are, photographs are decoded, to see that they are whole, and thei
 
 import argparse
 import io
-import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +25,7 @@ from pipeline.data import shards
 from pipeline.data.datasets import imagenet
 from pipeline.data.plan import ShardPlan
 from pipeline.data.spec import DatasetParams, ImagenetParams, WholeSplit
+from pipeline.machine import cores
 
 IMAGES, ROUNDS = 64, 31
 REAL_IMAGES = sum(imagenet.NUM_IMAGES.values())
@@ -38,7 +38,7 @@ def measure(photographs: Path) -> None:
     """Print both tables of speed."""
     contents = read_photographs(photographs)
     repeated = [contents[number % len(contents)] for number in range(IMAGES)]
-    print(f"{len(contents)} photographs, repeated to {IMAGES}; a machine of {os.cpu_count()} cores\n")
+    print(f"{len(contents)} photographs, repeated to {IMAGES}; a machine of {cores()} cores\n")
     rows, estimates = [], []
     with tempfile.TemporaryDirectory() as folder:
         raw = make_raw(Path(folder), "photographs", [repeated], _params(None))

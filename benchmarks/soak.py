@@ -1,8 +1,8 @@
 """Memory and disk of a training that goes on and on, process by process: do they grow?
 
-    python -m benchmarks.soak omniglot [--minutes 60] [--results benchmarks/results]
+    python -m benchmarks.soak omniglot/short [--minutes 60] [--results benchmarks/results]
 
-Trains a model of params.yaml, whose shards must be there, as the train stage does, but without a last step, with a
+Trains a model of a table, whose shards must be there, as the train stage does, but without a last step, with a
 validation and a checkpoint every 50 steps. Memory is what would be free if the process ended (USS), so that what
 processes share is not counted; a process that is replaced goes on under the same name. The table says what each has
 after a tenth of the time, when all is loaded, and at the end, and by how much it grew an hour in the second half (a
@@ -114,13 +114,13 @@ def write(folder: Path, samples: Sequence[Sample], title: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="of params.yaml")
+    parser.add_argument("model", metavar="TABLE/MODEL", help="such as omniglot/short")
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"), help="folder of soak.csv, soak.svg")
     arguments = parser.parse_args()
     from pipeline.training.ray_training import run_training
 
-    params = read_params()
+    params = read_params(arguments.model.partition("/")[0])
     model = without_end(named(params.models, "models", arguments.model))
     samples: list[Sample] = []
     with tempfile.TemporaryDirectory() as folder, ray_cluster(None):

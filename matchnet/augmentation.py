@@ -7,6 +7,7 @@ A departure from the paper, which rotates by multiples of 90 degrees only (match
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -16,18 +17,24 @@ from torch import Tensor
 from matchnet.devices import to_device
 from matchnet.random_words import random_words, to_uniform
 
+Fill = Literal["background", "reflection"]
 STREAM, MIRROR_STREAM = 0xAFF1, 0xF11B  # keep these words apart from those of the episodes
 
 
 @dataclass(frozen=True)
 class AffineSpec:
-    """Each image gets its own distortion, uniform within these bounds."""
+    """Each image gets its own distortion, uniform within these bounds.
+
+    fill: what a distorted image has where the distortion reaches beyond the original. `background`, for drawings: the
+        image's own, the median of its outermost pixels in each channel. `reflection`, for photographs: mirrored there.
+    """
 
     max_rotation: float = 10.0  # degrees
     max_shear: float = 0.15  # tangent of the angle, either axis
     max_scale: float = 0.15  # either axis between 1 - this and 1 + this
     max_translation: float = 2.0  # pixels
     mirror: bool = False  # left and right change places in every second image; not for characters
+    fill: Fill = "background"
 
     def __post_init__(self) -> None:
         for field in ("max_rotation", "max_shear", "max_scale", "max_translation"):
@@ -35,13 +42,15 @@ class AffineSpec:
                 raise ValueError(f"{field} is {getattr(self, field)}; a bound is at least 0 (0 switches it off)")
         if self.max_scale >= 1:
             raise ValueError(f"max_scale is {self.max_scale}; it must be below 1, or images vanish")
+        if self.fill not in get_args(Fill):
+            raise ValueError(f"fill is {self.fill!r}; write background for drawings or reflection for photographs")
 
 
 def distort(image_ETCHW: Tensor, spec: AffineSpec, seed: int, numbers: Sequence[int]) -> Tensor:
     """Distort the T images of each of E episodes; a pure function of (image, spec, seed, episode number).
 
     Args:
-        image_ETCHW: float images; outside of them is 0.
+        image_ETCHW: float images; `spec.fill` says what is outside of them.
         numbers: the E episode numbers.
     """
     E, T, _, height, width = image_ETCHW.shape
@@ -53,7 +62,18 @@ def distort(image_ETCHW: Tensor, spec: AffineSpec, seed: int, numbers: Sequence[
     theta_B23 = to_device(theta_B23, image_ETCHW.device)
     image_BCHW = image_ETCHW.flatten(0, 1)
     grid_BHW2 = F.affine_grid(theta_B23, list(image_BCHW.shape), align_corners=False)
-    return F.grid_sample(image_BCHW, grid_BHW2, align_corners=False).view_as(image_ETCHW)
+    if spec.fill == "reflection":
+        distorted_BCHW = F.grid_sample(image_BCHW, grid_BHW2, padding_mode="reflection", align_corners=False)
+    else:
+        ground_BC11 = background(image_BCHW)
+        distorted_BCHW = F.grid_sample(image_BCHW - ground_BC11, grid_BHW2, align_corners=False).add_(ground_BC11)
+    return distorted_BCHW.view_as(image_ETCHW)
+
+
+def background(image_BCHW: Tensor) -> Tensor:
+    """The median of the outermost pixels of each channel of each image, (B, C, 1, 1)."""
+    edges = image_BCHW[..., 0, :], image_BCHW[..., -1, :], image_BCHW[..., 0], image_BCHW[..., -1]
+    return torch.cat(edges, dim=-1).median(dim=-1).values[..., None, None]
 
 
 def _affine_matrices(uniform_B7: np.ndarray, spec: AffineSpec, height: int, width: int) -> np.ndarray:

@@ -7,11 +7,21 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
+from matchnet.messages import shortened, shown
+
+LONGEST = 1500  # characters of an error: a stranger's file may have names and values of any length
 PLAIN_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
 class ParamsError(ValueError):
-    """A value of params.yaml that cannot be used; the text says where, what, the rule and what to do."""
+    """A parameter that cannot be used; the text says where, what, the rule and what to do.
+
+    is_located: whether the text begins with file and line.
+    """
+
+    def __init__(self, text: str, is_located: bool = False) -> None:
+        super().__init__(shortened(text, LONGEST))
+        self.is_located = is_located
 
 
 def parse(wanted: Any, value: Any, path: str) -> Any:
@@ -22,6 +32,8 @@ def parse(wanted: Any, value: Any, path: str) -> Any:
     Raises:
         ParamsError: unknown or missing key, wrong type, or whatever rule the dataclass itself has.
     """
+    if wanted is Any:  # parts, which are parsed when their departures are applied
+        return value
     origin = get_origin(wanted)
     if is_dataclass(wanted):
         return _parse_dataclass(wanted, value, path)
@@ -76,7 +88,7 @@ def _parse_union(options: tuple[Any, ...], value: Any, path: str) -> Any:
             return parse(option, value, path)
         except ParamsError:
             continue
-    raise ParamsError(f"{path}: found {value!r}; it must be {' or '.join(_name_of(option) for option in options)}")
+    raise ParamsError(f"{path}: found {shown(value)}; it must be {' or '.join(_name_of(option) for option in options)}")
 
 
 def _parse_variant(options: tuple[Any, ...], value: Any, path: str) -> Any:
@@ -92,7 +104,7 @@ def _parse_variant(options: tuple[Any, ...], value: Any, path: str) -> Any:
     if tag not in value:
         raise ParamsError(f"{_join(path, tag)}: this parameter is missing; write one of {', '.join(choices)}")
     if value[tag] not in choices:
-        raise ParamsError(f"{_join(path, tag)}: found {value[tag]!r}; {nearest(value[tag], choices)}")
+        raise ParamsError(f"{_join(path, tag)}: found {shown(value[tag])}; {nearest(value[tag], choices)}")
     return _parse_dataclass(choices[value[tag]], value, path)
 
 
@@ -107,7 +119,7 @@ def _variants(options: tuple[Any, ...]) -> tuple[str | None, dict[str, Any]]:
 
 def _parse_choice(choices: tuple[Any, ...], value: Any, path: str) -> Any:
     if not any(type(value) is type(choice) and value == choice for choice in choices):
-        raise ParamsError(f"{path}: found {value!r}; write one of {', '.join(map(str, choices))}")
+        raise ParamsError(f"{path}: found {shown(value)}; write one of {', '.join(map(str, choices))}")
     return value
 
 
@@ -118,7 +130,7 @@ def _parse_mapping(item_type: Any, value: Any, path: str) -> dict[str, Any]:
 
 def _parse_tuple(arguments: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise ParamsError(f"{path}: found {value!r}; it must be a list, such as [a, b]")
+        raise ParamsError(f"{path}: found {shown(value)}; it must be a list, such as [a, b]")
     variable = len(arguments) == 2 and arguments[1] is Ellipsis
     if not variable and len(value) != len(arguments):
         raise ParamsError(f"{path}: found {len(value)} values; it must have {len(arguments)}")
@@ -131,16 +143,16 @@ def _parse_plain(wanted: Any, value: Any, path: str) -> Any:
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not wanted:
-        raise ParamsError(f"{path}: found {value!r}; it must be {_name_of(wanted)}")
+        raise ParamsError(f"{path}: found {shown(value)}; it must be {_name_of(wanted)}")
     return value
 
 
 def _require_section(value: Any, path: str) -> None:
     if not isinstance(value, Mapping):
-        raise ParamsError(f"{path}: found {value!r}; it must be a section, with one `name: value` a line")
+        raise ParamsError(f"{path}: found {shown(value)}; it must be a section, with one `name: value` a line")
     for key in value:
         if not isinstance(key, str):
-            raise ParamsError(f"{path}: the name {key!r} must be a text; put it in quotes")
+            raise ParamsError(f"{path}: the name {shown(key)} must be a text; put it in quotes")
 
 
 def _has_default(field: Field) -> bool:

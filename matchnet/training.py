@@ -51,7 +51,7 @@ class TrainingSpec:
     seed: int = 0
     valid_every: int = 1000
     checkpoint_every: int = 1000
-    log_every: int = 50
+    log_every: int = 100
 
     fused_on_cpu: ClassVar[bool] = False  # AdamW's fused step; on a GPU always
 

@@ -1,16 +1,19 @@
 """Files with weights: written whole or not at all, read without running code (tensors and plain values alone)."""
 
 import io
+import os
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor, nn
 
-from matchnet.files import atomic_write, sha256_of
+from matchnet.files import FULL_DISK, atomic_write, sha256_of
+from matchnet.messages import said, shown
 
 
 class CheckpointError(ValueError):
@@ -18,9 +21,41 @@ class CheckpointError(ValueError):
 
 
 def save_tensors(path: Path, content: dict[str, Any]) -> None:
-    """torch.save of tensors and plain values, atomically."""
-    with atomic_write(path, "wb") as file:
-        torch.save(content, file)
+    """torch.save of tensors and plain values, atomically.
+
+    Raises:
+        OSError: the disk is full, ...; names the file, and says what to do.
+    """
+    written: _Written | None = None
+    try:
+        with atomic_write(path, "wb") as file:
+            written = _Written(file)
+            torch.save(content, written)  # type: ignore[arg-type]
+    except (OSError, RuntimeError) as error:
+        cause = error if isinstance(error, OSError) else written and written.error
+        if not cause or cause.errno not in FULL_DISK:
+            raise
+        reason = f"{path}: {os.strerror(cause.errno)} while it was written, and nothing was replaced"
+        raise OSError(cause.errno, f"{reason}; free some space on the disk of {path.parent.parent}, and the same "
+                      "command goes on from the last checkpoint") from error
+
+
+class _Written:
+    """A file that keeps the error of the system, in whose place torch.save raises one of its own."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, content: bytes) -> int:
+        try:
+            return self.file.write(content)
+        except OSError as error:
+            self.error = self.error or error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
 
 
 def load_tensors(path: Path) -> dict[str, Any]:
@@ -37,19 +72,44 @@ def load_tensors(path: Path) -> dict[str, Any]:
 def parse_tensors(file: Path | io.BytesIO, origin: str) -> dict[str, Any]:
     """What `save_tensors` wrote; `origin` is where it is from, for messages. Raises as `load_tensors`."""
     try:
+        _require_unpacked(file)
         content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{origin}: holds more than tensors and plain values, or is no file of weights; "
-                              f"it is not loaded: {str(error).splitlines()[0]}") from error
-    except (RuntimeError, EOFError, OSError) as error:
-        reason = (str(error).splitlines() or ["nothing in it"])[0]
+                              f"it is not loaded: {said(error)}") from error
+    except Exception as error:  # torch raises errors of a dozen kinds for damaged bytes
         size = file.stat().st_size if isinstance(file, Path) else len(file.getvalue())
         raise CheckpointError(f"{origin}: cut short or damaged ({size:,} bytes); delete it and run the same command "
-                              f"again: {reason}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{origin}: holds a {type(content).__name__}, and a file of weights holds names with "
-                              "their values; name another file")
+                              f"again: {said(error)}") from error
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        raise CheckpointError(f"{origin}: holds a {type(content).__name__}, not values by name; delete it and run the "
+                              "same command again")
     return content
+
+
+def _require_unpacked(file: Path | io.BytesIO) -> None:
+    """Raises ValueError for a zip that is compressed: torch.save's is not, and could not become larger than it is."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            if any(record.compress_type != zipfile.ZIP_STORED for record in archive.infolist()):
+                raise ValueError("it is compressed")
+    if isinstance(file, io.BytesIO):
+        file.seek(0)
+
+
+def check_weights(weights: object, what: str) -> None:
+    """Raises CheckpointError, which begins with `what`, unless these are finite tensors by name."""
+    again = "delete it and run the same command again"
+    if not isinstance(weights, Mapping):
+        raise CheckpointError(f"{what} is a {type(weights).__name__}, not weights by name; {again}")
+    for name, weight in weights.items():
+        if not isinstance(name, str) or not isinstance(weight, Tensor) or weight.layout != torch.strided:
+            raise CheckpointError(f"{what}: {shown(name)} is no plain tensor; {again}")
+        if weight.untyped_storage().nbytes() < weight.nbytes:
+            raise CheckpointError(f"{what}: {shown(name)} of shape {shown(tuple(weight.shape))} has fewer numbers than "
+                                  f"that; {again}")
+        if not torch.isfinite(weight).all():
+            raise CheckpointError(f"{what}: {shown(name)} has numbers that are not finite; {again}")
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, Tensor], path: Path | str) -> None:

@@ -1,4 +1,4 @@
-"""One experiment: a model on the test episodes of its columns; what was measured, and what some episodes look like."""
+"""One row of a table: a model on the test episodes of its columns; what was measured, and how some episodes look."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from matchnet.episodes import ClassRows, Episodes, EpisodeSpec
 from matchnet.evaluation import Advance, EpisodeResults, embed_rows, episode_results, rows_drawn, run_episodes
+from matchnet.files import atomic_write
 from matchnet.methods import Classifier, FineTuned, Method, Oracle
 from matchnet.methods.language_model import LanguageModelSpec
 from matchnet.methods.pixels import PixelsSpec
@@ -29,10 +30,9 @@ from pipeline.data.sentences import load_sentences
 from pipeline.data.spec import Part
 from pipeline.data.workers import close_if_possible
 from pipeline.evaluation import Source, Workers, embed_on, episodes_on
-from pipeline.files import atomic_write
-from pipeline.params import ComputeParams, ExperimentParams
+from pipeline.params import ComputeParams, RowParams
 from pipeline.progress import Progress, say
-from pipeline.results.metrics import ColumnResult, DatasetUsed, Metrics, ModelUsed, SecondsSpent, machine_facts
+from pipeline.results.metrics import ColumnResult, DatasetUsed, Details, ModelUsed, SecondsSpent, machine_facts
 from pipeline.results.shown_episode import ShownEpisode, thumbnails
 
 SHOWN = 100  # episodes of the first column that those to show are chosen from
@@ -47,11 +47,11 @@ class Measured:
     episodes: Mapping[str, EpisodeResults]
     shown: list[ShownEpisode]
     vocabulary: list[str] | None
-    metrics: Metrics
+    details: Details
 
 
-def run_experiment(experiment: ExperimentParams, columns: Mapping[str, EpisodeSpec], model: ModelFile, method: Method,
-                   shards: Path, device: str = "cpu", workers: Workers | None = None) -> Measured:
+def evaluate_row(row: RowParams, model: ModelFile, method: Method, shards: Path, device: str = "cpu",
+                 workers: Workers | None = None) -> Measured:
     """Embed what the episodes of all columns are made of, each sample once, then run them on the embeddings.
 
     Args:
@@ -63,30 +63,29 @@ def run_experiment(experiment: ExperimentParams, columns: Mapping[str, EpisodeSp
     """
     started = time.monotonic()
     room = Room(memory_bytes=min(Room().memory_bytes, DECODED_FIRST)) if workers is None else FEW
-    with loaded_samples(experiment, model, shards, room) as samples:
-        specs = {column: columns[column] for column in experiment.columns}
+    with loaded_samples(row, model, shards, room) as samples:
+        specs = row.tasks
         classes = {column: samples.classes_for(spec) for column, spec in specs.items()}
         most = max(classes.values(), key=lambda of_column: of_column.num_classes)  # has those of every column
-        _require_unseen(experiment, model, samples.names_of(most, np.arange(most.num_classes)))
-        method = method_for(experiment, model, method, samples, most).to(device)
-        row_U = np.unique(np.concatenate([rows_drawn(classes[column], spec, experiment.episodes, experiment.seed)
+        _require_unseen(row, model, samples.names_of(most, np.arange(most.num_classes)))
+        method = method_for(row, model, method, samples, most).to(device)
+        row_U = np.unique(np.concatenate([rows_drawn(classes[column], spec, row.episodes, row.seed)
                                           for column, spec in specs.items()]))
         with Progress(f"embedding {samples.name} for {model.model_name}", len(row_U), "samples") as progress:
             features = embed_rows(method, samples.store, row_U, device, progress.advance) if workers is None else \
-                embed_on(workers, method, _source(experiment, model, shards, workers), samples.store, row_U,
+                embed_on(workers, method, _source(row, model, shards, workers), samples.store, row_U,
                          progress.advance)
-        with Progress(f"testing {model.model_name}", experiment.episodes * len(specs), "episodes") as progress:
-            episodes = _episodes(experiment, specs, classes, method, features, row_U, workers, progress.advance)
-        first = experiment.columns[0]
-        shown = _shown(method, samples, features, classes[first], specs[first], experiment)
-    perplexity = _perplexity(method, shards, experiment.part, device)
+        with Progress(f"testing {model.model_name}", row.episodes * len(specs), "episodes") as progress:
+            episodes = _episodes(row, specs, classes, method, features, row_U, workers, progress.advance)
+        first = row.columns[0]
+        shown = _shown(method, samples, features, classes[first], specs[first], row)
+    perplexity = _perplexity(method, shards, row.part, device)
     seconds = SecondsSpent(train=model.seconds, evaluate=round(time.monotonic() - started, 1))
-    results = {column: ColumnResult.from_fractions(*mean_and_interval(of_column.accuracy_E), experiment.episodes,
-                                                   specs[column].num_queries, experiment.paper.get(column),
-                                                   classes[column].num_drawn(specs[column]))
+    results = {column: ColumnResult.from_fractions(*mean_and_interval(of_column.accuracy_E), row.episodes,
+                                                   specs[column].num_queries, classes[column].num_drawn(specs[column]))
                for column, of_column in episodes.items()}
-    metrics = _metrics(experiment, results, samples, model, method, seconds, perplexity)
-    return Measured(episodes, shown, samples.vocabulary, metrics)
+    details = _details(row, results, samples, model, method, seconds, perplexity)
+    return Measured(episodes, shown, samples.vocabulary, details)
 
 
 def device_of(compute: ComputeParams) -> str:
@@ -96,28 +95,28 @@ def device_of(compute: ComputeParams) -> str:
     return "cuda" if compute.device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-def _source(experiment: ExperimentParams, model: ModelFile, shards: Path, workers: Workers) -> Source:
-    groups = groups_of(read_manifest(shards), experiment.split, (experiment.part,))
-    return Source(workers.shards, workers.cache, tuple(sorted(groups)), experiment.split, experiment.part,
+def _source(row: RowParams, model: ModelFile, shards: Path, workers: Workers) -> Source:
+    groups = groups_of(read_manifest(shards), row.split, (row.part,))
+    return Source(workers.shards, workers.cache, tuple(sorted(groups)), row.split, row.part,
                   model.sample_shape)
 
 
-def _episodes(experiment: ExperimentParams, specs: Mapping[str, EpisodeSpec], classes: Mapping[str, ClassRows],
+def _episodes(row: RowParams, specs: Mapping[str, EpisodeSpec], classes: Mapping[str, ClassRows],
               method: Method, features: SomeRows, row_U: np.ndarray, workers: Workers | None,
               advance: Advance) -> dict[str, EpisodeResults]:
     if workers is not None:
-        return episodes_on(workers, method, features, row_U, classes, specs, experiment.episodes, experiment.seed,
+        return episodes_on(workers, method, features, row_U, classes, specs, row.episodes, row.seed,
                            advance)
-    return {column: episode_results(method, features, classes[column], spec, experiment.episodes, experiment.seed,
+    return {column: episode_results(method, features, classes[column], spec, row.episodes, row.seed,
                                     advance) for column, spec in specs.items()}
 
 
 @contextmanager
-def loaded_samples(experiment: ExperimentParams, model: ModelFile, shards: Path,
+def loaded_samples(row: RowParams, model: ModelFile, shards: Path,
                    room: Room | None = None) -> Iterator[Samples]:
-    """The samples of the experiment's part as its model takes them; a store that reads shards ends its processes."""
-    _check_preparation(experiment, model, shards)
-    samples = load_samples(shards, experiment.split, (experiment.part,), model.sample_shape, room)
+    """The samples of the row's part as its model takes them; a store that reads shards ends its processes."""
+    _check_preparation(row, model, shards)
+    samples = load_samples(shards, row.split, (row.part,), model.sample_shape, room)
     try:
         _require_same_tokens(model, samples)
         yield samples
@@ -125,12 +124,12 @@ def loaded_samples(experiment: ExperimentParams, model: ModelFile, shards: Path,
         close_if_possible(samples.store)  # what is in memory has nothing to close
 
 
-def method_for(experiment: ExperimentParams, model: ModelFile, method: Method, samples: Samples,
+def method_for(row: RowParams, model: ModelFile, method: Method, samples: Samples,
                classes: ClassRows) -> Method:
-    """The model's own method, tuned to each support set, or as an oracle: whatever the experiment says."""
-    if experiment.oracle:
+    """The model's own method, tuned to each support set, or as an oracle: whatever the row says."""
+    if row.oracle:
         return _oracle(model, method, samples.names_of(classes, np.arange(classes.num_classes)))
-    return FineTuned(method, experiment.adaptation) if experiment.adaptation else method
+    return FineTuned(method, row.adaptation) if row.adaptation else method
 
 
 def _oracle(model: ModelFile, method: Method, class_names: list[str]) -> Oracle:
@@ -147,7 +146,7 @@ def _oracle(model: ModelFile, method: Method, class_names: list[str]) -> Oracle:
     return Oracle(method, torch.tensor([outputs[name] for name in class_names]))
 
 
-def _check_preparation(experiment: ExperimentParams, model: ModelFile, shards: Path) -> None:
+def _check_preparation(row: RowParams, model: ModelFile, shards: Path) -> None:
     """Samples are prepared as their dataset says. Where the model has learnt from others, that is said or refused.
 
     Size, channels and polarity are always the model's own.
@@ -157,10 +156,10 @@ def _check_preparation(experiment: ExperimentParams, model: ModelFile, shards: P
     found = preparation_of(read_manifest(shards).parameters, model.sample_shape)
     kinds = model.preparation.kind, found.kind
     if None not in kinds and len(set(kinds)) > 1:
-        raise ValueError(f"model {model.model_name}: was trained on {kinds[0]}, and dataset {experiment.dataset} holds "
+        raise ValueError(f"model {model.model_name}: was trained on {kinds[0]}, and dataset {row.dataset} holds "
                          f"{kinds[1]}, another ground; name a dataset of {kinds[0]}, or a model of {kinds[1]}")
     if differences := model.preparation.differences(found):
-        say(f"model {model.model_name} and dataset {experiment.dataset} differ in {'; '.join(differences)}: the "
+        say(f"model {model.model_name} and dataset {row.dataset} differ in {'; '.join(differences)}: the "
             "pictures are prepared as the dataset says")
 
 
@@ -171,14 +170,14 @@ def _require_same_tokens(model: ModelFile, samples: Samples) -> None:
                          "model again")
 
 
-def _require_unseen(experiment: ExperimentParams, model: ModelFile, class_names: list[str]) -> None:
+def _require_unseen(row: RowParams, model: ModelFile, class_names: list[str]) -> None:
     """Held-out classes must be new to the model, whatever dataset it has learnt from; an oracle's need not."""
-    if experiment.part == "train" or experiment.oracle or isinstance(model.method, PixelsSpec | LanguageModelSpec):
+    if row.part == "train" or row.oracle or isinstance(model.method, PixelsSpec | LanguageModelSpec):
         return
     seen = sorted(model.seen_classes & set(class_names))
     if seen:
         raise ValueError(f"model {model.model_name}: has been trained on {seen[0]!r} ({len(seen)} such classes), which "
-                         f"are of the {experiment.part} part of split {experiment.split}: nothing would be one-shot; "
+                         f"are of the {row.part} part of split {row.split}: nothing would be one-shot; "
                          "name a model of that split, or a part that it has seen")
 
 
@@ -192,15 +191,15 @@ def _perplexity(method: Method, shards: Path, part: Part, device: str) -> float 
 def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
     """One row an episode, one column a task: for comparing two models episode by episode."""
     with atomic_write(path, "wb") as file:
-        pq.write_table(pa.table(dict(columns)), file)
+        pq.write_table(pa.table(dict(columns)), file, write_page_checksum=True)
 
 
 def _shown(method: Method, samples: Samples, features: MemoryStore, classes: ClassRows, spec: EpisodeSpec,
-           experiment: ExperimentParams) -> list[ShownEpisode]:
+           row: RowParams) -> list[ShownEpisode]:
     """The first ones of those that were run: other rows have no features."""
     shown: list[ShownEpisode] = []
-    num_shown = min(SHOWN, experiment.episodes)
-    for episodes, log_probs_EQN in run_episodes(method, features, classes, spec, num_shown, experiment.seed):
+    num_shown = min(SHOWN, row.episodes)
+    for episodes, log_probs_EQN in run_episodes(method, features, classes, spec, num_shown, row.seed):
         shown += [shown_episode(samples, classes, episodes, log_probs_EQN, e) for e in range(len(episodes))]
     return shown
 
@@ -214,9 +213,9 @@ def shown_episode(samples: Samples, classes: ClassRows, episodes: Episodes, log_
                         log_probs_EQN[e].cpu(), samples.names_of(classes, episodes.class_EN[e].numpy()))
 
 
-def _metrics(experiment: ExperimentParams, results: dict[str, ColumnResult], samples: Samples, model: ModelFile,
-             method: Method, seconds: SecondsSpent, perplexity: float | None) -> Metrics:
+def _details(row: RowParams, results: dict[str, ColumnResult], samples: Samples, model: ModelFile,
+             method: Method, seconds: SecondsSpent, perplexity: float | None) -> Details:
     trainable = sum(weight.numel() for weight in method.parameters() if weight.requires_grad)
-    return Metrics(columns=results, seconds=seconds, machine=machine_facts(),
-                   dataset=DatasetUsed(samples.name, experiment.split, experiment.part, samples.manifest_sha256),
+    return Details(columns=results, seconds=seconds, machine=machine_facts(),
+                   dataset=DatasetUsed(samples.name, row.split, row.part, samples.manifest_sha256),
                    model=ModelUsed(model.model_name, model.step, trainable, model.seed), perplexity=perplexity)

@@ -1,4 +1,7 @@
-"""Where things lie, relative to the root of the repository; dvc.yaml says the same."""
+"""Where things lie, relative to the root of the repository; each table's dvc.yaml says the same.
+
+Models, rows and comparisons have full names, such as `omniglot/short-fce`: the table and the name in it.
+"""
 
 from pathlib import Path
 
@@ -6,10 +9,22 @@ RAW = Path("data/raw")
 SHARDS = Path("data/shards")
 RUNS = Path("data/runs")  # of unfinished training runs; no stage's output
 PROFILES = Path("data/profiles")  # of steps of training runs; no stage's output either
-CODE = Path("data/code")  # what each stage runs
+RESOLVED = Path("data/resolved")  # what each stage depends on
 MODELS = Path("data/models")
 EVALUATIONS = Path("data/evaluations")
 RESULTS = Path("results")
+
+
+def require_no_links_out() -> None:
+    """Raise ValueError for a folder of outputs that is a symbolic link out of the repository: DVC refuses those, hours
+    later, when the stage is done. (Files may be links, as DVC's cache.type symlink makes them.)"""
+    root = Path().resolve()
+    folders = [RAW.parent, RESULTS, RAW, SHARDS, RESOLVED, MODELS, EVALUATIONS]
+    for path in [*folders, *(path for folder in folders[1:] if folder.is_dir() for path in sorted(folder.iterdir()))]:
+        if path.is_symlink() and not path.is_file() and not path.resolve().is_relative_to(root):
+            raise ValueError(f"{path}: a symbolic link to {path.resolve()}, out of the repository, where DVC takes no "
+                             "outputs; remove the link, and move the whole repository to that disk, or mount that "
+                             f"folder here (mount --bind {path.resolve()} {path})")
 
 
 def model_file(model: str) -> Path:
@@ -17,47 +32,63 @@ def model_file(model: str) -> Path:
 
 
 def curve_file(model: str) -> Path:
-    return RESULTS / "training" / f"{model}.csv"
+    return RESULTS / "curves" / f"{model}.csv"
 
 
 def speed_file(model: str) -> Path:
-    return RESULTS / "training" / f"{model}.speed.json"
+    return RESULTS / "speed" / f"{model}.json"
 
 
 def trace_file(model: str) -> Path:
     return PROFILES / f"{model}.json.gz"
 
 
-def metrics_file(experiment: str) -> Path:
-    return RESULTS / experiment / "metrics.json"
+def metrics_file(row: str) -> Path:
+    """The accuracies by column, which `dvc metrics` shows."""
+    return RESULTS / "metrics" / f"{row}.json"
 
 
-def picture_file(experiment: str) -> Path:
+def details_file(row: str) -> Path:
+    """Intervals, episodes, seconds, machine, digests."""
+    return RESULTS / "details" / f"{row}.json"
+
+
+def picture_file(row: str) -> Path:
     """Test episodes of images."""
-    return RESULTS / experiment / "episodes.png"
+    return EVALUATIONS / row / "episodes.png"
 
 
-def sentences_file(experiment: str) -> Path:
+def sentences_file(row: str) -> Path:
     """Test episodes of sentences."""
-    return RESULTS / experiment / "episodes.html"
+    return EVALUATIONS / row / "episodes.html"
 
 
-def accuracies_file(experiment: str) -> Path:
-    return EVALUATIONS / experiment / "accuracies.parquet"
+def accuracies_file(row: str) -> Path:
+    return EVALUATIONS / row / "accuracies.parquet"
 
 
-def most_one_way_file(experiment: str) -> Path:
-    return EVALUATIONS / experiment / "most_one_way.parquet"
+def most_one_way_file(row: str) -> Path:
+    return EVALUATIONS / row / "most_one_way.parquet"
 
 
 def comparison_file(comparison: str) -> Path:
     return RESULTS / "comparisons" / f"{comparison}.json"
 
 
+def comparison_folder(comparison: str) -> Path:
+    """The differences of all episodes, and the picture; beside the evaluations of rows, whose names have no @."""
+    table, _, name = comparison.partition("/")
+    return EVALUATIONS / table / f"compare@{name}"
+
+
 def comparison_picture(comparison: str) -> Path:
-    return RESULTS / "comparisons" / f"{comparison}.png"
+    return comparison_folder(comparison) / "episodes.png"
 
 
 def differences_file(comparison: str) -> Path:
-    """Inside of EVALUATIONS, so that the report, which depends on that folder, follows comparisons as well."""
-    return EVALUATIONS / "comparisons" / comparison / "differences.parquet"
+    return comparison_folder(comparison) / "differences.parquet"
+
+
+def report_file(table: str, kind: str) -> Path:
+    """The report of a table; kind is html or md."""
+    return RESULTS / f"{table}.{kind}"

@@ -37,11 +37,13 @@ def lines_to(write: Callable[[str], None]) -> Iterator[None]:
 class Progress:
     """`with Progress("sharding omniglot", total=32460, unit="img") as progress: progress.advance(20)`."""
 
-    def __init__(self, what: str, total: int, unit: str) -> None:
+    def __init__(self, what: str, total: int, unit: str, done: int = 0) -> None:
+        """Args: done: units of an earlier try, which no time of this one was spent on."""
         self.what, self.total, self.unit = what, total, unit
-        self.done = 0
+        self.done = self.done_before = done
         self.started = self.last_line = time.monotonic()
-        self.bar = tqdm(total=total, desc=what, unit=unit, unit_scale=True) if sys.stderr.isatty() else None
+        self.bar = tqdm(total=total, desc=what, unit=unit, unit_scale=True, initial=done) if sys.stderr.isatty() \
+            else None
 
     def advance(self, count: int = 1, note: str = "") -> None:
         """Count `count` more units done; `note` (a loss, say) is shown beside the count."""
@@ -54,7 +56,7 @@ class Progress:
 
     def _print_line(self, note: str) -> None:
         self.last_line = time.monotonic()
-        rate = self.done / max(self.last_line - self.started, 1e-9)
+        rate = (self.done - self.done_before) / max(self.last_line - self.started, 1e-9)
         _write(f"{self.what}: {self.done:,}/{self.total:,} {self.unit}, {rate:,.1f} {self.unit}/s {note}".rstrip())
 
     def __enter__(self) -> "Progress":

@@ -1,10 +1,10 @@
 """Make a published checkpoint of a trained model: matchnet/published/<name>.pt and its card, <name>.json.
 
-    python -m pipeline.publish omniglot --trained-on "1,100 characters of Omniglot, ..." --limits "Handwritten ..." \\
-        --experiments omniglot mnist
+    python -m pipeline.publish omniglot/matching --trained-on "1,200 characters of Omniglot, ..." \\
+        --limits "Handwritten ..." --rows omniglot/matching omniglot/mnist
 
 The file holds what inference needs: of a classifier without its softmax over the training classes. The card's figures
-are those of results/<experiment>/metrics.json, which must be of this very model.
+are those of results/details/TABLE/ROW.json, which must be of this very model.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from matchnet.files import sha256_of
 from matchnet.methods import Classifier, MatchingNetwork
 from matchnet.methods.classifier import ClassifierSpec
 from matchnet.methods.matching_network import MatchingNetworkSpec
@@ -20,11 +21,10 @@ from matchnet.model_file import ModelFile, read_model, write_model
 from matchnet.preparation import Preparation
 from matchnet.published import FOLDER, LARGEST, LARGEST_TOGETHER, Card, Figure, write_card
 from pipeline import paths
-from pipeline.files import sha256_of
-from pipeline.results.metrics import read_metrics
+from pipeline.results.metrics import read_details
 
 
-def publish(model_name: str, name: str, trained_on: str, limits: str, experiments: list[str],
+def publish(model_name: str, name: str, trained_on: str, limits: str, rows: list[str],
             folder: Path = FOLDER) -> Card:
     """Write both files; returns the card.
 
@@ -34,7 +34,7 @@ def publish(model_name: str, name: str, trained_on: str, limits: str, experiment
     path = paths.model_file(model_name)
     model = for_inference(read_model(path), path)
     assert model.preparation is not None
-    figures = tuple(figure for experiment in experiments for figure in _figures(experiment, model))
+    figures = tuple(figure for row in rows for figure in _figures(row, model))
     target = folder / f"{name}.pt"
     write_model(target, model)
     card = Card(name=name, trained_on=trained_on, limits=limits, picture=in_words(model.preparation), figures=figures,
@@ -68,13 +68,13 @@ def in_words(preparation: Preparation) -> str:
     return f"{preparation.size} x {preparation.size}, {colours}, {preparation.kind or 'pictures'}"
 
 
-def _figures(experiment: str, model: ModelFile) -> list[Figure]:
-    metrics = read_metrics(paths.metrics_file(experiment))
+def _figures(row: str, model: ModelFile) -> list[Figure]:
+    metrics = read_details(paths.details_file(row))
     used = metrics.model
     if (used.name, used.steps, used.seed) != (model.model_name, model.step, model.seed):
-        raise ValueError(f"{paths.metrics_file(experiment)}: figures of model {used.name}, step {used.steps}, seed "
+        raise ValueError(f"{paths.details_file(row)}: figures of model {used.name}, step {used.steps}, seed "
                          f"{used.seed}; this is {model.model_name}, step {model.step}, seed {model.seed}: evaluate it "
-                         "again, or name another experiment")
+                         "again, or name another row")
     return [Figure(dataset=f"{metrics.dataset.name}, {metrics.dataset.part} classes", task=column,
                    accuracy=result.accuracy, ci95=result.ci95, episodes=result.episodes)
             for column, result in metrics.columns.items()]
@@ -90,15 +90,15 @@ def _require_small(target: Path, folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="name of a trained model: data/models/<model>/model.pt")
-    parser.add_argument("--name", help="of the checkpoint; default: the model's")
+    parser.add_argument("model", help="full name of a trained model, such as omniglot/matching")
+    parser.add_argument("--name", help="of the checkpoint; default: the table's")
     parser.add_argument("--trained-on", required=True, help="in words, for the card")
     parser.add_argument("--limits", required=True, help="in words, for the card: where it is likely to fail")
-    parser.add_argument("--experiments", nargs="*", default=[], help="whose figures stand in the card")
+    parser.add_argument("--rows", nargs="*", default=[], metavar="TABLE/ROW", help="whose figures stand in the card")
     options = parser.parse_args()
     try:
-        card = publish(options.model, options.name or options.model, options.trained_on, options.limits,
-                       options.experiments)
+        name = options.name or options.model.partition("/")[0]
+        card = publish(options.model, name, options.trained_on, options.limits, options.rows)
     except (ValueError, OSError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
     print(f"{FOLDER / card.name}.pt: {card.size:,} bytes, SHA-256 {card.sha256}")

@@ -1,8 +1,7 @@
-"""Which code each stage runs, in a file a stage: what DVC compares to decide whether results are stale.
+"""Which code each stage runs, and the hash of each file: a part of what makes a stage's results stale.
 
-A stage runs what its module imports, directly or not, anywhere in a file; of the methods its own alone, and of what
-only decides where and how something runs nothing. Comments, docstrings and empty lines do not count. A file has one
-line a module: its hash and its path, so that two versions can be compared by eye.
+A stage runs what its module imports, directly or not, anywhere in a file. Of the methods it runs its own alone. Code
+that only decides where and how something runs is left out. Comments, docstrings and empty lines do not count.
 """
 
 import ast
@@ -13,8 +12,6 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from pipeline.files import atomic_write
-
 PACKAGES = ("matchnet", "pipeline", "stages")
 STAGES = ("download", "shard", "report")
 STAGES_WITH_A_METHOD = ("train", "evaluate", "compare")
@@ -22,18 +19,9 @@ METHODS = Path("matchnet/methods")
 DATASETS = Path("pipeline/data/datasets")
 CHOICE = METHODS / "__init__.py"  # builds the method that the parameters name
 # What cannot change a result. Parameters are dependencies by their values; matchnet/__init__.py is what users import.
-HARMLESS = ("pipeline/params", "pipeline/data/spec.py", "pipeline/progress.py", "pipeline/ray_jobs.py",
-            "stages/command.py", "matchnet/__init__.py")
+HARMLESS = ("pipeline/params", "pipeline/data/spec.py", "matchnet/messages.py", "pipeline/progress.py",
+            "pipeline/ray_jobs.py", "pipeline/paths.py", "stages/command.py", "matchnet/__init__.py")
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-
-
-def write_stage_code(folder: Path, root: Path = Path()) -> None:
-    """One file for each stage (`shard.txt`), and for each method (`train-pixels.txt`) of those that run one."""
-    named = [(stage, "") for stage in STAGES]
-    named += [(stage, method) for stage in STAGES_WITH_A_METHOD for method in methods(root)]
-    for stage, method in named:
-        with atomic_write(folder / (f"{stage}-{method}.txt" if method else f"{stage}.txt")) as file:
-            file.writelines(f"{code_hash(root / path)}  {path}\n" for path in stage_code(stage, method, root))
 
 
 def methods(root: Path) -> list[str]:
@@ -44,6 +32,7 @@ def methods(root: Path) -> list[str]:
                          for node in ast.walk(_parsed(path))))
 
 
+@cache
 def stage_code(stage: str, method: str = "", root: Path = Path()) -> list[Path]:
     """The files that the stage runs, relative to `root`: modules, and the lists that they read."""
     files = _closure(root, Path("stages", f"{stage}.py"))

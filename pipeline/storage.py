@@ -4,7 +4,6 @@ Both go through pyarrow's file systems, which Ray Train uses for its `storage_pa
 Cloud Storage built in, so neither needs a package more.
 """
 
-import errno
 import posixpath
 import sys
 import time
@@ -16,11 +15,13 @@ from typing import TypeVar
 import pyarrow
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
+from matchnet.files import FULL_DISK
+from matchnet.messages import said, without_credentials
+
 Result = TypeVar("Result")
 
 ATTEMPTS = 4
 FIRST_PAUSE_SECONDS = 1.0  # doubled after each failed attempt
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT)  # trying again does not help
 CREDENTIALS = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or ~/.aws, or the machine's role), and AWS_DEFAULT_REGION or "
           "`?region=` in the address",
@@ -33,11 +34,17 @@ class StorageError(ValueError):
 
 @dataclass(frozen=True)
 class Place:
-    """A file or folder on shared storage; `address` is how a user writes it, `path` what its file system calls it."""
+    """A file or folder on shared storage; `address` is how a user writes it, `path` what its file system calls it.
+
+    An address may have credentials (`s3://key:secret@bucket`); as text, for messages, a place has none.
+    """
 
     address: str
     filesystem: FileSystem
     path: str
+
+    def __str__(self) -> str:
+        return without_credentials(self.address)
 
     def __truediv__(self, name: str) -> "Place":
         head, mark, options = self.address.partition("?") if "://" in self.address else (self.address, "", "")
@@ -66,16 +73,17 @@ def place_of(address: str | Path) -> Place:
         StorageError: a kind of storage that pyarrow does not know, or whose bucket and credentials it cannot find.
     """
     address = str(address)
+    shown = without_credentials(address)
     if "://" not in address:
         path = str(Path(address).absolute())
         return Place(path, LocalFileSystem(), path)
     try:
         filesystem, path = FileSystem.from_uri(address)
     except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError, ImportError) as error:
-        raise StorageError(f"{address}: {error}; write a path that all nodes see, or s3://bucket/folder, "
+        raise StorageError(f"{shown}: {said(error)}; write a path that all nodes see, or s3://bucket/folder, "
                            "gs://bucket/folder") from error
     except OSError as error:
-        raise StorageError(f"{address}: {error}; {_remedy(address)}") from error
+        raise StorageError(f"{shown}: {said(error)}; {_remedy(address)}") from error
     return Place(address, filesystem, path)
 
 
@@ -86,19 +94,20 @@ def patiently(address: str, attempt: Callable[[], Result]) -> Result:
         StorageError: the file is not there, or all attempts failed.
         OSError: this machine's disk is full.
     """
+    shown = without_credentials(address)
     for number in range(1, ATTEMPTS + 1):
         try:
             return attempt()
         except FileNotFoundError as error:
-            raise StorageError(f"{address}: no such file; does this node see it, and is it finished?") from error
+            raise StorageError(f"{shown}: no such file; does this node see it, and is it finished?") from error
         except OSError as error:
             if error.errno in FULL_DISK:
                 raise
             if number == ATTEMPTS:
-                raise StorageError(f"{address}: gave up after {ATTEMPTS} attempts: {error}; "
+                raise StorageError(f"{shown}: gave up after {ATTEMPTS} attempts: {said(error)}; "
                                    f"{_remedy(address)}") from error
             pause = FIRST_PAUSE_SECONDS * 2 ** (number - 1)
-            print(f"{address}: {error}; next attempt in {pause:g} s", file=sys.stderr, flush=True)
+            print(f"{shown}: {said(error)}; next attempt in {pause:g} s", file=sys.stderr, flush=True)
             time.sleep(pause)
     raise AssertionError("the last attempt returns or raises")
 

@@ -1,15 +1,15 @@
 """Run a command of this repository on a Ray cluster, show its log, and end as it ends.
 
-    python -m pipeline.submit --address http://head:8265 --folder /shared/matchnet -- dvc repro
-    python -m pipeline.submit --name omniglot -- python -m stages.train omniglot
-    python -m pipeline.submit --follow omniglot-3fa9c1
+    python -m pipeline.submit --address http://head:8265 --folder /shared/matchnet -- \\
+        dvc repro experiments/omniglot/dvc.yaml
+    python -m pipeline.submit --follow matchnet-3fa9c1
 
 The code of this repository is sent (what .gitignore and .rayignore leave of it), data never. The command runs on the
 cluster's head, its training workers anywhere. Variables MATCHNET_* of this environment go with it.
 
 --folder names a folder on storage that all nodes see under this path: the code is put there and the command runs
-there, so that data/, results/ and dvc.lock outlive the job. Without it the command runs in a copy that Ray removes
-after the job.
+there, so that data/, results/ and every dvc.lock outlive the job. Without it the command runs in a copy that Ray
+removes after the job.
 
 Exit status: 0 the job succeeded; 1 it failed; 2 refused, nothing was sent; 3 it was stopped; 4 the cluster does not
 answer or does not know the job; 130 interrupted, and the job goes on.
@@ -28,6 +28,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pipeline.access import warn_of_open_cluster
 from pipeline.submission.cluster import Cluster, ClusterError, UnknownJobError, UnreachableError, job_server_address
 from pipeline.submission.follow import Follower
 from pipeline.submission.package import pack
@@ -196,6 +197,8 @@ def arguments(words: list[str]) -> argparse.Namespace:
 
 def run(given: argparse.Namespace) -> int:
     cluster = Cluster(job_server_address(given.address, os.environ))
+    if cluster.is_open():
+        warn_of_open_cluster(cluster.address)
     if given.list:
         print(table(cluster.jobs()))
         return SUCCEEDED

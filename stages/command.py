@@ -1,30 +1,69 @@
-"""What the stages share: one name on the command line, checked parameters, plain errors for a user's mistakes."""
+"""What the stages share: a table and a name on the command line, checked parameters, plain errors for mistakes."""
 
 import argparse
+import errno
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
-from pipeline.params import read_params
+import torch
+
+from matchnet.messages import shortened, without_credentials
+from pipeline import paths
+from pipeline.ending import ending_in_order
+from pipeline.machine import cores
+from pipeline.params import Params, named, read_params
+
+# What to do where the system alone has said what is wrong.
+HINTS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "; free some space on that disk, and run the same command again"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "; let this user read and write it"),
+    **dict.fromkeys((errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP),
+                    "; remove or rename what is in its place, and run the same command again"),
+    errno.ENOENT: "; run the stage that makes it, or take it from where it was"}
+LONGEST_MESSAGE = 6000  # characters: one of Ray's has the end of a worker's log
 
 
 def run_stage(stage: Callable[..., None], about: str | None, what: str, flags: Mapping[str, str] | None = None) -> None:
-    """Run `stage(name, params)` as a command; `python -m stages.train --help` shows `about`.
+    """Run `stage(full_name, params)` as a command; `python -m stages.train --help` shows `about`.
 
     Each of `flags`, with its help, is a keyword of `stage` as well: `--profile` calls it with `profile=True`.
 
     A ValueError (bad parameters or data) or an error of the system (a full disk) is printed and ends with status 1;
-    any other is our bug and keeps its traceback. Ctrl-C ends with status 130.
+    any other is our bug and keeps its traceback. Ctrl-C, SIGTERM and the end of `dvc repro` end with status 130.
     """
     parser = argparse.ArgumentParser(description=about)
-    parser.add_argument("name", metavar=what, help=f"name of the {what} in params.yaml")
+    parser.add_argument("name", metavar=f"TABLE/{what.upper()}", help=f"the table and the name of the {what} in its "
+                        "params.yaml, such as omniglot/short-fce; the table of the root is demo")
     for flag, help_text in (flags or {}).items():
         parser.add_argument(f"--{flag}", action="store_true", help=help_text)
     arguments = vars(parser.parse_args())
     name = arguments.pop("name")
+    table, slash, rest = name.partition("/")
+    if not slash or not rest:
+        parser.error(f"found {name!r}; write the table, a slash and the name of the {what}, such as demo/{name}")
+    torch.set_num_threads(min(torch.get_num_threads(), cores()))  # torch's own choice knows no container's limits
+    with plain_errors():
+        stage(name, read_params(table), **arguments)
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Errors of the block as `run_stage` ends with them; first, folders that DVC would refuse after the work."""
     try:
-        stage(name, read_params(), **arguments)
+        paths.require_no_links_out()
+        with ending_in_order():
+            yield
     except (ValueError, OSError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        hint = HINTS.get(error.errno or 0, "") if isinstance(error, OSError) and ";" not in str(error) else ""
+        sys.exit(f"{type(error).__name__}: {shortened(without_credentials(str(error)), LONGEST_MESSAGE)}{hint}")
+    except KeyboardInterrupt as stop:
+        print(f"{stop or 'interrupted'}; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
+
+
+def dataset_name(name: str, params: Params) -> str:
+    """The dataset of `omniglot/mnist`; ParamsError unless that table declares it."""
+    short = name.partition("/")[2]
+    named(dict.fromkeys(params.own_datasets), f"{params.folder / 'params.yaml'}: datasets", short)
+    return short

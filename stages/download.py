@@ -1,14 +1,15 @@
-"""Stage download: bring the raw files of one dataset to data/raw/<dataset>, verified."""
+"""Stage download: bring the raw files of one dataset to data/raw/DATASET, verified."""
 
 from pipeline import paths
 from pipeline.data.download import download_dataset
-from pipeline.params import Params, named
-from stages.command import run_stage
+from pipeline.params import Params
+from stages.command import dataset_name, run_stage
 
 
 def download(name: str, params: Params) -> None:
-    dataset = named(params.datasets, "datasets", name)
-    download_dataset(name, dataset, paths.RAW / name, params.cluster.mirror, params.cluster.licensed.folder_of(dataset))
+    dataset = dataset_name(name, params)
+    wanted, cluster = params.datasets[dataset], params.cluster
+    download_dataset(dataset, wanted, paths.RAW / dataset, cluster.mirror, cluster.licensed.folder_of(wanted))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Stage evaluate: measure one experiment; results/<experiment>/metrics.json and episodes.png (.html for sentences)."""
+"""Stage evaluate: measure one row; results/metrics and results/details, and of every episode data/evaluations."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,23 +10,23 @@ from pipeline.data.manifest import read_manifest
 from pipeline.data.selection import groups_of
 from pipeline.data.shard_cache import local_shards
 from pipeline.evaluation import Workers
-from pipeline.experiment import device_of, run_experiment, write_columns
+from pipeline.experiment import device_of, evaluate_row, write_columns
 from pipeline.params import Params, named
 from pipeline.results.episode_grid import draw_episodes
 from pipeline.results.episode_text import write_episodes
-from pipeline.results.metrics import write_metrics
+from pipeline.results.metrics import write_details, write_metrics
 from stages.command import run_stage
 
 
 def evaluate(name: str, params: Params) -> None:
-    experiment = named(params.experiments, "experiments", name)
-    path = paths.model_file(experiment.model)
+    row = named(params.rows, "rows", name)
+    path = paths.model_file(row.model)
     model = read_model(path)
-    folder = paths.SHARDS / experiment.dataset
-    groups = groups_of(read_manifest(folder), experiment.split, (experiment.part,))
-    with (_workers(params, experiment.model, folder) as workers,
+    folder = paths.SHARDS / row.dataset
+    groups = groups_of(read_manifest(folder), row.split, (row.part,))
+    with (_workers(params, row.model, folder) as workers,
           local_shards(str(folder), params.cluster.cache, groups) as shards):
-        measured = run_experiment(experiment, params.columns, model, model.build(path), shards,
+        measured = evaluate_row(row, model, model.build(path), shards,
                                   "cpu" if workers else device_of(params.compute), workers)
     write_columns(paths.accuracies_file(name),
                   {column: episodes.accuracy_E for column, episodes in measured.episodes.items()})
@@ -36,7 +36,8 @@ def evaluate(name: str, params: Params) -> None:
         draw_episodes(paths.picture_file(name), measured.shown)
     else:
         write_episodes(paths.sentences_file(name), measured.shown, measured.vocabulary)
-    write_metrics(paths.metrics_file(name), measured.metrics)
+    write_details(paths.details_file(name), measured.details)
+    write_metrics(paths.metrics_file(name), measured.details)
 
 
 @contextmanager
@@ -52,4 +53,4 @@ def _workers(params: Params, model: str, shards: Path) -> Iterator[Workers | Non
 
 
 if __name__ == "__main__":
-    run_stage(evaluate, __doc__, "experiment")
+    run_stage(evaluate, __doc__, "row")

@@ -1,44 +1,46 @@
-"""Stage report: all results beside the paper's figures, results/report.md and results/report.html."""
+"""Stage report: a table's results beside the paper's figures, results/TABLE.md and results/TABLE.html.
+
+With --table the accuracies are printed instead, of all tables that have results if none is named; nothing is written.
+"""
 
 import argparse
-import sys
 from dataclasses import asdict
 
 from pipeline import paths
-from pipeline.data.spec import TEXT_SOURCES
-from pipeline.params import Params, read_params
+from pipeline.params import Params, read_params, read_table, table_folders
 from pipeline.results.report import write_report
-from pipeline.results.tables import RowInfo, terminal_table
-
-
-def rows_of(params: Params) -> list[RowInfo]:
-    """Every experiment of params.yaml as a row of its table; some data stand in for the paper's."""
-    return [RowInfo(experiment=name, title=row.title, table=row.table, note=row.note, paper=row.paper,
-                    stand_in=params.datasets[row.dataset].stands_in,
-                    of_sentences=params.datasets[row.dataset].source in TEXT_SOURCES,
-                    suite=next((suite for suite, names in params.suites.items() if name in names), ""))
-            for name, row in params.experiments.items()]
+from pipeline.results.tables import collect_table, terminal_table
+from stages.command import plain_errors
 
 
 def report(params: Params) -> None:
-    models = {name: asdict(model) for name, model in params.models.items()}
-    write_report(paths.RESULTS, rows_of(params), models, paths.RESULTS)
+    models = {name: asdict(model) for name, model in params.own_models.items()}
+    write_report(collect_table(params), models, list(params.comparisons), paths.report_file(params.table, "md"),
+                 paths.report_file(params.table, "html"))
 
 
-def print_table(params: Params) -> None:
-    """The accuracies of the experiments that `dvc repro` runs, and where the report lies."""
-    print(terminal_table(paths.RESULTS, [row for row in rows_of(params) if row.experiment in params.run.experiments]))
-    print(f"\nThe report: {paths.RESULTS}/report.html (the same as text: {paths.RESULTS}/report.md)")
+def print_tables(names: list[str]) -> None:
+    """The accuracies of the named tables, or of all that have results."""
+    tables = [collect_table(read_params(name)) for name in names] or \
+        [table for folder in table_folders() if (table := collect_table(read_table(folder))).has_results]
+    print("\n\n".join(map(terminal_table, tables)) or "no results yet: run `dvc repro`")
+    pages = [path for table in tables if (path := paths.report_file(table.name, "html")).exists()]
+    if pages:
+        print(f"\nwith curves and pictures: {', '.join(map(str, pages))}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("tables", metavar="TABLE", nargs="*", help="such as omniglot; the table of the root is demo")
     parser.add_argument("--table", action="store_true", help="print the accuracies instead; write nothing")
     arguments = parser.parse_args()
-    try:
-        (print_table if arguments.table else report)(read_params())
-    except (ValueError, OSError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    with plain_errors():
+        if arguments.table:
+            print_tables(arguments.tables)
+        elif len(arguments.tables) == 1:
+            report(read_params(arguments.tables[0]))
+        else:
+            parser.error("name one table, or say --table")
 
 
 if __name__ == "__main__":

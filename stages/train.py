@@ -1,6 +1,6 @@
-"""Stage train: make one model, data/models/<model>/model.pt, its curve and its speed, results/training.
+"""Stage train: make one model, data/models/TABLE/MODEL/model.pt, its curve and its speed, results/curves and /speed.
 
-With --profile a trace of some steps is written as well, data/profiles/<model>.json.gz, for ui.perfetto.dev or
+With --profile a trace of some steps is written as well, data/profiles/TABLE/MODEL.json.gz, for ui.perfetto.dev or
 chrome://tracing. It is there after some ten steps; the training goes on to its end, with the same weights.
 """
 

@@ -1,6 +1,7 @@
 """Shared by all tests: one Ray, and one small dataset, for those that train under it."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,3 +46,9 @@ def small_corpus_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
         raw = small_corpus.small_corpus(folder / "raw", patch)
         shard_dataset("small", small_corpus.PARAMS, raw, folder / "shards")
     return folder / "shards"
+
+
+@pytest.fixture
+def copied_shards(small_shards: Path, tmp_path: Path) -> Path:
+    """Of the same, to be damaged."""
+    return Path(shutil.copytree(small_shards, tmp_path / "copied"))

@@ -1,22 +1,60 @@
-"""A repository of its own with small parameters, as a clone would be, for tests of `dvc repro` and of stages."""
+"""A repository of its own with small tables, as a clone would be, for tests of `dvc repro` and of stages."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+from ruamel.yaml import YAML
+
 ROOT = Path(__file__).parent.parent
-COPIED = ("matchnet", "pipeline", "stages", ".dvc/config", ".dvcignore", ".gitignore", "dvc.yaml",
-          "params.yaml")
-SMALLER = {"max_per_script: ": "8", "num_hands: ": "11", "num_filters: ": "4", "num_blocks: ": "2",
-           "image_size: ": "12", "valid_episodes: ": "20", "episodes: ": "50",
-           "threads_per_worker: ": "1", "num_processes: ": "1", "warmup_steps: ": "0"}
+COPIED = ("matchnet", "pipeline", "stages", ".dvc/config", ".dvcignore", ".gitignore", "dvc.yaml")
+DEMO = """\
+table: demo
+cluster:
+  storage:
+  num_processes: 1
+compute:
+  threads_per_worker: 1
+datasets:
+  glyphs:
+    source: glyphs
+    glyphs: {max_per_script: 8, num_hands: 11}
+    splits:
+      scripts: {kind: families, num_valid: 3, num_test: 6}
+recipes:
+  conv4:
+    split: scripts
+    image_size: 12
+    method:
+      name: matching_network
+      encoder: {name: conv4, num_filters: 4, num_blocks: 2}
+    training:
+      episode: {num_ways: 10, num_shots: 1, num_queries: 1}
+      steps: 40
+      valid_episode: {num_ways: 5, num_shots: 1, num_queries: 5}
+      valid_episodes: 20
+      valid_every: 20
+      checkpoint_every: 20
+      log_every: 5
+models:
+"""
+TRAINED = "  matching: {recipe: conv4, from: shards/glyphs}\n"
+UNTRAINED = "  pixels: {from: shards/glyphs, split: scripts, image_size: 12, method: {name: pixels}}\n"
+ROWS = """\
+evaluation: {episodes: 50, columns: [5w1s, 5w5s]}
+rows:
+"""
+REPORT = """\
+comparisons: {}
+report:
+  title: Small
+"""
 
 
 class Copy:
-    """A repository of its own, as a clone would be."""
+    """A repository of its own, as a clone would be. `folder` of a table is relative to its root."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -32,17 +70,34 @@ class Copy:
 
     def run(self, *command: str) -> str:
         """Standard output and error of a command that must succeed."""
-        done = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True)
+        done = self.try_to_run(*command)
         assert done.returncode == 0, f"{command}: {done.stdout}\n{done.stderr}"
         return done.stdout + done.stderr
 
-    def set(self, name: str, value: str) -> None:
-        """Give every parameter of this name, such as `steps: `, another value."""
-        path = self.folder / "params.yaml"
-        before = r"(^ *|\{|, )"  # on a line of its own, or in a flow map
-        text = path.read_text(encoding="utf-8")
-        text = re.sub(rf"(?m){before}{re.escape(name)}(\"[^\"]*\"|[^,}}\n]*)", rf"\g<1>{name}{value}", text)
-        path.write_text(text, encoding="utf-8")
+    def try_to_run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True)
+
+    def write(self, text: str, table: str = ".") -> None:
+        """The parameters of a table; a new one gets a dvc.yaml too."""
+        (self.folder / table).mkdir(parents=True, exist_ok=True)
+        (self.folder / table / "params.yaml").write_text(text, encoding="utf-8")
+        if table != ".":
+            stages = (ROOT / "experiments/omniglot/dvc.yaml").read_text(encoding="utf-8")
+            stages = stages.replace("omniglot", Path(table).name)
+            (self.folder / table / "dvc.yaml").write_text(stages, encoding="utf-8")
+
+    def set(self, path: str, value: object, table: str = ".") -> None:
+        """Give one parameter another value: `recipes.conv4.training.steps`."""
+        file = self.folder / table / "params.yaml"
+        yaml = YAML()
+        content = yaml.load(file.read_text(encoding="utf-8"))
+        *sections, name = path.split(".")
+        section = content
+        for key in sections:
+            section = section[key]
+        section[name] = value
+        with open(file, "w", encoding="utf-8") as out:
+            yaml.dump(content, out)
 
     def commit(self) -> None:
         self.run("git", "add", "-A")
@@ -53,14 +108,10 @@ class Copy:
         return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
 
 
-def small_copy(folder: Path) -> Copy:
-    """With a small embedded dataset, and the suites `untrained` and `trained` on it, one experiment each."""
+def small_copy(folder: Path, trained: bool = False) -> Copy:
+    """With a small demo of one row: `matching`, which is trained, or `pixels`."""
     copy = Copy(folder)
-    for name, value in SMALLER.items():
-        copy.set(name, value)
-    params = copy.folder / "params.yaml"
-    text = params.read_text(encoding="utf-8").replace("image_size: 12\n    context:", "image_size: null\n    context:")
-    params.write_text(text.replace(
-        "suites:\n", "suites:\n  untrained:\n    - glyphs-pixels\n  trained:\n    - glyphs\n"), encoding="utf-8")
+    name, model = ("matching", TRAINED) if trained else ("pixels", UNTRAINED)
+    copy.write(f"{DEMO}{model}{ROWS}  {name}: {{model: {name}, dataset: glyphs}}\n{REPORT}")
     copy.run("git", "init", "-q")
     return copy

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from matchnet.augmentation import AffineSpec, _affine_matrices, distort
+from matchnet.augmentation import AffineSpec, _affine_matrices, background, distort
 
 NOTHING = AffineSpec(0, 0, 0, 0)
 
@@ -46,7 +46,53 @@ def test_seed_episode_and_image_each_get_their_own_distortion() -> None:
 def test_shape_type_and_range_are_kept() -> None:
     distorted = distort(images(), AffineSpec(), 0, range(4))
     assert distorted.shape == (4, 3, 1, 12, 12) and distorted.dtype == torch.float32
-    assert 0 <= distorted.min() and distorted.max() <= 1  # a mean of neighbouring pixels, or of pixels and 0
+    assert -1e-6 <= distorted.min() and distorted.max() <= 1 + 1e-6  # a mean of neighbours, or of pixels and background
+
+
+def drawings(ground: float, ink: float) -> Tensor:
+    """A stroke that touches the lower edge, on ground that differs from channel to channel."""
+    image_ETCHW = (torch.full((40, 2, 3, 20, 16), ground) + torch.tensor([0, 0.125, 0.25])[:, None, None])
+    image_ETCHW[..., 4:, 6:9] = ink
+    return image_ETCHW
+
+
+@pytest.mark.parametrize("ground, ink", [(0.0, 1.0), (0.75, 0.0), (0.25, 1.0)])
+def test_what_was_outside_is_background(ground: float, ink: float) -> None:
+    """Every pixel is between ground and ink, and those that came from far outside are the ground itself."""
+    image_ETCHW = drawings(ground, ink)
+    assert torch.equal(background(image_ETCHW.flatten(0, 1))[..., 0, 0], image_ETCHW[..., 0, 0].flatten(0, 1))
+    far_ETCHW = distort(image_ETCHW, AffineSpec(30.0, 0.5, 0.5, 8.0), 0, range(40))
+    low, high = image_ETCHW.amin((0, 1, 3, 4)), image_ETCHW.amax((0, 1, 3, 4))
+    assert (far_ETCHW.amin((0, 1, 3, 4)) >= low - 1e-6).all() and (far_ETCHW.amax((0, 1, 3, 4)) <= high + 1e-6).all()
+    corner_ETC = distort(image_ETCHW, AffineSpec(10.0, 0, 0, 0), 0, range(40))[..., 0, 0]
+    torch.testing.assert_close(corner_ETC, image_ETCHW[..., 0, 0], atol=1e-6, rtol=0)
+
+
+def test_a_drawing_is_distorted_alike_whatever_its_polarity() -> None:
+    image_ETCHW = drawings(0.0, 1.0)
+    inverted = 1 - distort(1 - image_ETCHW, AffineSpec(), 0, range(40))
+    torch.testing.assert_close(inverted, distort(image_ETCHW, AffineSpec(), 0, range(40)), atol=1e-6, rtol=0)
+
+
+def test_where_the_background_is_0_it_is_bit_for_bit_what_zeros_around_the_image_give() -> None:
+    image_ETCHW = drawings(0.0, 1.0)[:, :, :1]
+    theta_B23 = torch.from_numpy(_affine_matrices(random_uniform(80), AffineSpec(), 20, 16)).float()
+    grid_BHW2 = torch.nn.functional.affine_grid(theta_B23, [80, 1, 20, 16], align_corners=False)
+    zeros = torch.nn.functional.grid_sample(image_ETCHW.flatten(0, 1), grid_BHW2, align_corners=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("matchnet.augmentation._affine_matrices", lambda *_: theta_B23.numpy())
+        assert torch.equal(distort(image_ETCHW, AffineSpec(), 0, range(40)).flatten(0, 1), zeros)
+
+
+def test_reflection_continues_a_photograph() -> None:
+    """Stripes go on as stripes of the same two values: no edge is seen where the original ends."""
+    stripes = torch.zeros(60, 1, 3, 16, 16)
+    stripes[..., ::2] = 1
+    moved = distort(stripes, AffineSpec(0, 0, 0, 6.0, fill="reflection"), 0, range(60))
+    assert torch.allclose((moved[..., 1:] + moved[..., :-1])[..., 7], torch.ones(()), atol=1e-5)
+    assert (moved.mean((-1, -2)) - 0.5).abs().max() < 0.07
+    torch.testing.assert_close(distort(images(), AffineSpec(0, 0, 0, 0, fill="reflection"), 0, range(4)), images(),
+                               atol=1e-5, rtol=0)
 
 
 def test_all_channels_move_together() -> None:
@@ -117,7 +163,8 @@ def test_a_rotation_turns_by_its_angle_whatever_the_shape_of_the_image(height: i
     ("max_rotation", -1.0, "max_rotation is -1.0; a bound is at least 0"),
     ("max_translation", -2.0, "max_translation is -2.0; a bound is at least 0"),
     ("max_scale", 1.0, "max_scale is 1.0; it must be below 1, or images vanish"),
+    ("fill", "black", "fill is 'black'; write background for drawings or reflection for photographs"),
 ])
-def test_bounds_are_checked(field: str, value: float, message: str) -> None:
+def test_bounds_and_fill_are_checked(field: str, value: float | str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         AffineSpec(**{field: value})

@@ -3,6 +3,7 @@
 import gzip
 import re
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from small_omniglot import PARAMS, members_of, small_omniglot, write_zip
 
-from pipeline.data.datasets import mnist, omniglot
+from pipeline.data.datasets import mnist, omniglot, ptb_sample
 from pipeline.data.shards import shard_dataset
 from pipeline.data.spec import DatasetParams, WholeSplit
 
@@ -102,8 +103,65 @@ def test_a_member_whose_bytes_are_damaged(raw: Path, tmp_path: Path) -> None:
     place = content.index(members_of(ARCHIVE)[FIRST]) + 70
     content[place] ^= 255
     (raw / ARCHIVE).write_bytes(content)
-    with pytest.raises(ValueError, match=rf"{ARCHIVE}: member {FIRST}: Bad CRC-32 .*; fetch the archive"):
+    with pytest.raises(ValueError, match=rf"{ARCHIVE}: member '{FIRST}': Bad CRC-32 .*; fetch the archive"):
         shard_dataset("small", PARAMS, raw, tmp_path / "shards")
+
+
+def lying_zip(path: Path, members: dict[str, bytes], name: str, size: int) -> None:
+    """The member `name` says, in both of its headers, that it unpacks to `size` bytes."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for member, content in members.items():
+            archive.writestr(member, content)
+        actual = archive.getinfo(name).file_size
+    content = path.read_bytes()
+    before = content.count(struct.pack("<I", actual))
+    content = content.replace(struct.pack("<I", actual), struct.pack("<I", size))
+    assert before == 2, "the size occurs elsewhere, too"
+    path.write_bytes(content)
+
+
+def test_a_member_that_unpacks_to_more_than_a_drawing_can_have(raw: Path) -> None:
+    with zipfile.ZipFile(raw / ARCHIVE, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in (members_of(ARCHIVE) | {FIRST: bytes(20_000_000)}).items():
+            archive.writestr(name, content)
+    refused(raw, rf"{ARCHIVE}: member '{FIRST}' is refused: it unpacks to 20,000,000 bytes, and members of this "
+                 r"archive have at most 1,048,576; delete the archive and take it from a source that you trust")
+
+
+def test_a_member_that_unpacks_to_more_than_it_says_is_read_no_further(raw: Path, tmp_path: Path) -> None:
+    lying_zip(raw / ARCHIVE, members_of(ARCHIVE) | {FIRST: bytes(200_000_003)}, FIRST, 500)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=rf"{ARCHIVE}: member '{FIRST}': Bad CRC-32 .*; fetch the archive again"):
+        shard_dataset("small", PARAMS, raw, tmp_path / "shards")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 40_000_000
+
+
+def test_a_member_compressed_by_a_method_without_a_bound(raw: Path) -> None:
+    with zipfile.ZipFile(raw / ARCHIVE, "a", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("images_evaluation/more.png", bytes(1000))
+    refused(raw, "more.png' is refused: it is compressed by method 14, neither stored nor deflated; delete the archive")
+
+
+@pytest.mark.parametrize("name", ["", ".", "/"])
+def test_a_member_without_a_name(raw: Path, name: str) -> None:
+    member = zipfile.ZipInfo(FIRST)
+    member.filename = member.orig_filename = name
+    member.external_attr = 0o100644 << 16
+    write_zip(raw / ARCHIVE, members_of(ARCHIVE) | {member: b"x"})
+    if name != "/":  # which is a folder
+        refused(raw, rf"{ARCHIVE}: member {name!r} is refused: its path leads out of the archive")
+
+
+def test_trees_that_unpack_to_more_than_they_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """nltk reads them, without a bound of its own."""
+    monkeypatch.setattr(ptb_sample, "WSJ_FILES", {"train": range(1, 2), "valid": range(2, 3), "test": range(3, 4)})
+    trees = {f"treebank/combined/wsj_{number:04d}.mrg": b"( (S (NN word)) )" for number in (1, 2, 3)}
+    name = "treebank/combined/wsj_0002.mrg"
+    lying_zip(tmp_path / ptb_sample.ARCHIVE, trees | {name: bytes(3_000_003)}, name, 600)
+    with pytest.raises(ValueError, match=rf"treebank.zip: member '{name}': Bad CRC-32 .*; fetch the archive again"):
+        ptb_sample.prepare_raw(tmp_path, PARAMS)
 
 
 def write_idx(path: Path, values: np.ndarray) -> None:
@@ -136,6 +194,9 @@ def test_digits_cut_short(tmp_path: Path) -> None:
         mnist.read_raw(tmp_path / "raw", MNIST)
     path.write_bytes(gzip.compress(gzip.decompress(whole)[:-1]))
     with pytest.raises(ValueError, match=r"not an IDX file of bytes: shape \(10000, 28, 28\)"):
+        mnist.read_raw(tmp_path / "raw", MNIST)
+    path.write_bytes(gzip.compress(bytes(60_000_000)))
+    with pytest.raises(ValueError, match=r"ubyte.gz: more than 47,040,016 bytes come out of its [\d,]+, and it has"):
         mnist.read_raw(tmp_path / "raw", MNIST)
     path.write_bytes(gzip.compress(b"hello"))
     with pytest.raises(ValueError, match="not an IDX file of bytes"):

@@ -2,6 +2,9 @@
 
 import errno
 import pickle
+import re
+import subprocess
+import zipfile
 
 import pytest
 import torch
@@ -195,3 +198,79 @@ def test_writing_that_fails_leaves_the_old_file(tmp_path):
         save_tensors(path, {"step": lambda: 2})
     assert load_tensors(path) == {"step": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["model.pt"]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 256 KiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk], stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("a file system of its own, which it can fill, takes the right to mount one")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_a_full_disk_is_said_with_the_folder_and_what_to_do(small_disk):
+    """torch.save alone says `unexpected pos 64 vs 0`."""
+    save_step(small_disk, 10)
+    message = (rf"{small_disk}/step00000020/state\.pt: No space left on device while it was written, and nothing was "
+               rf"replaced; free some space on the disk of {small_disk}, and the same command goes on from the last")
+    with pytest.raises(OSError, match=message) as raised:
+        save_state(place_of(small_disk), {"step": 20, "model": {"weight": torch.zeros(100_000)}})
+    assert raised.value.errno == errno.ENOSPC
+    assert newest_state(small_disk)["step"] == 10
+    assert [path.name for path in small_disk.rglob("*.*")] == ["state.pt"], "nothing is left of what was cut short"
+
+
+STATES = {
+    "a list": ([1, 2], "holds a list, not values by name; delete it and run the same command again"),
+    "numbers by number": ({1: 2}, "holds a dict, not values by name"),
+    "another step": ({"step": 30, "model": {}}, "its step is 30, and its folder's 20: it is no state of a training"),
+    "a large step": ({"step": 10**12, "model": {}}, "its step is 1000000000000, and its folder's 20"),
+    "no step": ({"model": {}}, "its step is None, and its folder's 20"),
+    "no model": ({"step": 20}, "model is a NoneType, not weights by name; delete it"),
+    "no tensor": ({"step": 20, "model": {"w": 1.0}}, "model: 'w' is no plain tensor; delete it"),
+    "sparse": ({"step": 20, "model": {"w": torch.ones(3).to_sparse()}}, "model: 'w' is no plain tensor"),
+    "not finite": ({"step": 20, "model": {"w": torch.tensor([1.0, torch.nan])}},
+                   "model: 'w' has numbers that are not finite; delete it"),
+    "one number for all": ({"step": 20, "model": {"w": torch.ones(1).expand(10**6, 10**6)}},
+                           r"model: 'w' of shape \(1000000, 1000000\) has fewer numbers than that; delete it"),
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_a_checkpoint_that_is_none_is_named_and_the_one_before_it_serves(tmp_path, capfd, name):
+    content, message = STATES[name]
+    save_step(tmp_path, 10)
+    path = tmp_path / "step00000020" / "state.pt"
+    path.parent.mkdir()
+    torch.save(content, path)
+    assert newest_state(tmp_path)["step"] == 10
+    said = capfd.readouterr().err
+    assert re.search(rf"^{path}: {message}", said) and said.endswith("the checkpoint before it is used instead\n")
+
+
+def test_a_compressed_file_of_weights_is_not_unpacked(tmp_path):
+    """It could say that a kilobyte is a terabyte."""
+    save_tensors(tmp_path / "plain.pt", {"weight": torch.zeros(100_000)})
+    with zipfile.ZipFile(tmp_path / "plain.pt") as plain, \
+            zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as bomb:
+        for record in plain.infolist():
+            bomb.writestr(record.filename, plain.read(record))
+    with pytest.raises(CheckpointError, match=r"bomb\.pt: cut short or damaged \([\d,]+ bytes\); .* it is compressed"):
+        load_tensors(tmp_path / "bomb.pt")
+
+
+def test_damaged_bytes_are_one_line_whatever_torch_says_of_them(tmp_path):
+    path = tmp_path / "model.pt"
+    write_model(path, a_model())
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 997):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1:])
+        try:
+            load_tensors(path)
+        except CheckpointError as error:
+            assert str(error).startswith(f"{path}: ") and "\n" not in str(error)

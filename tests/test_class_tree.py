@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from small_omniglot import mirror
 
-from pipeline.data.class_tree import IMAGENET_TREE, ClassTree, imagenet_tree, read_tree, write_tree
-from pipeline.data.splits import read_list
+from pipeline.data.class_tree import IMAGENET_TREE, ClassTree, class_groups, imagenet_tree, read_tree, write_tree
+from pipeline.data.spec import CutListSplit
+from pipeline.data.splits import make_split, read_list
 from pipeline.data.wordnet import make_tree, notice, read_synsets, tree_above
 
 WORDNET = Path("/usr/share/wordnet")  # of Debian's package wordnet-base
@@ -145,6 +146,21 @@ def test_groups_of_the_paper_s_dogs() -> None:
     assert set(sets) == {names for names in below.values() if len(names) > 1}
     assert all(below[node] == names for node, names in groups.items())
     assert {tree.words[node] for node in groups} >= {"terrier", "shepherd dog, sheepdog, sheep dog", "spitz"}
+
+
+def test_miniimagenet_s_classes_have_groups(synsets: list[str]) -> None:
+    """What fine-grained episodes are drawn from, in the splits that L_rand and L_dogs make of its 100 classes."""
+    names = {name[:9] for part in ("train", "val", "test") for name in
+             (Path(mirror()) / "mini_imagenet" / f"ravi_{part}.csv").read_text().splitlines()[1:]}
+    assert len(names) == 100 and names <= set(synsets)
+    for kind, num_test in (("dogs", 13), ("rand", 12)):
+        split = make_split(CutListSplit(test=f"imagenet_{kind}.txt", num_valid=16), sorted(names))
+        for part, most in (("train", 84 - num_test), ("test", num_test)):
+            groups = imagenet_tree().groups(split[part])
+            below = below_by_going_up(imagenet_tree(), split[part])
+            assert set(groups.values()) == {names for names in below.values() if len(names) > 1}
+            assert max(map(len, groups.values())) == most and len(class_groups(split[part])) == len(groups)
+            assert any(5 <= len(names) < most for names in groups.values()), "a group that 5 ways can be drawn from"
 
 
 def test_a_class_that_is_no_synset_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""Two experiments on the same episodes: what is counted, which episodes are drawn, and that both answers are."""
+"""Two rows on the same episodes: what is counted, which episodes are drawn, and that both answers are."""
 
 import json
 from dataclasses import replace
@@ -10,37 +10,36 @@ import torch
 from PIL import Image
 from small_omniglot import PARAMS
 
-from matchnet.episodes import EpisodeSpec
 from matchnet.methods import MethodSpec, build_method
 from matchnet.methods.pixels import PixelsSpec
 from matchnet.model_file import ModelFile, write_model
-from matchnet.parsing import parse
 from matchnet.preparation import Preparation
 from matchnet.statistics import mean_and_interval
 from pipeline import paths
 from pipeline.comparison import compare, most_ahead
 from pipeline.data.manifest import manifest_sha256
-from pipeline.experiment import run_experiment, write_columns
-from pipeline.params import Params, ParamsError
-from pipeline.params.reading import read_yaml
-from pipeline.params.rules import check_params, run_section
-from pipeline.params.sections import ComparisonParams, ExperimentParams, ModelParams, RunParams
+from pipeline.experiment import evaluate_row, write_columns
+from pipeline.params import ModelParams, Params, ParamsError, RowParams, read_params
+from pipeline.params.rules import check_params
+from pipeline.params.sections import ComparisonParams, ReportParams
+from pipeline.resolve import title_of
 from pipeline.results.comparison import compared, difference_of, read_comparison, write_comparison
 from pipeline.results.comparison_grid import Group, SharedEpisode, draw_comparison
-from pipeline.results.metrics import MetricsError, write_metrics
+from pipeline.results.metrics import MetricsError, read_details, write_details
 from pipeline.results.report import write_report
 from pipeline.results.shown_episode import ShownEpisode
-from pipeline.results.tables import RowInfo
+from pipeline.results.tables import Row, RowInfo, Table
 from stages.compare import compare as compare_stage
 
 ROOT = Path(__file__).parent.parent
 PREPARATION = Preparation(channels=1, size=16, kind="drawings", invert=True)
 SHAPE = PREPARATION.sample_shape
-SPEC = EpisodeSpec(3, 1, 4)
-EXPERIMENT = ExperimentParams(model="m", title="Ours", table="T", dataset="small", split="random", part="test",
-                              columns=("3w1s",), episodes=40, seed=3, adaptation=None, paper={})
-METHODS = {"ours": PixelsSpec(), "baseline": PixelsSpec(invert=True)}
-COMPARISON = ComparisonParams(experiment="ours", baseline="baseline", column="3w1s")
+COLUMN = "3w1s4q"
+METHODS = {"t/ours": PixelsSpec(), "t/baseline": PixelsSpec(invert=True)}
+ROWS = {name: RowParams(model=name, dataset="small", split="random", columns=(COLUMN,), episodes=40, seed=3)
+        for name in METHODS}
+TITLES = {"ours": "Ours", "baseline": "Baseline"}
+COMPARISON = ComparisonParams(row="t/ours", baseline="t/baseline", column=COLUMN)
 
 
 def test_figures_are_those_of_paired_differences() -> None:
@@ -70,33 +69,31 @@ def test_the_largest_leads_are_chosen_and_of_equals_the_first() -> None:
 
 
 def prepared(shards: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
-    """Both experiments evaluated, in a folder laid out as the repository."""
+    """Both rows evaluated, in a folder laid out as the repository."""
     monkeypatch.chdir(folder)
     (folder / "data").mkdir()
     (folder / "data/shards").mkdir()
     (folder / "data/shards/small").symlink_to(shards)
-    experiments = {name: replace(EXPERIMENT, model=name, title=name.title()) for name in METHODS}
     for name, spec in METHODS.items():
-        evaluated(name, spec, experiments[name], shards)
+        evaluated(name, spec, shards)
     models = {name: ModelParams(dataset="small", split="random", image_size=16, method=spec, training=None)
               for name, spec in METHODS.items()}
-    return Params(run=RunParams(datasets=(), models={}, experiments={}), suites={}, columns={"3w1s": SPEC},
-                  datasets={"small": PARAMS}, models=models, experiments=experiments,
-                  comparisons={"figure2": COMPARISON})
+    return Params(table="t", folder=Path("experiments/t"), datasets={"small": PARAMS}, models=models, rows=ROWS,
+                  comparisons={"t/figure2": COMPARISON}, report=ReportParams(title="T", titles=TITLES))
 
 
-def evaluated(name: str, spec: MethodSpec, experiment: ExperimentParams, shards: Path) -> None:
+def evaluated(name: str, spec: MethodSpec, shards: Path) -> None:
     method = build_method(spec, SHAPE, 1)
     model = ModelFile(model_name=name, method=spec, preparation=PREPARATION, sample_shape=SHAPE,
                       num_classes=1, state_dict=method.state_dict(),
                       step=0, seed=0, dataset_sha256=manifest_sha256(shards), split="random", train_classes=["a"],
                       seconds=0.0)
     write_model(paths.model_file(name), model)
-    measured = run_experiment(experiment, {"3w1s": SPEC}, model, method, shards)
-    results = measured.episodes["3w1s"]
-    write_columns(paths.accuracies_file(name), {"3w1s": results.accuracy_E})
-    write_columns(paths.most_one_way_file(name), {"3w1s": results.most_one_way_E})
-    write_metrics(paths.metrics_file(name), measured.metrics)
+    measured = evaluate_row(ROWS[name], model, method, shards)
+    results = measured.episodes[COLUMN]
+    write_columns(paths.accuracies_file(name), {COLUMN: results.accuracy_E})
+    write_columns(paths.most_one_way_file(name), {COLUMN: results.most_one_way_E})
+    write_details(paths.details_file(name), measured.details)
 
 
 def test_from_evaluations_to_picture_figures_and_report(small_shards: Path, tmp_path: Path,
@@ -112,43 +109,48 @@ def test_from_evaluations_to_picture_figures_and_report(small_shards: Path, tmp_
         assert torch.equal(episode.ours.query_Q, episode.baseline.query_Q)
     counts = [f"{count:,}" for count in (found.figures.better, found.figures.worse, found.figures.equal)]
     assert all(count in found.groups[0].heading for count in counts)
-    compare_stage("figure2", params)
-    assert read_comparison(paths.comparison_file("figure2")) == found.figures
-    assert Image.open(paths.comparison_picture("figure2")).size[0] > 400
-    rows = [RowInfo(name, title=name.title(), table="Table 3", stand_in=True) for name in METHODS]
-    write_report(paths.RESULTS, rows, {}, paths.RESULTS)
-    for file in ("report.md", "report.html"):
-        text = (paths.RESULTS / file).read_text()
-        assert "Stand-in data: Table 3: Ours against Baseline, 3-way 1-shot" in text
+    compare_stage("t/figure2", params)
+    assert read_comparison(paths.comparison_file("t/figure2")) == found.figures
+    assert Image.open(paths.comparison_picture("t/figure2")).size[0] > 400
+    rows = [Row(RowInfo(name, title_of(params, name)), read_details(paths.details_file(name))) for name in METHODS]
+    pages = [paths.report_file("t", kind) for kind in ("md", "html")]
+    write_report(Table("t", "T", "", False, rows), {}, ["t/figure2", "t/not-made-yet"], *pages)
+    for text in (page.read_text() for page in pages):
+        assert "Ours against Baseline, 3-way 1-shot, 4 queries a way" in text
         assert f"ahead in {found.figures.better}, behind in {found.figures.worse}, equal in" in text
-    assert "](comparisons/figure2.png)" in (paths.RESULTS / "report.md").read_text()
+    assert pages[1].read_text().count("data:image/webp;base64,") == 1
 
 
 def test_evaluations_that_do_not_fit_are_refused(small_shards: Path, tmp_path: Path,
                                                  monkeypatch: pytest.MonkeyPatch) -> None:
     params = prepared(small_shards, tmp_path, monkeypatch)
-    more = replace(params, experiments={**params.experiments, "ours": replace(params.experiments["ours"], episodes=50)})
-    with pytest.raises(ValueError, match=r"ours/accuracies\.parquet: 40 episodes of 3w1s, and params\.yaml has 50 of"):
+    more = replace(params, rows={**ROWS, "t/ours": replace(ROWS["t/ours"], episodes=50)})
+    with pytest.raises(ValueError, match=r"t/ours/accuracies\.parquet: 40 episodes of 3w1s4q, and its parameters say "
+                                         "50 of 3w1s4q; make it with the stage evaluate@ours of t"):
         compare(COMPARISON, more)
-    metrics = paths.metrics_file("baseline")
-    content = json.loads(metrics.read_text())
+    details = paths.details_file("t/baseline")
+    content = json.loads(details.read_text())
     content["dataset"]["manifest_sha256"] = "ab" * 32
-    metrics.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"baseline/metrics\.json: was measured on data of SHA-256 abab.* is now of"):
+    details.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"details/t/baseline\.json: was measured on data of SHA-256 abab.* is now "
+                                         r"of \w+; make it again with the stage evaluate@baseline of t"):
         compare(COMPARISON, params)
     content["dataset"]["manifest_sha256"] = manifest_sha256(small_shards)
-    metrics.write_text(json.dumps(content))
-    paths.most_one_way_file("baseline").unlink()
-    with pytest.raises(ValueError, match=r"most_one_way\.parquet: there is no such file; make it with `dvc repro eval"):
+    details.write_text(json.dumps(content))
+    paths.most_one_way_file("t/baseline").unlink()
+    with pytest.raises(ValueError, match=r"most_one_way\.parquet: there is no such file; make it with the stage "
+                                         "evaluate@baseline of t"):
         compare(COMPARISON, params)
 
 
 def test_a_malformed_comparison_is_named(tmp_path: Path) -> None:
     figures = compared(("a", "b", "5w1s"), np.array([0.2, 0.4]), np.zeros(2), np.zeros(2))
-    write_comparison(tmp_path / "c.json", figures)
-    (tmp_path / "c.json").write_text((tmp_path / "c.json").read_text().replace('"better": 2', '"better": -2'))
-    with pytest.raises(MetricsError, match=r"c\.json: better: .* `dvc repro compare@c`"):
-        read_comparison(tmp_path / "c.json")
+    path = tmp_path / "t/c.json"
+    write_comparison(path, figures)
+    path.write_text(path.read_text().replace('"better": 2', '"better": -2'))
+    with pytest.raises(MetricsError, match=r"c\.json: better: .*\(found -2\); make it again with the stage compare@c"
+                                           " of t"):
+        read_comparison(path)
 
 
 def photograph_episode(wrong: set[int]) -> ShownEpisode:
@@ -172,33 +174,26 @@ def test_photographs_keep_their_colours(tmp_path: Path) -> None:
     assert all(tuple(pixel) in found for pixel in expected.tolist())
 
 
-@pytest.fixture
-def values() -> dict:
-    found = read_yaml(ROOT / "params.yaml")
-    return {**found, "comparisons": {"figure2": {"experiment": "omniglot", "baseline": "omniglot-pixels",
-                                                 "column": "5w1s"}}}
-
-
-def test_a_comparison_runs_where_both_experiments_do(values: dict) -> None:
-    params = parse(Params, values, "")
-    check_params(params)
-    assert run_section(["omniglot"], params)["comparisons"] == {}
-    assert run_section(["omniglot", "omniglot-pixels"], params)["comparisons"]["figure2"] == {
-        "experiment": "omniglot", "baseline": "omniglot-pixels", "model": "omniglot", "method": "matching_network",
-        "baseline_model": "omniglot-pixels", "baseline_method": "pixels", "dataset": "omniglot"}
-
-
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"baseline": "omniglot-pixel"}, "comparisons.figure2.baseline: there is no 'omniglot-pixel'; did you mean 'omni"),
-    ({"column": "5w2s"}, "comparisons.figure2.column: of experiment omniglot: there is no '5w2s'; did you mean"),
-    ({"baseline": "omniglot-tuned"}, "comparisons.figure2.baseline: 'omniglot-tuned' has episodes 2000, and 'omniglot' "
-                                     "has 10000; two models are compared on the same episodes: name experiments that"),
-    ({"baseline": "omniglot"}, "comparisons.figure2.baseline: found 'omniglot', the experiment itself; name another"),
-    ({"experiment": "ptb-bilstm", "baseline": "ptb-lm-states", "column": "5w1s4q"},
-     "comparisons.figure2.experiment: 'ptb-bilstm' is of sentences, and the figure is of images; name experiments on"),
+    ({"baseline": "omniglot/pixel"}, "comparisons.figure2.baseline: there is no 'pixel'; did you mean 'pixels'?"),
+    ({"row": "omniglot/matchin"}, "comparisons.figure2.row: there is no 'matchin'; did you mean 'matching'?"),
+    ({"column": "5w2s"}, "comparisons.figure2.column: of row matching: there is no '5w2s'; did you mean"),
+    ({"baseline": "omniglot/matching-tuned"},
+     "comparisons.figure2.baseline: 'matching-tuned' has episodes 2000, and 'matching' has 10000; two rows are "
+     "compared on the same episodes: name rows that agree in dataset, split, part, seed, episodes, queries"),
+    ({"baseline": "omniglot/matching"}, "comparisons.figure2.baseline: found 'matching', the row itself; name another"),
 ])
-def test_what_cannot_be_compared_is_refused(values: dict, changes: dict, message: str) -> None:
-    values["comparisons"]["figure2"] |= changes
+def test_what_cannot_be_compared_is_refused(changes: dict[str, str], message: str) -> None:
+    params = read_params("omniglot", ROOT)
+    assert params.comparisons == {"omniglot/figure2": ComparisonParams(row="omniglot/matching",
+                                                                      baseline="omniglot/pixels", column="5w1s")}
+    comparison = replace(params.comparisons["omniglot/figure2"], **changes)
     with pytest.raises(ParamsError) as refusal:
-        check_params(parse(Params, values, ""))
+        check_params(replace(params, comparisons={"omniglot/figure2": comparison}))
     assert message in str(refusal.value)
+
+
+def test_rows_of_sentences_have_no_picture() -> None:
+    comparison = ComparisonParams(row="ptb/bilstm", baseline="ptb/lm-states", column="5w1s")
+    with pytest.raises(ParamsError, match=r"comparisons\.figure2\.row: 'bilstm' is of sentences, and the figure is of"):
+        check_params(replace(read_params("ptb", ROOT), comparisons={"ptb/figure2": comparison}))

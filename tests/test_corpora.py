@@ -1,5 +1,6 @@
 """Sentences from text files to word rows: what is in the shards, what each part has, and files that are no good."""
 
+import re
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -11,17 +12,18 @@ from small_corpus import COUNTS, PARAMS, corpus, small_corpus, write_corpus
 from small_omniglot import mirror
 
 from matchnet.episodes import EpisodeSpec, sample_episodes
+from matchnet.files import sha256_of
 from matchnet.tokens import BLANK, FIRST_WORD
 from pipeline.data.datasets import ptb, ptb_sample, treebank3, treebank_form
 from pipeline.data.index import verify_shards
 from pipeline.data.manifest import read_manifest
 from pipeline.data.samples import load_samples
+from pipeline.data.sentence_files import read_sentences
 from pipeline.data.sentences import load_sentences, load_words
 from pipeline.data.shards import shard_dataset
 from pipeline.data.spec import PARTS, DatasetParams, Part, WordSplit
 from pipeline.data.splits import make_split, read_list
 from pipeline.data.words import WORDS, make_word_table, read_words
-from pipeline.files import sha256_of
 
 SPEC = EpisodeSpec(2, 1, 1)
 
@@ -177,6 +179,27 @@ def test_an_empty_line(raw: Path) -> None:
 def test_bytes_that_are_not_utf_8(raw: Path) -> None:
     change(raw, "test", 4, b" the caf\xe9 w01 ")
     refused(raw, r"ptb\.test\.txt, line 5: byte 9 of it, b'\\xe9', is not UTF-8; take the file from its source again")
+
+
+def test_a_byte_order_mark_is_no_letter_of_the_first_word(raw: Path) -> None:
+    for path in raw.iterdir():
+        before = path.read_text(encoding="utf-8")
+        words = read_sentences(path)
+        path.write_text(before, encoding="utf-8-sig")
+        assert read_sentences(path) == words
+    path.write_text("\ufeff" + before, encoding="utf-8-sig")
+    with pytest.raises(ValueError, match=r"line 1: '\\ufeff.*' has a character that cannot be seen; remove it"):
+        read_sentences(path)
+
+
+@pytest.mark.parametrize("marker", ["<eos>", "<UNK>", "</s>", "[PAD]", "<num>"])
+def test_a_marker_of_another_preparation(raw: Path, marker: str) -> None:
+    path = raw / "ptb.train.txt"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    lines[6] += f" {marker}"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    refused(raw, rf"ptb\.train\.txt, line 7: {re.escape(repr(marker))} is a marker of another preparation; the only "
+                 "ones are <unk> for rare words and N for numbers, and a sentence ends with its line: replace it, or")
 
 
 def test_a_word_that_training_does_not_have(raw: Path) -> None:

@@ -1,6 +1,8 @@
 """Downloads from a real server on this machine that knows ranges, cuts connections and sends wrong bytes."""
 
+import base64
 import hashlib
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,6 +30,8 @@ class Server(ThreadingHTTPServer):
         self.cuts, self.ranges = 0, True
         self.statuses: list[int] = []
         self.asked: list[tuple[str, str | None]] = []
+        self.credentials: list[str | None] = []
+        self.said: bytes = b""  # instead of HTTP
         self.address = f"http://127.0.0.1:{self.server_port}"
 
 
@@ -37,6 +41,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         server, wanted = self.server, self.headers.get("Range")
         server.asked.append((self.path, wanted))
+        server.credentials.append(self.headers.get("Authorization"))
+        if server.said:
+            self.wfile.write(server.said)
+            return
         if server.statuses or self.path not in server.files:
             self.send_error(server.statuses.pop(0) if server.statuses else 404)
             return
@@ -133,6 +141,61 @@ def test_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         fetch.fetch("http://127.0.0.1:9/file", tmp_path / "file", CHECKSUM)
 
 
+NOT_AN_ADDRESS = "not an address: between // and the next / stands a host, such as mirror.example.org, or a host and "
+
+
+@pytest.mark.parametrize("place", ["http://127.0.0.1:many/file", "http://127.0.0.1:99999/file", "http://:80/file",
+                                   "http://[::1/file", "http://the host/file", "http://ann:pass/word@host/file"])
+def test_what_is_no_address_is_refused_at_once_and_not_shown(tmp_path: Path, place: str) -> None:
+    with pytest.raises(DownloadError) as raised:
+        fetch.fetch(place, tmp_path / "file", CHECKSUM)
+    assert str(raised.value).startswith(f"http://...: {NOT_AN_ADDRESS}")
+
+
+def test_an_address_with_a_space(server: Server, tmp_path: Path) -> None:
+    server.files["/our%20mirror/file"] = CONTENT
+    fetch.fetch(f"{server.address}/our mirror/file", tmp_path / "file", CHECKSUM)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_a_server_that_speaks_no_http_is_asked_once(server: Server, tmp_path: Path) -> None:
+    server.said = b"SSH-2.0-OpenSSH_9.9\x1b[31m\r\n"
+    with pytest.raises(DownloadError, match=r"/file: BadStatusLine: SSH-2.0-OpenSSH_9.9�\[31m; check the address$"):
+        fetch.fetch(f"{server.address}/file", tmp_path / "file", CHECKSUM)
+    assert len(server.asked) == 1
+
+
+def test_a_file_without_an_end_is_given_up(server: Server, tmp_path: Path) -> None:
+    server.said = b"HTTP/1.0 200 OK\r\n\r\n" + bytes(3 << 20)
+    with pytest.raises(DownloadError, match="/file: more than the 1,000,000 bytes that this file can have, so it is"):
+        fetch.fetch(f"{server.address}/file", tmp_path / "file", CHECKSUM, most=1_000_000)
+    server.said = b"HTTP/1.0 200 OK\r\nContent-Length: 1000000000000000\r\n\r\n"
+    with pytest.raises(DownloadError, match="/file: more than the 1,000,000 bytes that this file can have, so it is"):
+        fetch.fetch(f"{server.address}/file", tmp_path / "file", CHECKSUM, most=1_000_000)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_length_that_is_no_number_is_left_to_the_checksum(server: Server, tmp_path: Path) -> None:
+    server.said = b"HTTP/1.0 200 OK\r\nContent-Length: many\r\n\r\n" + CONTENT
+    fetch.fetch(f"{server.address}/file", tmp_path / "file", CHECKSUM)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_credentials_are_used_for_their_host_alone_and_never_shown(
+        server: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    place = server.address.replace("//", "//ann:s%40cret@") + "/file"
+    server.cuts = 1
+    fetch.fetch(place, tmp_path / "file", CHECKSUM)
+    assert server.credentials == ["Basic " + base64.b64encode(b"ann:s@cret").decode()] * 2
+    server.said = f"HTTP/1.0 302 Found\r\nLocation: http://localhost:{server.server_port}/file\r\n\r\n".encode()
+    server.credentials.clear()
+    with pytest.raises(DownloadError) as raised:
+        fetch.fetch(place, tmp_path / "file", CHECKSUM)
+    assert server.credentials[0] and set(server.credentials[1:]) == {None}
+    shown = capfd.readouterr().err + str(raised.value)
+    assert f"{server.address}/file: " in shown and "cret" not in shown and "ann" not in shown
+
+
 @pytest.fixture
 def mirror_folder(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A mirror of a small Omniglot; the public addresses are the server's, which has nothing at first."""
@@ -175,6 +238,42 @@ def test_an_address_as_mirror(mirror_folder: Path, tmp_path: Path, server: Serve
     download_dataset("small", PARAMS, tmp_path / "raw", server.address + "/")
     wanted = {"/SHA256SUMS", *(f"/omniglot/{archive}" for archive in COUNTS)}
     assert {path for path, _ in server.asked} == wanted
+
+
+@pytest.mark.parametrize(("answer", "reason"), [
+    (b"HTTP/1.0 200 OK\r\nContent-Length: 9000\r\n\r\n" + b"0" * 40, "gave up after 4 attempts: .*after 40 of 9,000"),
+    (b"HTTP/1.0 200 OK\r\n\r\n" + b"0" * 40, "line 1 is '0000.*', not 64 hex digits"),
+    (b"HTTP/1.0 200 OK\r\n\r\n\xff\xfe", "byte 1 is not UTF-8, so it is no list of checksums"),
+    (b"220 mail.example.org ESMTP\r\n", "BadStatusLine: 220 mail.example.org ESMTP")],
+    ids=["cut", "half a line", "bytes", "no HTTP"])
+def test_a_bad_mirror_is_said_in_a_line_and_the_public_address_is_asked(
+        mirror_folder: Path, tmp_path: Path, server: Server, capfd: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch, answer: bytes, reason: str) -> None:
+    public = [mirror_folder / "omniglot" / archive for archive in COUNTS]
+    server.files |= {f"/public/{path.name}": path.read_bytes() for path in public}
+    monkeypatch.setitem(SOURCES, "omniglot", tuple(
+        public_file(server, path.name, fetch.checksum_of(path, "md5")) for path in public))
+    bad = Server()
+    bad.said = answer
+    thread = threading.Thread(target=bad.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        download_dataset("small", PARAMS, tmp_path / "raw", bad.address.replace("//", "//ann:secret@"))
+    finally:
+        bad.shutdown()
+        thread.join()
+        bad.server_close()
+    lines = capfd.readouterr().err.splitlines()
+    assert sum(re.search(rf"^{bad.address}/SHA256SUMS: {reason}.*; its files are checked against the public checksums$",
+                         line) is not None for line in lines) == 1
+    assert "secret" not in "".join(lines) and "Traceback" not in "".join(lines)
+    assert {path.name for path in public} < {path.name for path in (tmp_path / "raw").iterdir()}
+
+
+def test_the_mark_of_windows_editors_in_a_list_of_checksums(mirror_folder: Path, tmp_path: Path) -> None:
+    sums = mirror_folder / "SHA256SUMS"
+    sums.write_text(sums.read_text(), encoding="utf-8-sig")
+    download_dataset("small", PARAMS, tmp_path / "raw", str(mirror_folder))
 
 
 def test_whole_files_are_not_fetched_again_and_broken_ones_are(

@@ -1,7 +1,6 @@
 """`dvc repro` of two checkouts at once, on one cluster of three nodes with one storage, against one on this machine."""
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,12 +25,11 @@ def cluster() -> Iterator[Cluster]:
 
 
 def checkout(folder: Path, storage: Path | None = None) -> Copy:
-    copy = small_copy(folder)
-    copy.set("steps: ", "60")
-    copy.set("checkpoint_every: ", "10")
+    copy = small_copy(folder, trained=True)
+    copy.set("recipes.conv4.training.steps", 60)
+    copy.set("recipes.conv4.training.checkpoint_every", 10)
     if storage is not None:
-        copy.set("storage: ", str(storage))
-    copy.run(sys.executable, "-m", "stages.select", "trained")
+        copy.set("cluster.storage", str(storage))
     return copy
 
 
@@ -51,10 +49,10 @@ def test_they_give_what_one_alone_gives(cluster, tmp_path, with_storage):
                                                 "RAY_AUTH_MODE": "disabled"}) for copy in copies]
     outputs = [process.communicate()[0] for process in running]
     assert [process.returncode for process in running] == [0, 0], "\n\n".join(outputs)
-    expected = read_model(alone.folder / "data/models/glyphs/model.pt")
+    expected = read_model(alone.folder / "data/models/demo/matching/model.pt")
     for copy in copies:
         assert files(copy.folder / "data/shards/glyphs") == files(alone.folder / "data/shards/glyphs")
-        model = read_model(copy.folder / "data/models/glyphs/model.pt")
+        model = read_model(copy.folder / "data/models/demo/matching/model.pt")
         assert model.state_dict.keys() == expected.state_dict.keys()
         assert all(torch.equal(model.state_dict[name], weights) for name, weights in expected.state_dict.items())
         accuracies = files(copy.folder / "data/evaluations")

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from matchnet.augmentation import background
 from pipeline.data.datasets import glyphs
 from pipeline.data.datasets.glyph_characters import Character, choose_characters, distinct_characters
 from pipeline.data.datasets.glyph_drawing import FRAME, draw, masks, thin
-from pipeline.data.spec import DatasetParams, FamilySplit, GlyphParams
+from pipeline.data.loading import load_split
+from pipeline.data.shards import shard_dataset
+from pipeline.data.spec import DatasetParams, FamilySplit, GlyphParams, WholeSplit
 from pipeline.data.splits import make_split
 
 PARAMS = DatasetParams(source="glyphs", splits={"scripts": FamilySplit(num_valid=3, num_test=5)},
@@ -120,6 +123,17 @@ def test_samples_are_named_and_read_back_as_drawn(tmp_path: Path) -> None:
         with Image.open(io.BytesIO(png)) as image:
             assert (image.mode, image.size, len(png)) == ("1", (FRAME, FRAME), sample.size)
             assert np.array_equal(np.asarray(image), ~ink)
+
+
+def test_drawings_are_loaded_as_light_ink_on_0(tmp_path: Path) -> None:
+    """So nothing needs to be said about their polarity, and distortions fill with their ground."""
+    glyphs.draw_archive(tmp_path / "raw" / glyphs.ARCHIVE, A_FEW, PARAMS, 1)
+    params = replace(PARAMS, splits={"all": WholeSplit()})
+    assert params.invert and not replace(PARAMS, invert=False).invert
+    shard_dataset("few", params, tmp_path / "raw", tmp_path / "shards")
+    samples_RCHW = load_split(tmp_path / "shards", "all", (1, 28, 28)).samples_RCHW
+    assert (background(samples_RCHW) == 0).all()
+    assert samples_RCHW.float().mean() < 64 and (samples_RCHW.amax((1, 2, 3)) > 128).all()
 
 
 def test_prepare_raw_draws_what_read_raw_expects(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import shutil
 import socket
 import tarfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,8 +35,9 @@ from small_imagenet import (
 )
 from small_omniglot import mirror
 
+from matchnet.files import sha256_of
 from pipeline.data import shards
-from pipeline.data.datasets import imagenet
+from pipeline.data.datasets import ilsvrc_devkit, imagenet, synset_archive
 from pipeline.data.datasets.photographs import to_jpeg
 from pipeline.data.datasets.synset_archive import ArchiveReader, scan_synsets
 from pipeline.data.fetch import is_address
@@ -45,7 +46,6 @@ from pipeline.data.large_archives import archive_path
 from pipeline.data.manifest import read_manifest
 from pipeline.data.shards import shard_dataset
 from pipeline.data.spec import DatasetParams, ImagenetParams, ListSplit
-from pipeline.files import sha256_of
 
 ODD = {"0 bytes": 1, "CMYK JPEG": 2, "EXIF rotation": 1, "PNG named JPEG": 1}
 
@@ -225,6 +225,81 @@ def test_a_member_that_does_not_belong(tmp_path: Path, name: str, content: bytes
         listed(tmp_path / ARCHIVE, tar_of({f"{SYNSETS[0]}.tar": inner}))
 
 
+def test_a_member_of_negative_size(tmp_path: Path) -> None:
+    """Its header's number is GNU's of base 256: the next member would be this one again."""
+    header = tarfile.TarInfo(f"{SYNSETS[0]}_1.JPEG")
+    header.size = -512
+    inner = header.tobuf(tarfile.GNU_FORMAT) + tar_of(synset_images(SYNSETS[0], 1))
+    with pytest.raises(ValueError, match=rf"{SYNSETS[0]}.tar: member '{header.name}' says that it has -512 bytes; it"):
+        listed(tmp_path / ARCHIVE, tar_of({f"{SYNSETS[0]}.tar": inner}))
+
+
+def test_a_member_larger_than_a_photograph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synset_archive, "MOST_OF_IMAGE", 1000)
+    inner = tar_of({f"{SYNSETS[0]}_1.JPEG": bytes(1001)})
+    message = rf"tar: member '{SYNSETS[0]}_1.JPEG' has 1,001 bytes, and an image of ImageNet has at most 1,000; it is"
+    with pytest.raises(ValueError, match=message):
+        listed(tmp_path / ARCHIVE, tar_of({f"{SYNSETS[0]}.tar": inner}))
+
+
+def written_by(members: Mapping[str, bytes], form: int, **about: object) -> bytes:
+    """As Python's tarfile writes it, with a folder first."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=form) as tar:
+        folder = tarfile.TarInfo("./")
+        folder.type = tarfile.DIRTYPE
+        tar.addfile(folder)
+        for name, content in members.items():
+            header = tarfile.TarInfo(f"./{name}")
+            header.size = len(content)
+            for field, value in about.items():
+                setattr(header, field, value)
+            tar.addfile(header, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+ABOUT = {"mtime": 1234567890.25, "uname": "Jürgen"}  # neither fits into a plain header
+
+
+@pytest.mark.parametrize(("form", "about"), [
+    (tarfile.PAX_FORMAT, ABOUT), (tarfile.PAX_FORMAT, {"pax_headers": {"comment": "x" * 3000, "size": "7"}}),
+    (tarfile.GNU_FORMAT, {}), (tarfile.USTAR_FORMAT, {})], ids=["pax", "pax with more", "gnu", "ustar"])
+def test_an_archive_that_another_program_wrote(tmp_path: Path, form: int, about: dict[str, object]) -> None:
+    images = synset_images(SYNSETS[0], 3)
+    if "pax_headers" in about:  # its size goes before that of the plain header
+        images = dict.fromkeys(images, b"7 bytes")
+    outer = written_by({f"{SYNSETS[0]}.tar": written_by(images, form, **about)}, form,
+                       **({} if "pax_headers" in about else about))
+    found = listed(tmp_path / ARCHIVE, outer)
+    assert {member.name: outer[member.offset:member.offset + member.size] for member in found} == images
+
+
+def test_long_names_of_gnu_tar_are_read(tmp_path: Path) -> None:
+    name = "n01440764_" + "1" * 150 + ".JPEG"
+    outer = tar_of({f"{SYNSETS[0]}.tar": tar_of({name: b"content"})})
+    assert [member.name for member in listed(tmp_path / ARCHIVE, outer)] == [name]
+
+
+def pax(records: bytes, kind: bytes = tarfile.XHDTYPE, size: int | None = None) -> bytes:
+    header = tarfile.TarInfo("about")
+    header.type, header.size = kind, len(records) if size is None else size
+    return header.tobuf(tarfile.USTAR_FORMAT) + records + bytes(-len(records) % 512)
+
+
+@pytest.mark.parametrize(("before", "message"), [
+    (pax(b"99 path=x\n"), "the pax header at byte [0-9,]+ is damaged; it is"),
+    (pax(b"x"), "the pax header at byte [0-9,]+ is damaged"), (pax(b"12 size=-1 \n"), "says that it has '-1 ' bytes"),
+    (pax(b"19 size=9999999999\n"), r"cut short in member 'n01440764_1.JPEG', which has 9,999,999,999 bytes from byte"),
+    (pax(b"17 path=n1.JPEG\n"), "the pax header .* is damaged"), (pax(b"16 path=n1.JPEG\n"), "'n1.JPEG' is not called"),
+    (pax(b"10 size=9\n", tarfile.XGLTYPE), "the pax header at byte [0-9,]+ gives all members one name or size"),
+    (pax(b"22 GNU.sparse.major=1\n"), "member 'n01440764_1.JPEG' is no plain file"),
+    (pax(bytes(70_000)), "the header at byte [0-9,]+ has 70,000 bytes, more than the 65,536 that one can have")])
+def test_headers_that_are_damaged(tmp_path: Path, before: bytes, message: str) -> None:
+    inner = before + tar_of(synset_images(SYNSETS[0], 1))
+    with pytest.raises(ValueError, match=rf"{ARCHIVE}: {SYNSETS[0]}\.tar: .*{message}"):
+        listed(tmp_path / ARCHIVE, tar_of({f"{SYNSETS[0]}.tar": inner}))
+
+
 def test_members_that_are_there_twice(tmp_path: Path) -> None:
     name = f"{SYNSETS[0]}_1.JPEG"
     images = tar_of({"first": tarfile.TarInfo(name), "second": tarfile.TarInfo(name)})
@@ -267,12 +342,41 @@ def test_a_corrupt_jpeg_in_the_middle(tmp_path: Path, num_processes: int) -> Non
     archive, name = small_archive(), f"{SYNSETS[1]}_3.JPEG"
     archive[SYNSETS[1]][name] = archive[SYNSETS[1]][name][:400]
     message = (rf"{ARCHIVE}: {SYNSETS[1]}/{name}@\d+\+400 \(synset/name@offset\+bytes\): not a whole JPEG \(400 bytes: "
-               r".*; the archive was verified, so another copy is no better: write keep_damaged: true, which")
-    with pytest.raises(ValueError, match=message):
-        make(small_raw(tmp_path, synsets=archive), tmp_path / "out", num_processes=num_processes)
-    with pytest.raises(ValueError, match=r"400 bytes: .*; keep_damaged cannot keep it: .*touch the archive and run"):
-        make(tmp_path / "raw/small", tmp_path / "out", with_images(keep_damaged=True), num_processes)
+               r".*; nothing of it can be decoded: .*touch the archive and run the download stage")
+    raw = small_raw(tmp_path, synsets=archive)
+    for keep_damaged in (False, True):
+        with pytest.raises(ValueError, match=message) as caught:
+            make(raw, tmp_path / "out", with_images(keep_damaged=keep_damaged), num_processes)
+        assert "keep_damaged" not in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_picture_that_cannot_be_encoded_is_named(tmp_path: Path) -> None:
+    archive, name = small_archive(), f"{SYNSETS[1]}_3.JPEG"
+    archive[SYNSETS[1]][name] = encoded(Image.new("L", (65_501, 1)), "PNG")
+    with pytest.raises(ValueError, match=rf"{ARCHIVE}: {SYNSETS[1]}/{name}@.*: a picture of 65,501 x 1 pixels cannot "
+                                         r"be a JPEG \(.*\); write a shorter_side, or leave it out"):
+        make(small_raw(tmp_path, synsets=archive), tmp_path / "out")
+
+
+def test_max_pixels_is_a_parameter(tmp_path: Path) -> None:
+    raw = small_raw(tmp_path)
+    with pytest.raises(ValueError, match=r"@.*: not a whole JPEG \(.* pixels, more than max_pixels \(99\)\); raise"):
+        make(raw, tmp_path / "out", replace(PARAMS, max_pixels=99))
+    before = sums(make(raw, tmp_path / "out"))
+    raised = sums(make(raw, tmp_path / "out", replace(PARAMS, max_pixels=10**9)))
+    assert {name for name in before if before[name] != raised[name]} == {"dataset.json"}
+
+
+def test_a_jpeg_without_its_end_is_kept_where_that_is_asked(tmp_path: Path) -> None:
+    archive, name = small_archive(), f"{SYNSETS[1]}_3.JPEG"
+    archive[SYNSETS[1]][name] = archive[SYNSETS[1]][name][:-2]
+    raw = small_raw(tmp_path, synsets=archive)
+    with pytest.raises(ValueError, match=rf"{name}@.*: not a whole JPEG \(.*\); write keep_damaged: true, which keeps "
+                                         "it as it decodes: the archive was verified, so another copy is no better$"):
+        make(raw, tmp_path / "out")
+    kept = make(raw, tmp_path / "out", with_images(keep_damaged=True))
+    assert read_manifest(kept).oddities == ODD | {"damaged JPEG": 1}
 
 
 def test_an_archive_that_changed_after_it_was_listed(tmp_path: Path) -> None:
@@ -445,12 +549,20 @@ def test_another_devkit_makes_another_listing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("wrong", "message"), [
     ({"labels": LABELS[:4]}, rf"{VALIDATION}: member 'ILSVRC2012_val_00000005.JPEG' has no label: .*{DEVKIT} has 4;"),
     ({"labels": [*LABELS[:5], 1001]}, rf"{DEVKIT}: data/ILSVRC2012_validation_ground_truth.txt: a label is 1001, not"),
-    ({"kit": b"no gzip"}, rf"{DEVKIT}: not a whole tar.gz \(.*; download the devkit again"),
-    ({"kit": devkit(LABELS, NUMBERS)[:300]}, rf"{DEVKIT}: not a whole tar.gz \("),
+    ({"kit": b"no gzip"}, rf"{DEVKIT}: not a whole gzip file \(.*; download the devkit again"),
+    ({"kit": devkit(LABELS, NUMBERS)[:300]}, rf"{DEVKIT}: not a whole gzip file \("),
+    ({"kit": gzip.compress(b"no tar")}, rf"{DEVKIT}: not a whole tar.gz \("),
 ])
 def test_a_devkit_that_is_not_right(tmp_path: Path, wrong: dict, message: str) -> None:
     validation_folder(tmp_path, **wrong)
     with pytest.raises(ValueError, match=message):
+        brought(tmp_path, with_images(images="validation"))
+
+
+def test_a_devkit_that_unpacks_to_more_than_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ilsvrc_devkit, "MOST_BYTES", 1 << 20)
+    validation_folder(tmp_path, kit=gzip.compress(bytes(2 << 20)))
+    with pytest.raises(ValueError, match=rf"{DEVKIT}: more than 1,048,576 bytes come out of its [\d,]+, and it has"):
         brought(tmp_path, with_images(images="validation"))
 
 

@@ -102,7 +102,7 @@ def test_a_missing_archive_says_where_to_get_it_and_where_to_put_it(tmp_path: Pa
     assert f"photographs: no whole {ARCHIVE} (1,281,167 photographs of 1,000 synsets" in message
     assert "no folder is named, and no mirror is set" in message
     assert "https://image-net.org/download-images.php" in message and "account" in message
-    assert "name that as cluster.licensed.imagenet in params.yaml" in message
+    assert "name that as cluster.licensed.imagenet in the root's params.yaml" in message
 
 
 def test_an_archive_that_is_not_the_real_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

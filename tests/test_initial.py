@@ -11,6 +11,7 @@ from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.encoders.inception import InceptionSpec
 from matchnet.episodes import EpisodeSpec
 from matchnet.episodic_training import EpisodicSpec
+from matchnet.files import sha256_of
 from matchnet.methods import Method, MethodSpec, build_method
 from matchnet.methods.classifier import ClassifierSpec
 from matchnet.methods.matching_network import MatchingNetworkSpec
@@ -20,7 +21,6 @@ from matchnet.model_file import ModelFile, write_model
 from matchnet.preparation import Preparation
 from matchnet.weights import CheckpointError
 from pipeline.data.manifest import manifest_sha256, read_manifest
-from pipeline.files import sha256_of
 from pipeline.params import ModelParams
 from pipeline.training.initial import take_weights
 

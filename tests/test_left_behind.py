@@ -62,15 +62,13 @@ class Watched:
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
-    copy = small_copy(tmp_path_factory.mktemp("left"))
-    copy.set("steps: ", "40")
-    copy.set("num_processes: ", "2")
-    copy.run(sys.executable, "-m", "stages.select", "trained")
+    copy = small_copy(tmp_path_factory.mktemp("left"), trained=True)
+    copy.set("cluster.num_processes", 2)
     yield copy
 
 
-STAGES = (("stages.download", "glyphs"), ("stages.shard", "glyphs"), ("stages.train", "glyphs"),
-          ("stages.evaluate", "glyphs"), ("stages.report",))
+STAGES = (("stages.download", "demo/glyphs"), ("stages.shard", "demo/glyphs"), ("stages.train", "demo/matching"),
+          ("stages.evaluate", "demo/matching"), ("stages.report", "demo"))
 
 
 @pytest.mark.parametrize("stage", STAGES, ids=" ".join)
@@ -101,12 +99,12 @@ def test_after_ctrl_c(copy: Copy, stage: tuple[str, ...], reached: Callable[[Wat
                       pause: float) -> None:
     """As a terminal sends it: to the stage and to all that it has started."""
     for folder in {"stages.download": ["data/raw/glyphs"], "stages.shard": ["data/shards/glyphs"],
-                   "stages.train": ["data/runs", "data/models/glyphs"]}.get(stage[0], []):
+                   "stages.train": ["data/runs", "data/models/demo/matching"]}.get(stage[0], []):
         kept = copy.folder / f"{folder}.kept"
         if (copy.folder / folder).exists():
             (copy.folder / folder).rename(kept)
-    copy.set("steps: ", "100000")
-    copy.set("checkpoint_every: ", "10")
+    copy.set("recipes.conv4.training.steps", 100_000)
+    copy.set("recipes.conv4.training.checkpoint_every", 10)
     watched = Watched(copy, *stage)
     deadline = time.monotonic() + SECONDS
     while not reached(watched, copy) and time.monotonic() < deadline:

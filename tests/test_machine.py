@@ -30,3 +30,10 @@ def test_memory(container: Path) -> None:
     assert machine.available_memory() == 600_000, "files that are cached give way"
     (container / "memory.max").write_text("max\n")
     assert machine.available_memory() > psutil.virtual_memory().available / 2
+
+
+def test_nothing_counts_the_cores_of_the_machine_by_itself() -> None:
+    root = Path(machine.__file__).parent.parent
+    counting = [path.relative_to(root).as_posix() for folder in ("matchnet", "pipeline", "stages", "benchmarks")
+                for path in (root / folder).rglob("*.py") if "cpu_count" in path.read_text(encoding="utf-8")]
+    assert counting == ["pipeline/machine.py"]

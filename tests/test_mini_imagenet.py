@@ -140,9 +140,8 @@ def test_the_real_lists(which: str) -> None:
     assert len(set(names)) == 60_000
 
 
-
 def test_80_classes_to_train_on_and_20_to_test_as_in_the_paper() -> None:
     """16 of the 80 are `valid`, which a model may take for training as well."""
-    (params,) = read_params(ROOT / "params.yaml").datasets["mini_imagenet"].splits.values()
+    (params,) = read_params("mini_vinyals", ROOT).datasets["mini_imagenet_vinyals"].splits.values()
     split = make_split(params, [f"n{number:08d}" for number in range(mini_imagenet.NUM_CLASSES)])
     assert {part: len(names) for part, names in split.items()} == {"train": 64, "valid": 16, "test": 20}

@@ -1,312 +1,349 @@
-"""params.yaml is refused before any work begins, with field, value, rule and remedy."""
+"""A table is refused before any work begins, with file, line, field, value, rule and remedy."""
 
 import copy
+import io
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
-from matchnet.parsing import parse
-from pipeline.params import ParamsError, named, read_params
-from pipeline.params.reading import read_yaml
-from pipeline.params.rules import check_params, run_section
-from pipeline.params.sections import Params
-from stages import select as select_stage
+from pipeline.params import Params, ParamsError, named, read_params, read_table, table_folders
+from pipeline.params.tables import merged_values
+from pipeline.params.yaml_file import YamlFile
 
 ROOT = Path(__file__).parent.parent
+TABLES = list(table_folders(ROOT))
+Edit = Callable[..., Params]
 
 
 @pytest.fixture
-def values() -> dict:
-    return copy.deepcopy(read_yaml(ROOT / "params.yaml"))
+def root(tmp_path: Path) -> Path:
+    """A copy of the files of parameters alone."""
+    for folder in TABLES:
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / folder / "params.yaml", tmp_path / folder / "params.yaml")
+    return tmp_path
 
 
-def check(values: dict) -> Params:
-    params = parse(Params, values, "")
-    check_params(params)
-    return params
+@pytest.fixture
+def edited(root: Path) -> Edit:
+    """The table with other values at some dotted paths; `None` as a name removes nothing: it writes null."""
+
+    def edit(table: str, changes: dict[str, object], removed: str = "") -> Params:
+        folder = Path() if table == "demo" else Path("experiments", table)
+        file = root / folder / "params.yaml"
+        values = copy.deepcopy(YamlFile.read(file).values)
+        for path, value in changes.items():
+            put(values, path, value)
+        if removed:
+            *sections, name = removed.split(".")
+            section = values
+            for key in sections:
+                section = section[key]
+            del section[name]
+        text = io.StringIO()
+        YAML().dump(values, text)
+        file.write_text(text.getvalue(), encoding="utf-8")
+        return read_table(folder, root)
+
+    return edit
 
 
 def put(values: dict, path: str, value: object) -> None:
     *sections, name = path.split(".")
     for section in sections:
-        values[section] = dict(values[section])  # an anchor may share it with others
-        values = values[section]
+        values = values.setdefault(section, {})
     values[name] = value
 
 
-def test_the_file_as_it_is_committed_is_accepted(values):
-    params = check(values)
-    assert params.models["glyphs"].training.learning_rate > 0
-    assert params.columns["20w5s"].num_ways == 20
+@pytest.mark.parametrize("folder", TABLES, ids=str)
+def test_every_table_is_accepted_as_it_is_committed(folder):
+    params = read_table(folder, ROOT)
+    assert params.own_models and params.rows
+    assert all(name.startswith(f"{params.table}/") for name in (*params.own_models, *params.rows))
 
 
-@pytest.mark.parametrize(("path", "value", "message"), [
-    ("models.glyphs.training.stepps", 5,
-     "models.glyphs.training.stepps: there is no such parameter; did you mean 'steps'?"),
-    ("modles", {}, "modles: there is no such parameter; did you mean 'models'?"),
-    ("models.glyphs.training.steps", "many", "models.glyphs.training.steps: found 'many'; it must be a whole number"),
-    ("models.glyphs.training.steps", 1.5, "models.glyphs.training.steps: found 1.5; it must be a whole number"),
-    ("models.glyphs.training.steps", True, "models.glyphs.training.steps: found True; it must be a whole number"),
-    ("models.glyphs.training.steps", 0, "models.glyphs.training: steps is 0; it must be at least 1"),
-    ("models.glyphs.rotations", 1, "models.glyphs.rotations: found 1; it must be true or false"),
-    ("models.glyphs.method.name", "matchin_network",
-     "models.glyphs.method.name: found 'matchin_network'; did you mean 'matching_network'?"),
-    ("models.glyphs.method", "pixels", "models.glyphs.method: found 'pixels'; it must be a section"),
-    ("models.glyphs.method.attention.kernel", "cos",
-     "models.glyphs.method.attention.kernel: found 'cos'; write one of cosine"),
-    ("models.glyphs.dataset", "glyps", "models.glyphs.dataset: there is no 'glyps'; did you mean 'glyphs'?"),
-    ("models.glyphs.split", "vinyals", "models.glyphs.split: there is no 'vinyals'; known are scripts"),
-    ("models.glyphs.train_parts", ["train", "test"], "test classes are for evaluation alone"),
-    ("models.glyphs.train_parts", "train", "models.glyphs.train_parts: found 'train'; it must be a list"),
-    ("models.glyphs.training.episode.num_shots", 20,
-     "models.glyphs.training.episode: 20 shots and 1 queries need 21 samples, and a class has 20; lower one of them"),
-    ("models.omniglot.training.episode.num_ways", 5000,
+@pytest.mark.parametrize(("folder", "most"), [(folder, 350 if folder == Path() else 160) for folder in TABLES])
+def test_a_table_is_a_page_or_two(folder, most):
+    assert len((ROOT / folder / "params.yaml").read_text(encoding="utf-8").splitlines()) <= most
+
+
+@pytest.mark.parametrize(("table", "path", "value", "message"), [
+    ("demo", "recipes.conv4.training.stepps", 5,
+     "params.yaml:LINE: recipes.conv4.training.stepps: there is no such parameter; did you mean 'steps'?"),
+    ("demo", "modles", {}, "modles: there is no such parameter; did you mean 'models'?"),
+    ("demo", "recipes.conv4.training.steps", "many", "recipes.conv4.training.steps: found 'many'; it must be a whole"),
+    ("demo", "recipes.conv4.training.steps", 1.5, "training.steps: found 1.5; it must be a whole number"),
+    ("demo", "recipes.conv4.training.steps", True, "training.steps: found True; it must be a whole number"),
+    ("demo", "recipes.conv4.training.steps", 0, "recipes.conv4.training: steps is 0; it must be at least 1"),
+    ("demo", "models.fce.training", {"steps": 0}, "models.fce.training: steps is 0; it must be at least 1"),
+    ("demo", "models.matching.rotations", 1, "models.matching.rotations: found 1; it must be true or false"),
+    ("demo", "recipes.conv4.method.name", "matchin_network",
+     "recipes.conv4.method.name: found 'matchin_network'; did you mean 'matching_network'?"),
+    ("demo", "recipes.conv4.method", "pixels", "method: found 'pixels'; it must be a section"),
+    ("demo", "recipes.conv4.method.attention", {"kernel": "cos"},
+     "recipes.conv4.method.attention.kernel: found 'cos'; write one of cosine"),
+    ("demo", "models.matching.from", "shards/glyps",
+     "models.matching.from: there is no dataset 'glyps'; did you mean 'glyphs'?"),
+    ("demo", "models.matching.from", "glyphs", "models.matching.from: found 'glyphs'; write shards/DATASET, or"),
+    ("demo", "models.matching.from", "models/demo/fcee",
+     "models.matching.from: there is no model 'demo/fcee'; did you mean 'demo/fce'?"),
+    ("demo", "models.matching.from", "models/demmo/fce", "models.matching.from: there is no table 'demmo'; did you"),
+    ("demo", "models.matching.from", "models/demo/matching",
+     "which begins with this model: demo/matching from demo/matching; let one of them begin with shards/DATASET"),
+    ("demo", "models.matching.recipe", "conv5", "models.matching.recipe: there is no 'conv5'; did you mean 'conv4'?"),
+    ("demo", "models.matching.dataset", "glyphs", "models.matching.dataset: there is no such parameter; write `from:"),
+    ("demo", "recipes.conv4.from", "shards/glyphs", "recipes.conv4.from: a recipe has no such parameter; a model says"),
+    ("demo", "recipes.conv4.split", "vinyals", "split: there is no 'vinyals'; known are scripts"),
+    ("demo", "recipes.conv4.train_parts", ["train", "test"], "test classes are for evaluation alone"),
+    ("demo", "recipes.conv4.train_parts", "train", "recipes.conv4.train_parts: found 'train'; it must be a list"),
+    ("demo", "recipes.conv4.training.episode.num_shots", 20,
+     "training.episode: 20 shots and 1 queries need 21 samples, and a class has 20; lower one of them"),
+    ("omniglot", "recipes.conv4.training.episode.num_ways", 5000,
      "num_ways is 5000, and the train and valid part of split vinyals has 4800 classes"),
-    ("models.glyphs.training.accumulate", 50,
-     "models.glyphs.training: accumulate is 50, and episodes_per_step 1: some parts would have no episode; lower"),
-    ("datasets.imagenet.splits.dogs.test", "imagenet_dog.txt",
+    ("omniglot", "recipes.short.training.valid_episode.num_ways", 101,
+     "training.valid_episode: num_ways is 101, and the valid part of split vinyals has 100 classes"),
+    ("demo", "recipes.conv4.training.accumulate", 50,
+     "training: accumulate is 50, and episodes_per_step 1: some parts would have no episode; lower"),
+    ("imagenet", "datasets.imagenet.splits.dogs.test", "imagenet_dog.txt",
      "datasets.imagenet.splits.dogs.test: there is no 'imagenet_dog.txt'; did you mean 'imagenet_dogs.txt'?"),
-    ("models.glyphs.context", 8, "models.glyphs: image_size is 28 and context is 8; give image_size for images or"),
-    ("models.glyphs.image_size", None, "image_size is None and context is None; give image_size for images or context"),
-    ("models.glyphs.dataset", "ptb", "models.glyphs.split: there is no 'scripts'; known are words"),
-    ("experiments.glyphs.dataset", "ptb", "experiments.glyphs.split: there is no 'scripts'"),
-    ("datasets.ptb.splits.words.num_test", 5, "test words are either listed or drawn; give one of the two"),
-    ("compute.num_workers", 0, "compute: num_workers is 0; it must be at least 1"),
-    ("compute.num_workers", [2, 1], "compute: num_workers is [2, 1]; write the fewest first, then the most"),
-    ("compute.compile", "eager", "compute.compile: found 'eager'; it must be true or false"),
-    ("columns.5w0s", {"num_ways": 5, "num_shots": 0, "num_queries": 5},
-     "columns.5w0s.num_shots: found 0; without support there is nothing to choose from: write at least 1"),
-    ("models.glyphs.training.episode.num_shots", 0,
-     "models.glyphs.training.episode.num_shots: found 0; without support there is nothing to choose from: write"),
-    ("models.glyphs.training.valid_episode.num_shots", 0, "models.glyphs.training: valid_episode.num_shots is 0"),
-    ("models.glyphs-pixels.method.attention.scale", "learned", "attention.scale is learned, and no training reaches"),
-    ("compute.num_workers", "1-8", "found '1-8'; it must be a whole number or a list, such as [a, b]"),
-    ("cluster.storage", "shared", "cluster: storage is 'shared'; it must be an absolute path, the same on every node"),
-    ("cluster.cache", {"folder": "cache", "gib": 1}, "cluster.cache: folder is 'cache'; it must be an absolute path"),
-    ("compute.device", "tpu", "compute.device: found 'tpu'; write one of auto, cpu, gpu"),
-    ("columns.5w1s.num_ways", 6,
-     "columns.5w1s: this is a 6-way 1-shot task with 5 queries a way; name it 6w1s or 6w1s5q"),
-    ("columns.5w1s.num_ways", 1, "columns.5w1s: num_ways is 1; it must be at least 2"),
-    ("experiments.glyphs.model", "glyph", "experiments.glyphs.model: there is no 'glyph'; did you mean 'glyphs'?"),
-    ("experiments.glyphs.dataset", "letters", "experiments.glyphs.dataset: there is no 'letters'"),
-    ("experiments.glyphs.columns", ["5w2s"], "experiments.glyphs.columns: there is no '5w2s'"),
-    ("experiments.glyphs.columns", [], "experiments.glyphs: columns is empty"),
-    ("experiments.glyphs.episodes", 1, "experiments.glyphs: episodes is 1; an interval needs at least 2"),
-    ("experiments.omniglot.paper", {"9w9s": 3.0}, "experiments.omniglot.paper: there is no '9w9s'"),
-    ("suites.glyphs", ["gliphs"], "suites.glyphs: there is no 'gliphs'; did you mean 'glyphs'?"),
-    ("run.datasets", ["omniglot"], "run.datasets: found ['omniglot'], and its experiments need ['glyphs']"),
-    ("run.experiments.glyphs.model", "glyphs-fce",
-     "do not edit run: by hand, `python -m stages.select SUITE` writes it"),
-    ("cluster.num_processes", 0, "cluster: num_processes is 0; it must be at least 1, or null for one a core"),
-    ("datasets.glyphs.source", "fonts", "datasets.glyphs: source: 'fonts' is not possible"),
+    ("demo", "recipes.conv4.context", 8, "image_size is 28 and context is 8; give image_size for images or"),
+    ("demo", "recipes.conv4.image_size", None, "image_size is None and context is None; give image_size for images or"),
+    ("demo", "models.matching.from", "shards/ptb", "split: there is no 'scripts'; known are words"),
+    ("ptb", "datasets.ptb.splits.words.num_test", 5, "test words are either listed or drawn; give one of the two"),
+    ("demo", "compute.num_workers", 0, "compute: num_workers is 0; it must be at least 1"),
+    ("demo", "compute.num_workers", [2, 1], "compute: num_workers is [2, 1]; write the fewest first, then the most"),
+    ("demo", "compute.compile", "eager", "compute.compile: found 'eager'; it must be true or false"),
+    ("demo", "compute.num_workers", "1-8", "found '1-8'; it must be a whole number or a list, such as [a, b]"),
+    ("demo", "compute.device", "tpu", "compute.device: found 'tpu'; write one of auto, cpu, gpu"),
+    ("demo", "cluster.storage", "shared", "cluster: storage is 'shared'; it must be an absolute path, the same"),
+    ("demo", "cluster.cache", {"folder": "cache", "gib": 1}, "cluster.cache: folder is 'cache'; it must be"),
+    ("demo", "cluster.num_processes", 0, "cluster: num_processes is 0; it must be at least 1, or null for one a core"),
+    ("demo", "recipes.conv4.training.episode.num_shots", 0,
+     "training.episode.num_shots: found 0; without support there is nothing to choose from: write"),
+    ("demo", "recipes.conv4.training.valid_episode.num_shots", 0, "training: valid_episode.num_shots is 0"),
+    ("demo", "models.pixels.method.attention", {"scale": "learned"},
+     "attention.scale is learned, and no training reaches"),
+    ("demo", "evaluation.columns", ["5w0s"], "columns: '5w0s' says no task; write WAYSwSHOTSs, such as 5w1s"),
+    ("demo", "evaluation.columns", ["1w1s"], "num_ways is 1; it must be at least 2"),
+    ("demo", "evaluation.columns", [], "columns is empty; name at least one task, such as 5w1s"),
+    ("demo", "rows.fce.columns", ["5w20s"], "rows.fce.columns: 5w20s: 20 shots and 5 queries need 25 samples"),
+    ("demo", "rows.fce.model", "fec", "rows.fce.model: there is no 'fec' among the models of this table; did you mean"),
+    ("demo", "rows.fce.dataset", "letters", "rows.fce.dataset: there is no dataset 'letters'"),
+    ("demo", "evaluation.episodes", 1, "episodes is 1; an interval needs at least 2"),
+    ("demo", "rows.fce.queries", 0, "queries is 0; a way needs at least 1"),
+    ("demo", "comparisons.fce.row", "fec", "comparisons.fce.row: there is no 'fec'; did you mean 'fce'?"),
+    ("demo", "comparisons.fce.baseline", "fce", "comparisons.fce.baseline: found 'fce', the row itself; name another"),
+    ("demo", "rows.pixels.episodes", 3, "comparisons.fce.baseline: 'pixels' has episodes 3, and 'fce' has 2000;"),
+    ("demo", "datasets.glyphs.source", "fonts", "datasets.glyphs: source: 'fonts' is not possible"),
+    ("omniglot", "report.paper.matching", "98.1 / 98.9",
+     "report.paper.matching: found 2 figures, and the row has 4 columns (5w1s, 5w5s, 20w1s, 20w5s); write one"),
+    ("omniglot", "report.paper.matching", "98.1 / x / – / 1", "report.paper.matching: found 'x' for 5w5s; it is in"),
+    ("omniglot", "report.notes.matchng", "n", "report.notes: there is no 'matchng'; did you mean 'matching'?"),
+    ("omniglot", "table", "omni", "table: found 'omni', and the folder is omniglot; write table: omniglot"),
+    ("omniglot", "recipes.conv4.training.episode.fine_grained", {"share": 0.5}, "fine_grained"),
 ])
-def test_refused_with_field_value_rule_and_remedy(values, path, value, message):
-    put(values, path, value)
+def test_refused_with_field_value_rule_and_remedy(edited, table, path, value, message):
     with pytest.raises(ParamsError) as refusal:
-        check(values)
-    assert message in str(refusal.value)
+        edited(table, {path: value})
+    said = str(refusal.value)
+    assert message.replace("params.yaml:LINE: ", "") in said
+    assert "params.yaml:" in said.partition(" ")[0], "file and line come first"
+    assert "\n" not in said
 
 
-LANGUAGE_MODEL, STATES, MATCHING = "models.ptb-language-models", "models.ptb-lm-states", "models.ptb-bilstm"
-AFFINE = {"max_rotation": 10.0, "max_shear": 0.15, "max_scale": 0.15, "max_translation": 2.0}
 IMAGES = {"context": None, "image_size": 28}
-INCEPTION = "models.imagenet-inception-rand"
-FINE = {"num_ways": 5, "num_shots": 1, "num_queries": 1, "fine_grained": {"share": 0.5, "largest_group": 20}}
 
 
-@pytest.mark.parametrize(("section", "changes", "message"), [
-    (MATCHING, IMAGES, "models.ptb-bilstm.image_size: found 28; the samples of ptb take context instead"),
-    ("models.glyphs", {"context": 8, "image_size": None},
-     "models.glyphs.context: found 8; the samples of glyphs take image_size instead"),
-    (MATCHING, {"method": {"name": "pixels"}, "training": None},
-     "models.ptb-bilstm.method.name: found 'pixels', which is for images, and ptb is not of these; use another"),
-    (MATCHING, {"method": {"name": "classifier"}}, "method.name: found 'classifier', which is for images, and ptb is"),
-    (MATCHING, {"method": {"name": "mann"}}, "method.name: found 'mann', which is for images, and ptb is not"),
-    (LANGUAGE_MODEL, {**IMAGES, "dataset": "glyphs", "split": "scripts"},
+@pytest.mark.parametrize(("table", "section", "changes", "message"), [
+    ("ptb", "models.bilstm", IMAGES, "image_size: found 28; the samples of ptb take context instead"),
+    ("demo", "recipes.conv4", {"context": 8, "image_size": None},
+     "context: found 8; the samples of glyphs take image_size instead"),
+    ("ptb", "models.bilstm", {"method": {"name": "pixels"}, "training": None},
+     "method.name: found 'pixels', which is for images, and ptb is not of these; use another"),
+    ("ptb", "models.bilstm", {"method": {"name": "mann"}}, "method.name: found 'mann', which is for images,"),
+    ("ptb", "models.oracle", {**IMAGES, "from": "shards/glyphs", "split": "scripts"},
      "method.name: found 'language_model', which is for sentences, and glyphs is not of these"),
-    (f"{MATCHING}.training", {"affine": AFFINE}, "the sentences of ptb cannot be distorted: write null"),
-    (LANGUAGE_MODEL, {"train_parts": ["train", "valid"]},
-     "models.ptb-language-models.train_parts: found ['train', 'valid']; a language model reads the training file"),
-    (STATES, {"init": None}, "models.ptb-lm-states.init: found None; an encoder language_model takes its weights from"),
-    (MATCHING, {"init": "ptb-language-models"}, "models.ptb-bilstm.init: found 'ptb-language-models', whose encoder"),
-    (STATES, {"init": "ptb-langauge-models"},
-     "models.ptb-lm-states.init: there is no 'ptb-langauge-models'; did you mean 'ptb-language-models'?"),
-    (STATES, {"init": "ptb-bilstm"}, "models.ptb-lm-states.init: 'ptb-bilstm' is no language model of ptb; name one"),
-    (STATES, {"dataset": "ptb_sample"}, "'ptb-language-models' is no language model of ptb_sample; name one"),
-    (STATES, {"init": "ptb-oracle"}, "models.ptb-lm-states.init: 'ptb-oracle' learns to predict all words"),
-    (MATCHING, {"training": {"steps": 5, "num_streams": 2, "window": 5}},
-     "models.ptb-bilstm.training: method matching_network trains on episodes: episode, ...; found"),
-    (LANGUAGE_MODEL, {"training": {"steps": 5, "episode": {"num_ways": 5, "num_shots": 1, "num_queries": 1}}},
-     "models.ptb-language-models.training: method language_model trains on running text: num_streams, window, ...;"),
-    (INCEPTION, {"method": {"name": "pixels"}}, "models.imagenet-inception-rand.training: batch_size, ... train a"),
-    (INCEPTION, {"rotations": True}, "found method classifier, image_size 299 and rotations true; give"),
-    (INCEPTION, {"published": "inception.pth"},
-     "models.imagenet-inception-rand.published: found 'inception.pth'; published weights are those of a classifier"),
-    ("models.imagenet-rand", {"init": "mini"}, "found 'mini', whose encoder is conv4, and this model's is"),
-    ("models.omniglot.training", {"episode": FINE}, "fine_grained"),
-    ("experiments.imagenet-lrand-matching", {"oracle": True},
+    ("ptb", "models.bilstm", {"training": {"affine": {"max_rotation": 1.0}}}, "the sentences of ptb cannot"),
+    ("ptb", "models.oracle", {"train_parts": ["train", "valid"]},
+     "train_parts: found ['train', 'valid']; a language model reads the training file"),
+    ("ptb", "models.lm-states", {"from": "shards/ptb"},
+     "models.lm-states.from: found shards/ptb; an encoder language_model takes its weights from a language model"),
+    ("ptb", "models.bilstm", {"from": "models/ptb/language-models"},
+     "models.bilstm.from: found 'ptb/language-models', whose encoder"),
+    ("ptb", "models.lm-states", {"from": "models/ptb/bilstm"}, "from: 'ptb/bilstm' is no language model of ptb; name"),
+    ("ptb", "models.lm-states", {"from": "models/ptb/oracle"}, "from: 'ptb/oracle' learns to predict all words"),
+    ("ptb", "models.bilstm", {"training": {"episode": None}}, "training.episode"),
+    ("imagenet", "models.inception-rand", {"rotations": True},
+     "found method classifier, image_size 299 and rotations true; give"),
+    ("imagenet", "models.inception-rand", {"published": "inception.pth"},
+     "published: found 'inception.pth'; published weights are those of a classifier"),
+    ("imagenet", "rows.lrand-matching", {"oracle": True},
      "oracle: found true with method matching_network and adaptation null; an oracle is a classifier's softmax"),
-    ("experiments.ptb-bilstm", {"model": "glyphs"},
-     "experiments.ptb-bilstm.dataset: found 'ptb', and model 'glyphs' learns from glyphs: one is of images, one of"),
-    ("experiments.glyphs", {"model": "ptb-bilstm"}, "one is of images, one of sentences; name another dataset or"),
-    ("experiments.ptb-bilstm", {"model": "ptb-sample"},
-     "experiments.ptb-bilstm.dataset: found 'ptb', and model 'ptb-sample' learns from ptb_sample: tokens are numbers"),
-    ("experiments.omniglot", {"oracle": True},
-     "experiments.omniglot.oracle: found true with method matching_network and adaptation null; an oracle is a"),
-    ("experiments.omniglot-classifier-tuned", {"oracle": True},
-     "experiments.omniglot-classifier-tuned.oracle: found true with method classifier and adaptation not null;"),
-    ("experiments.omniglot", {"split": "lake"},
-     "experiments.omniglot.split: found 'lake', and model 'omniglot' learns from split vinyals of the same dataset"),
+    ("omniglot", "rows.classifier-tuned", {"oracle": True},
+     "rows.classifier-tuned.oracle: found true with method classifier and adaptation not null;"),
+    ("ptb", "rows.bilstm", {"dataset": "glyphs"}, "one is of images, one of sentences; name another dataset or model"),
+    ("ptb", "rows.bilstm", {"dataset": "ptb_sample"}, "tokens are numbers in the vocabulary of one dataset"),
+    ("omniglot", "rows.matching", {"split": "lake"},
+     "rows.matching.split: found 'lake', and model 'matching' learns from split vinyals of the same dataset"),
 ])
-def test_what_does_not_fit_together_is_refused(values, section, changes, message):
-    for name, value in changes.items():
-        put(values, f"{section}.{name}", value)
+def test_what_does_not_fit_together_is_refused(edited, table, section, changes, message):
     with pytest.raises(ParamsError) as refusal:
-        check(values)
+        edited(table, {f"{section}.{name}": value for name, value in changes.items()})
     assert message in str(refusal.value)
 
 
-@pytest.mark.parametrize(("dataset", "stands_in"), [
-    ("omniglot", False), ("ptb", False), ("imagenet", False), ("mini_imagenet", False),
-    ("glyphs", True), ("ptb_sample", True), ("imagenet_standin", True)])
-def test_what_stands_in_for_the_papers_data_says_so(values, dataset, stands_in):
-    assert check(values).datasets[dataset].stands_in == stands_in
+@pytest.mark.parametrize("name", ["lr0.01", "v2.1", "2.5", "a_b-c", "X"])
+def test_names_that_a_person_would_write_are_accepted(edited, name):
+    params = edited("demo", {})
+    file = params.folder
+    assert file == Path()
+    with_row = edited("demo", {"rows": {name: {"model": "fce", "dataset": "glyphs"}}, "comparisons": {}, "report": {
+        "title": "t"}})
+    assert list(with_row.rows) == [f"demo/{name}"]
 
 
-def test_an_oracle_learns_from_another_split_than_it_is_tested_on(values):
-    put(values, "experiments.omniglot-classifier.split", "lake")
-    with pytest.raises(ParamsError, match="learns from split vinyals of the same dataset"):
-        check(values)
-    put(values, "experiments.omniglot-classifier.oracle", True)
-    assert check(values).experiments["omniglot-classifier"].oracle
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a@b", "my exp", "x #y", "a;touch X", "$(x)", "a/b", "-x", "é",
+                                  "x" * 101])
+@pytest.mark.parametrize("section", ["rows", "models", "recipes", "datasets"])
+def test_other_names_are_refused_with_the_rule(edited, section, name):
+    contents = {"rows": {"model": "fce", "dataset": "glyphs"}, "models": {"recipe": "conv4", "from": "shards/glyphs"},
+                "recipes": {}, "datasets": {"source": "mnist", "splits": {"all": {"kind": "whole"}}}}
+    values = YamlFile.read(ROOT / "params.yaml").values[section]
+    with pytest.raises(ParamsError) as refusal:
+        edited("demo", {section: {**values, name: contents[section]}})
+    assert f"the name {name[:100]!r} cannot be used; a name begins with a letter or a digit" in str(refusal.value)
 
 
-def test_no_more_workers_than_a_step_has_something_for(values):
-    def workers(model: str, wanted: object) -> object:
-        put(values, "compute.num_workers", list(wanted) if isinstance(wanted, tuple) else wanted)
-        return check(values).compute_of(model).num_workers
+def test_a_name_that_is_a_number_is_said_to_need_quotes(root):
+    file = root / "params.yaml"
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace("rows:\n", "rows:\n  2024: {model: fce, dataset: glyphs}\n"), encoding="utf-8")
+    with pytest.raises(ParamsError, match=r"params\.yaml:\d+: rows: the name 2024 must be a text; put it in quotes"):
+        read_table(Path(), root)
+
+
+def test_a_base_value_reaches_every_row_and_a_departure_one(edited):
+    params = edited("omniglot", {"recipes.conv4.training.steps": 9000})
+    steps = {name: model.training.steps for name, model in params.own_models.items() if model.training}
+    assert steps["omniglot/matching"] == steps["omniglot/matching-seed2"] == 9000
+    assert steps["omniglot/siamese"] == 2000, "it departs"
+    params = edited("omniglot", {"models.short.training": {"steps": 777}})
+    assert params.models["omniglot/short"].training.steps == 777
+    assert params.models["omniglot/short-fce"].training.steps == 2000
+
+
+def test_departures():
+    base = {"method": {"name": "conv", "fce": {"k": 5}, "a": 1}, "list": [1], "n": None}
+    assert merged_values(base, {"method": {"fce": {"k": 3}}})["method"] == {"name": "conv", "fce": {"k": 3}, "a": 1}
+    assert merged_values(base, {"method": {"name": "other"}})["method"] == {"name": "other"}, "another kind replaces"
+    assert merged_values(base, {"method": None, "list": [2], "n": {"x": 1}}) == {"method": None, "list": [2],
+                                                                                "n": {"x": 1}}
+    assert base["method"]["a"] == 1
+
+
+def test_the_same_row_in_two_tables_is_two_rows_and_the_same_dataset_is_refused(root):
+    rows = {name for folder in TABLES for name in read_table(folder, root).rows}
+    assert {"omniglot/pixels", "imagenet/lrand-pixels", "demo/pixels"} <= rows
+    file = root / "experiments/ptb/params.yaml"
+    more = "datasets:\n  mnist: {source: mnist, splits: {all: {kind: whole}}}\n"
+    file.write_text(file.read_text(encoding="utf-8").replace("datasets:\n", more), encoding="utf-8")
+    with pytest.raises(ParamsError, match=r"datasets\.mnist: .*ptb/params\.yaml and .*omniglot/params\.yaml both"):
+        read_table(Path("experiments/ptb"), root)
+
+
+def test_a_table_uses_a_dataset_and_begins_with_a_model_of_another(edited):
+    params = read_table(Path("experiments/imagenet_published"), ROOT)
+    assert params.own_datasets == () and "imagenet_unseen" in params.datasets
+    params = edited("imagenet", {"models.rand.from": "models/imagenet/inception-all", "recipes.matching.split": "rand"})
+    assert params.models["imagenet/rand"].init == "imagenet/inception-all"
+
+
+def test_no_more_workers_than_a_step_has_something_for(edited):
+    def workers(wanted: object) -> object:
+        edited("demo", {"compute.num_workers": list(wanted) if isinstance(wanted, tuple) else wanted})
+        params = edited("ptb_sample", {})
+        return params.compute_of("ptb_sample/bag-of-words").num_workers
 
     given = {1: 1, 4: 4, 8: 4, (2, 3): (2, 3), (2, 8): (2, 4), (5, 8): 4}
-    assert {wanted: workers("ptb-sample", wanted) for wanted in given} == given
-    assert workers("ptb-bilstm", 8) == workers("ptb-oracle", [1, 8]) == 1, "an episode a step; a state through all"
-    put(values, "models.ptb-sample.training.accumulate", 2)
-    assert workers("ptb-sample", 8) == 2
-    assert workers("glyphs-pixels", 8) == 8, "nothing is trained"
+    assert {wanted: workers(wanted) for wanted in given} == given
+    params = edited("ptb", {})
+    assert params.compute_of("ptb/bilstm").num_workers == params.compute_of("ptb/oracle").num_workers == 1
+    assert params.compute_of("demo/pixels" if "demo/pixels" in params.models else "ptb/oracle").num_workers == 1
+    halved = edited("ptb_sample", {"models.bag-of-words.training.accumulate": 2})
+    assert halved.compute_of("ptb_sample/bag-of-words").num_workers == 2
 
 
-def test_a_missing_parameter_is_named(values):
-    model = values["models"]["glyphs"]
-    put(values, "models.glyphs", {name: value for name, value in model.items() if name != "split"})
-    with pytest.raises(ParamsError, match=r"^models\.glyphs\.split: this parameter is missing; add it"):
-        check(values)
+@pytest.mark.parametrize("missing", ["recipes.conv4.split", "recipes.conv4.training.steps", "rows.fce.dataset"])
+def test_a_missing_parameter_is_named(edited, missing):
+    with pytest.raises(ParamsError, match=rf"{missing.rpartition('.')[2]}: this parameter is missing"):
+        edited("demo", {}, removed=missing)
 
 
-def test_whole_numbers_stand_for_numbers(values):
-    put(values, "models.glyphs.training.learning_rate", 1)
-    assert check(values).models["glyphs"].training.learning_rate == 1.0
+def test_whole_numbers_stand_for_numbers(edited):
+    assert edited("demo", {"recipes.conv4.training.learning_rate": 1}).models["demo/fce"].training.learning_rate == 1.0
 
 
-def test_what_is_no_yaml_or_not_there_is_named(tmp_path):
-    (tmp_path / "params.yaml").write_text("run: [")
-    with pytest.raises(ParamsError, match=r"params\.yaml: this is not YAML"):
-        read_params(tmp_path / "params.yaml")
-    with pytest.raises(ParamsError, match=r"nothing\.yaml: there is no such file; run this from the folder"):
-        read_params(tmp_path / "nothing.yaml")
+def test_what_is_no_yaml_or_not_there_is_named(root):
+    (root / "experiments/ptb/params.yaml").write_text("rows: [")
+    with pytest.raises(ParamsError, match=r"ptb/params\.yaml:\d+: this is not YAML"):
+        read_table(Path("experiments/ptb"), root)
+    (root / "experiments/ptb/params.yaml").write_bytes(b"table: \xff")
+    with pytest.raises(ParamsError, match=r"ptb/params\.yaml: byte 7 is not UTF-8; save the file as UTF-8"):
+        read_table(Path("experiments/ptb"), root)
+    with pytest.raises(ParamsError, match=r"params\.yaml: there is no such file; run this from the folder"):
+        read_table(Path("experiments/nothing"), root)
+    with pytest.raises(ParamsError, match=r"there is no table 'omniglt'; did you mean 'omniglot'\?"):
+        read_params("omniglt", ROOT)
+
+
+def test_windows_line_ends_are_read(root):
+    file = root / "experiments/omniglot/params.yaml"
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    assert read_table(Path("experiments/omniglot"), root) == read_table(Path("experiments/omniglot"), ROOT)
 
 
 def test_the_environment_goes_before_the_file(monkeypatch):
     monkeypatch.setenv("MATCHNET_MIRROR", "/some/folder")
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    cluster = read_params(ROOT / "params.yaml").cluster
+    cluster = read_params("demo", ROOT).cluster
     assert (cluster.mirror, cluster.ray_address) == ("/some/folder", "10.0.0.1:6379")
 
 
-def test_folders_of_licensed_data_are_those_of_the_real_datasets(values):
-    values["cluster"]["licensed"] = {"imagenet": "/data/ilsvrc", "treebank3": "/data/ldc"}
-    params = check(values)
-    folders = {name: params.cluster.licensed.folder_of(dataset) for name, dataset in params.datasets.items()}
-    real = dict.fromkeys(("imagenet", "imagenet_unseen", "mini_imagenet", "mini_imagenet_ravi"), "/data/ilsvrc")
-    assert {name: folder for name, folder in folders.items() if folder} == {**real, "treebank3": "/data/ldc"}
+def test_an_unknown_name_on_the_command_line_is_answered():
+    with pytest.raises(ParamsError, match=r"models: there is no 'demo/fec'; did you mean 'demo/fce'\?"):
+        named(read_table(Path(), ROOT).models, "models", "demo/fec")
 
 
-def test_an_unknown_name_on_the_command_line_is_answered(values):
-    with pytest.raises(ParamsError, match=r"models: there is no 'glyph' in params\.yaml; did you mean 'glyphs'\?"):
-        named(check(values).models, "models", "glyph")
-
-
-@pytest.fixture
-def copied(tmp_path, monkeypatch) -> Path:
-    for name in ("params.yaml", "dvc.yaml"):
-        (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def test_selecting_a_suite_and_the_old_one_again_leaves_params_as_they_were(copied):
-    select_stage.select(["glyphs"])
-    before = (copied / "params.yaml").read_text(encoding="utf-8")
-    experiments = select_stage.select(["omniglot"])
-    params = read_params(copied / "params.yaml")
-    assert experiments == list(params.run.experiments) and params.run.datasets == ("omniglot",)
-    assert {f"results/{name}/metrics.json" for name in experiments} <= set(read_yaml(copied / "dvc.yaml")["metrics"])
-    select_stage.select(["glyphs"])
-    assert (copied / "params.yaml").read_text(encoding="utf-8") == before
-
-
-def test_several_suites_run_together(copied):
-    both = select_stage.select(["glyphs", "omniglot"])
-    assert len(both) == len(set(both)) and read_params(copied / "params.yaml").run.datasets == ("glyphs", "omniglot")
-
-
-def test_an_unknown_suite_changes_nothing(copied):
-    before = (copied / "params.yaml").read_text(encoding="utf-8")
-    with pytest.raises(ParamsError, match=r"there is no 'omniglt' in params\.yaml; did you mean 'omniglot'\?"):
-        select_stage.select(["omniglt"])
-    assert (copied / "params.yaml").read_text(encoding="utf-8") == before
-
-
-@pytest.mark.parametrize(("old", "new", "message"), [
-    ("init: ptb-language-models", "init: ptb-langage-models",
-     r"models\.ptb-lm-states\.init: there is no 'ptb-langage-models'; did you mean 'ptb-language-models'\?"),
-    ("model: ptb-bilstm-fce\n    dataset", "model: ptb-bilstm-fec\n    dataset",
-     r"experiments\.ptb-bilstm-fce\.model: there is no 'ptb-bilstm-fec'; did you mean 'ptb-bilstm-fce'\?"),
-])
-def test_selecting_with_a_misspelt_model_is_answered(copied, old, new, message):
-    text = (copied / "params.yaml").read_text(encoding="utf-8")
-    assert old in text
-    (copied / "params.yaml").write_text(text.replace(old, new), encoding="utf-8")
-    with pytest.raises(ParamsError, match=message):
-        select_stage.select(["ptb"])
-
-
-def leaves(section: dict, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], object]:
-    """Every plain value of nested maps, by its path."""
-    found: dict[tuple[str, ...], object] = {}
-    for name, value in section.items():
-        found |= leaves(value, (*path, name)) if isinstance(value, dict) else {(*path, name): value}
-    return found
-
-
-@pytest.mark.parametrize("path", ["models.glyphs.training.steps", "models.glyphs-fce.training.steps",
-                                  "models.omniglot-short.training.learning_rate",
-                                  "models.glyphs.method.encoder.num_filters", "experiments.mnist.episodes"])
-def test_dvc_exp_run_sets_this_value_and_no_other(path, tmp_path):
-    """DVC writes through YAML's anchors to all that share them: there must be none."""
+@pytest.mark.parametrize("folder", TABLES, ids=str)
+def test_dvc_writes_each_file_as_it_is(folder, root):
+    """So that `dvc exp run -S` changes the lines of what it sets, and no others."""
     hydra = pytest.importorskip("dvc.utils.hydra")
-    copied = tmp_path / "params.yaml"
-    copied.write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
-    before = leaves(read_yaml(copied))
-    hydra.apply_overrides(copied, [f"{path}=77"])
-    after = leaves(read_yaml(copied))
-    assert {".".join(key) for key in before if before[key] != after[key]} == {path}
-    assert after[tuple(path.split("."))] == 77
+    file = root / folder / "params.yaml"
+    before = file.read_text(encoding="utf-8")
+    hydra.apply_overrides(file, [f"table={YamlFile.read(file).values['table']}"])
+    assert file.read_text(encoding="utf-8") == before
 
 
-def test_params_yaml_has_no_anchor():
-    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+@pytest.mark.parametrize(("table", "path"), [
+    (".", "recipes.conv4.training.steps"), ("experiments/omniglot", "recipes.conv4.training.steps"),
+    ("experiments/omniglot", "models.mann.training.episodes_per_step"), ("experiments/ptb", "evaluation.queries"),
+    ("experiments/imagenet", "recipes.inception.training.batch_size")])
+def test_dvc_exp_run_changes_one_line(table, path, root):
+    hydra = pytest.importorskip("dvc.utils.hydra")
+    file = root / table / "params.yaml"
+    before = file.read_text(encoding="utf-8").splitlines()
+    hydra.apply_overrides(file, [f"{path}=77"])
+    after = file.read_text(encoding="utf-8").splitlines()
+    assert len(before) == len(after)
+    changed = [line for old, line in zip(before, after, strict=True) if old != line]
+    assert len(changed) == 1 and "77" in changed[0]
+
+
+@pytest.mark.parametrize("folder", TABLES, ids=str)
+def test_no_file_has_an_anchor(folder):
+    """DVC writes through an anchor to all that share it."""
+    text = (ROOT / folder / "params.yaml").read_text(encoding="utf-8")
     assert not [line for line in text.splitlines() if "<<:" in line or ": &" in line or ": *" in line]
-
-
-def test_the_run_section_has_every_part_that_dvc_yaml_reads(values):
-    """A part that is missing has a default here, and none there."""
-    assert set(values["run"]) == set(run_section([], parse(Params, values, "")))

@@ -1,4 +1,4 @@
-"""The language task on nltk's free tenth of the Penn Treebank: suite ptb-sample's parameters, fewer steps."""
+"""The language task on nltk's free tenth of the Penn Treebank: the table's parameters, fewer steps."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +12,8 @@ from matchnet.training import train
 from pipeline.data.download import download_dataset
 from pipeline.data.manifest import manifest_sha256
 from pipeline.data.shards import shard_dataset
-from pipeline.experiment import run_experiment
-from pipeline.params.reading import read_params
+from pipeline.experiment import evaluate_row
+from pipeline.params import read_params
 from pipeline.training.data import training_classes
 from pipeline.training.tasks import load_task
 
@@ -22,10 +22,10 @@ CHANCE = 20.0
 
 
 def test_from_the_archive_to_better_than_chance(tmp_path: Path) -> None:
-    """31% with the suite's 1,000 steps of 4 episodes; 150 are far from chance."""
-    params = read_params(ROOT / "params.yaml")
-    experiment = replace(params.experiments["ptb-sample"], episodes=400)
-    model = params.models["ptb-sample"]
+    """31% with the table's 1,000 steps of 4 episodes; 150 are far from chance."""
+    params = read_params("ptb_sample", ROOT)
+    row = replace(params.rows["ptb_sample/bag-of-words"], episodes=400)
+    model = params.models[row.model]
     assert model.training is not None
     training = replace(model.training, steps=150, log_every=150, checkpoint_every=150, valid_every=150)
     raw, shards = tmp_path / "raw", tmp_path / "shards"
@@ -36,10 +36,10 @@ def test_from_the_archive_to_better_than_chance(tmp_path: Path) -> None:
     torch.manual_seed(0)
     method = build_method(model.method, classes.sample_shape, len(classes.names))
     train(method, task, report=lambda _: None, save=lambda _: None, log=lambda _: None)
-    trained = ModelFile(model_name="ptb-sample", method=model.method, sample_shape=classes.sample_shape,
+    trained = ModelFile(model_name=row.model, method=model.method, sample_shape=classes.sample_shape,
                         num_classes=len(classes.names), state_dict=method.state_dict(), step=training.steps, seed=0,
                         dataset_sha256=manifest_sha256(shards), split="words", train_classes=classes.names, seconds=0.0)
 
-    columns = run_experiment(experiment, params.columns, trained, method, shards).metrics.columns
-    for column in experiment.columns:
+    columns = evaluate_row(row, trained, method, shards).details.columns
+    for column in row.columns:
         assert columns[column].accuracy - columns[column].ci95 > CHANCE + 2

@@ -18,8 +18,8 @@ import small_omniglot
 import torch
 
 from matchnet.encoders.conv4 import Conv4Spec
-from matchnet.episodes import EpisodeSpec
 from matchnet.evaluation import embed_batch_size, embed_rows, episode_batch_size, to_input
+from matchnet.files import sha256_of
 from matchnet.methods import Method, build_method
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.model_file import ModelFile
@@ -32,16 +32,13 @@ from pipeline.data.shard_cache import CacheParams
 from pipeline.data.shards import shard_dataset
 from pipeline.data.workers import RunJobs, run_jobs
 from pipeline.evaluation import Source, Workers, embed_on
-from pipeline.experiment import run_experiment
-from pipeline.files import sha256_of
-from pipeline.params.sections import ExperimentParams
+from pipeline.experiment import evaluate_row
+from pipeline.params import RowParams
 
 PREPARATION = Preparation(channels=1, size=96, kind="drawings", invert=True)
 SHAPE = PREPARATION.sample_shape
 NETWORK = MatchingNetworkSpec(encoder=Conv4Spec(num_filters=8, num_blocks=2))
-COLUMNS = {"3w1s": EpisodeSpec(3, 1, 2), "2w5s": EpisodeSpec(2, 5, 1)}
-EXPERIMENT = ExperimentParams(model="m", title="t", table="T", dataset="small", split="random", part="test",
-                              columns=tuple(COLUMNS), episodes=450, seed=3, adaptation=None, paper={})
+ROW = RowParams(model="m", dataset="small", split="random", columns=("3w1s2q", "2w5s1q"), episodes=450, seed=3)
 AT_ONCE = (1, 2)
 
 
@@ -79,7 +76,7 @@ def measure(shards: Path, method: Method, workers: Workers | None) -> Any:
     model = ModelFile(model_name="m", method=NETWORK, preparation=PREPARATION, sample_shape=SHAPE,
                       num_classes=5, state_dict={}, step=1, seed=0,
                       dataset_sha256=manifest_sha256(shards), split="random", train_classes=["a"], seconds=0.0)
-    return run_experiment(EXPERIMENT, COLUMNS, model, method, shards, workers=workers)
+    return evaluate_row(ROW, model, method, shards, workers=workers)
 
 
 def test_shared_features_are_those_of_one_process_to_the_last_bit(
@@ -101,25 +98,25 @@ def test_shared_features_are_those_of_one_process_to_the_last_bit(
     torch.testing.assert_close(shared.samples, one_by_one.detach(), rtol=1e-4, atol=1e-5)
 
 
-def test_an_experiment_on_a_cluster_gives_what_one_process_gives(
+def test_a_row_on_a_cluster_gives_what_one_process_gives(
         ray_session: None, small_shards: Path, method: Method, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation, "BATCHES_PER_JOB", 1)
     alone = measure(small_shards, method, None)
-    assert len(set(alone.episodes["3w1s"].accuracy_E)) > 3
+    assert len(set(alone.episodes["3w1s2q"].accuracy_E)) > 3
     cache = CacheParams(folder=str(tmp_path / "cache"), gib=0.1)
     for at_once in AT_ONCE:
         shared = measure(small_shards, method, shares_of(on_ray(at_once), small_shards, cache))
-        for column in COLUMNS:
+        for column in ROW.columns:
             for field in ("accuracy_E", "most_one_way_E"):
                 expected, found = (getattr(one.episodes[column], field) for one in (alone, shared))
                 assert np.array_equal(expected, found), (at_once, column, field)
-        assert shared.metrics.columns == alone.metrics.columns
+        assert shared.details.columns == alone.details.columns
         for one, other in zip(alone.shown, shared.shown, strict=True):
             assert torch.equal(one.log_probs_QN, other.log_probs_QN) and torch.equal(one.query_Q, other.query_Q)
     assert list(tmp_path.glob("cache/*/dataset.json")), "workers read through their node's cache"
     features = torch.zeros(1, 8 * 24 * 24)
     assert all(episode_batch_size(evaluation.SomeRows(features, torch.zeros(1, dtype=torch.int64), 1), spec)
-               < EXPERIMENT.episodes / 2 for spec in COLUMNS.values()), "the episodes are several jobs"
+               < ROW.episodes / 2 for spec in ROW.tasks.values()), "the episodes are several jobs"
 
 
 def test_shards_made_on_a_cluster_have_the_same_bytes(

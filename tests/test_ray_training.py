@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -236,11 +237,33 @@ def test_two_workers_use_the_episodes_of_one(ray_session, arguments, num_workers
     assert "traceEvents" in json.loads(gzip.decompress((tmp_path / "trace.json.gz").read_bytes()))
 
 
-def test_a_mistake_that_shows_in_training_ends_it_at_once(ray_session, arguments):
+def test_a_mistake_that_shows_in_training_ends_it_at_once(ray_session, arguments, monkeypatch):
     """Three validation classes of the two that there are: a lost worker would be replaced, this is not tried again."""
+    monkeypatch.setattr("pipeline.training.ray_training.require_classes", lambda model, shards: None)
     training = replace(TRAINING, valid_episode=EpisodeSpec(3, 1, 2), valid_every=5)
     with pytest.raises(TrainingError, match=r"^small: 3 ways of 2 classes; lower num_ways or use a larger part"):
         run_training(**{**arguments, "model": replace(MODEL, training=training)})
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"valid_episode": EpisodeSpec(3, 1, 2)},
+     "training.valid_episode: num_ways is 3, and there are 2 classes (dataset small, split random, valid); lower it"),
+    ({"episode": EpisodeSpec(700, 1, 2)}, "training.episode: num_ways is 700, and there are "),
+    ({"episode": EpisodeSpec(5, 1, 20)}, "training.episode: num_shots is 1 and num_queries 20, 21 samples of a class, "
+     "and class '")])
+def test_classes_that_cannot_serve_the_episodes_are_refused_before_ray_starts(arguments, monkeypatch, change, message):
+    monkeypatch.setattr("pipeline.training.ray_training.ray_cluster", None)  # calling it would be a TypeError
+    model = replace(MODEL, training=replace(TRAINING, **change))
+    with pytest.raises(ValueError, match="^" + re.escape(message)):
+        run_training(**{**arguments, "model": model})
+
+
+def test_a_training_without_shards_names_the_command_that_makes_them(arguments, tmp_path):
+    with pytest.raises(ValueError, match=r"nothing/dataset.json: no such file: dataset nothing has no finished shards; "
+                       r"run this stage by `dvc repro`, .* or run `python -m stages.download` and then "):
+        run_training(**{**arguments, "shards": tmp_path / "nothing"})
+    with pytest.raises(ValueError, match=r"model.pt: there is no such file: the model that this one begins with"):
+        run_training(**arguments, init=tmp_path / "model.pt")
 
 
 def train_here(model: ModelParams, shards: Path, seed: int) -> dict[str, torch.Tensor]:

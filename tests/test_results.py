@@ -1,6 +1,7 @@
-"""metrics.json, curves and pictures of episodes: what is written is read back, what is wrong is named."""
+"""metrics.json, details.json, curves and pictures of episodes: what is written is read back, what is wrong is named."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -16,44 +17,57 @@ from pipeline.results.episode_grid import draw_episodes
 from pipeline.results.metrics import (
     ColumnResult,
     DatasetUsed,
+    Details,
     Machine,
-    Metrics,
     MetricsError,
     ModelUsed,
     SecondsSpent,
     format_accuracy,
     machine_facts,
-    read_metrics,
+    read_details,
+    write_details,
     write_metrics,
 )
 from pipeline.results.shown_episode import ShownEpisode, way_name
 
-METRICS = Metrics(
-    columns={"5w1s": ColumnResult(99.31, 0.03, 10000, 5, 98.1), "20w1s": ColumnResult(97.7, 0.1, 10000, 5)},
+DETAILS = Details(
+    columns={"5w1s": ColumnResult(99.3149, 0.03, 10000, 5, 423), "20w1s": ColumnResult(97.7, 0.1, 10000, 5)},
     seconds=SecondsSpent(1012.3, 14.2),
     machine=Machine("a processor", 2, None, "2.13.0"),
     dataset=DatasetUsed("omniglot", "vinyals", "test", "ab" * 32),
-    model=ModelUsed("omniglot_conv4", 20000, 111936, 0))
+    model=ModelUsed("omniglot/conv4", 20000, 111936, 0))
+OF_WORDS = replace(DETAILS, perplexity=114.5678)
 
 
-def test_metrics_are_read_back_as_written(tmp_path: Path) -> None:
-    write_metrics(tmp_path / "row" / "metrics.json", METRICS)
-    assert read_metrics(tmp_path / "row" / "metrics.json") == METRICS
+@pytest.mark.parametrize("details", [DETAILS, OF_WORDS])
+def test_details_are_read_back_as_written(tmp_path: Path, details: Details) -> None:
+    write_details(tmp_path / "row" / "details.json", details)
+    assert read_details(tmp_path / "row" / "details.json") == details
     assert list(tmp_path.rglob("*.tmp")) == []
 
 
-def test_metrics_file_has_the_agreed_fields(tmp_path: Path) -> None:
-    write_metrics(tmp_path / "metrics.json", METRICS)
-    content = json.loads((tmp_path / "metrics.json").read_text())
+def test_the_details_have_the_agreed_fields(tmp_path: Path) -> None:
+    write_details(tmp_path / "details.json", DETAILS)
+    content = json.loads((tmp_path / "details.json").read_text())
     assert list(content) == ["columns", "seconds", "machine", "dataset", "model"]
-    assert content["columns"]["5w1s"] == {"accuracy": 99.31, "ci95": 0.03, "episodes": 10000,
-                                          "queries_per_way": 5, "paper": 98.1, "num_classes": None}
+    assert content["columns"]["5w1s"] == {"accuracy": 99.3149, "ci95": 0.03, "episodes": 10000,
+                                          "queries_per_way": 5, "num_classes": 423}
     assert content["seconds"] == {"train": 1012.3, "evaluate": 14.2}
 
 
+@pytest.mark.parametrize(("details", "expected"), [
+    (DETAILS, {"5w1s": 99.31, "20w1s": 97.7}),
+    (OF_WORDS, {"5w1s": 99.31, "20w1s": 97.7, "perplexity": 114.57})])
+def test_the_metrics_are_flat_and_have_two_decimals(tmp_path: Path, details: Details, expected: dict) -> None:
+    """What `dvc metrics show` prints in a line a row."""
+    write_metrics(tmp_path / "metrics.json", details)
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    assert found == expected and list(found) == list(expected)
+
+
 def test_fractions_become_percent() -> None:
-    result = ColumnResult.from_fractions(0.993125, 0.00031, 600, 15, paper=98.1)
-    assert result == ColumnResult(99.3125, 0.031, 600, 15, 98.1)
+    result = ColumnResult.from_fractions(0.993125, 0.00031, 600, 15, 423)
+    assert result == ColumnResult(99.3125, 0.031, 600, 15, 423)
 
 
 @pytest.mark.parametrize(("path", "value", "field", "rule"), [
@@ -61,15 +75,17 @@ def test_fractions_become_percent() -> None:
     (("columns", "5w1s", "accuracy"), 100.1, "columns.5w1s.accuracy", "less than or equal to 100"),
     (("columns", "5w1s", "accuracy"), float("nan"), "columns.5w1s.accuracy", "finite number"),
     (("columns", "5w1s", "episodes"), 0, "columns.5w1s.episodes", "greater than 0"),
+    (("columns", "5w1s", "paper"), 98.1, "columns.5w1s.paper", "found 98.1"),
     (("columns",), {}, "columns", "at least 1 item"),
     (("seconds", "train"), -1.0, "seconds.train", "greater than or equal to 0 (found -1.0)"),
     (("machine", "cores"), "2", "machine.cores", "valid integer (found '2')"),
     (("model", "colour"), "red", "model.colour", "found 'red'"),
+    (("perplexity",), 0.5, "perplexity", "greater than or equal to 1 (found 0.5)"),
 ])
-def test_malformed_metrics_are_named(tmp_path: Path, path: tuple[str, ...], value: object, field: str,
+def test_malformed_details_are_named(tmp_path: Path, path: tuple[str, ...], value: object, field: str,
                                      rule: str) -> None:
-    file = tmp_path / "some_row" / "metrics.json"
-    write_metrics(file, METRICS)
+    file = tmp_path / "omniglot" / "some_row.json"
+    write_details(file, DETAILS)
     content = json.loads(file.read_text())
     place = content
     for name in path[:-1]:
@@ -77,28 +93,30 @@ def test_malformed_metrics_are_named(tmp_path: Path, path: tuple[str, ...], valu
     place[path[-1]] = value
     file.write_text(json.dumps(content))
     with pytest.raises(MetricsError) as error:
-        read_metrics(file)
-    for part in (f"{file}: {field}: ", rule, "`dvc repro evaluate@some_row`"):
+        read_details(file)
+    for part in (f"{file}: {field}: ", rule, "make it again with the stage evaluate@some_row of omniglot"):
         assert part in str(error.value)
 
 
 def test_missing_field_and_broken_json_are_named(tmp_path: Path) -> None:
-    file = tmp_path / "metrics.json"
+    file = tmp_path / "details.json"
     file.write_text('{"columns": {}}')
-    with pytest.raises(MetricsError, match=r"metrics\.json: columns"):
-        read_metrics(file)
+    with pytest.raises(MetricsError, match=r"details\.json: columns"):
+        read_details(file)
     file.write_text('{"columns": ')
-    with pytest.raises(MetricsError, match=r"metrics\.json: the whole file: Invalid JSON"):
-        read_metrics(file)
+    with pytest.raises(MetricsError, match=r"details\.json: the whole file: Invalid JSON"):
+        read_details(file)
 
 
-def test_impossible_metrics_are_refused_and_the_old_file_stays(tmp_path: Path) -> None:
-    file = tmp_path / "metrics.json"
-    write_metrics(file, METRICS)
+@pytest.mark.parametrize(("write", "field"), [(write_details, r"columns\.5w1s\.accuracy"), (write_metrics, "5w1s")])
+def test_impossible_figures_are_refused_and_the_old_file_stays(
+        tmp_path: Path, write: Callable[[Path, Details], None], field: str) -> None:
+    file = tmp_path / "figures.json"
+    write(file, DETAILS)
     before = file.read_bytes()
-    wrong = replace(METRICS, columns={"5w1s": ColumnResult(float("nan"), 0.1, 10, 5)})
-    with pytest.raises(MetricsError, match=r"columns\.5w1s\.accuracy"):
-        write_metrics(file, wrong)
+    wrong = replace(DETAILS, columns={"5w1s": ColumnResult(float("nan"), 0.1, 10, 5)})
+    with pytest.raises(MetricsError, match=rf"figures\.json: {field}: .*finite number"):
+        write(file, wrong)
     assert file.read_bytes() == before
 
 
@@ -147,13 +165,14 @@ def test_a_curve_of_perplexity_has_a_column_more(tmp_path: Path) -> None:
 
 
 def test_malformed_curve_is_named(tmp_path: Path) -> None:
-    file = tmp_path / "model.csv"
+    file = tmp_path / "omniglot/model.csv"
     write_curve(file, [CurvePoint(10, 2.5)])
     file.write_text(file.read_text().replace("2.5", "two"))
     with pytest.raises(ValueError, match=r"model\.csv, line 2, column loss: 'two' is not a number"):
         read_curve(file)
     file.write_text("step,loss\n1,2\n")
-    with pytest.raises(ValueError, match=r"columns are \['step', 'loss'\], expected .*dvc repro train@model"):
+    with pytest.raises(ValueError, match=r"columns are \['step', 'loss'\], expected .*; make it again "
+                                         "with the stage train@model of omniglot"):
         read_curve(file)
 
 

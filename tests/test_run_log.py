@@ -1,5 +1,13 @@
 """The log of a training run survives kills, and knows which attempt a line is of."""
 
+import os
+import socket
+import time
+
+import pytest
+
+from matchnet.methods.pixels import PixelsSpec
+from pipeline.params import ComputeParams, ModelParams
 from pipeline.progress import Progress, lines_to, say
 from pipeline.training.run_log import (
     LOG_FILE,
@@ -12,7 +20,7 @@ from pipeline.training.run_log import (
     read_worker_logs,
     seconds_spent,
 )
-from pipeline.training.runs import forget_runs, only_driver
+from pipeline.training.runs import RunInUseError, forget_runs, only_driver, run_folder
 
 
 def test_each_attempt_has_its_number_and_its_first_step(tmp_path):
@@ -82,6 +90,18 @@ def test_only_the_runs_of_this_model_are_forgotten(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["omniglot-fce-0123456789ab", "omniglot-notes"]
 
 
+def test_the_runs_of_two_tables_are_apart(small_shards, tmp_path):
+    """Models of one name, and names with dots; a run's folder lies directly in the folder of runs."""
+    runs, model = tmp_path / "runs", ModelParams(dataset="small", split="random", image_size=16, method=PixelsSpec())
+    names = ("omniglot/short", "omniglot/short.v2", "ptb/short", "omniglot/short-fce")
+    folders = {name: run_folder(name, model, ComputeParams(), small_shards, runs) for name in names}
+    assert len(set(folders.values())) == len(names) and {folder.parent for folder in folders.values()} == {runs}
+    for folder in folders.values():
+        folder.mkdir(parents=True)
+    forget_runs("omniglot/short", runs)
+    assert [name for name in names if folders[name].exists()] == list(names[1:])
+
+
 def test_a_run_that_is_trained_just_now_is_not_forgotten(tmp_path):
     """With other parameters than the one that has ended."""
     with only_driver(tmp_path / "omniglot-0123456789ab"):
@@ -113,3 +133,20 @@ def test_a_worker_killed_in_the_middle_of_a_line_spoils_no_log(tmp_path):
 
 def test_no_run_has_no_logs(tmp_path):
     assert read_worker_logs(tmp_path / "gone") == {}
+
+
+def test_the_rate_is_that_of_the_steps_since_the_run_was_taken_up(tmp_path, capsys):
+    log = RunLog(tmp_path, 900)
+    with progress_of(tmp_path, "training", 1000, first_step=900):
+        log.write({"step": 910, "loss": 1.0, "steps_per_second": 1.0})
+        time.sleep(1.0)
+    [line] = [line for line in capsys.readouterr().err.splitlines() if "910/1,000" in line]
+    assert 0 < float(line.split(", ")[1].split()[0]) <= 10, line
+
+
+def test_who_trains_a_run_is_named(tmp_path):
+    with (only_driver(tmp_path / "run"),
+          pytest.raises(RunInUseError, match=rf"another process trains this run: {os.getpid()} on "
+                        rf"{socket.gethostname()}; wait for its end, or end it there: kill {os.getpid()}$"),
+          only_driver(tmp_path / "run")):
+        pass

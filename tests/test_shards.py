@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
@@ -19,6 +19,7 @@ import pytest
 import webdataset
 from small_omniglot import NUM_CLASSES, PARAMS, small_omniglot
 
+from matchnet.files import sha256_of
 from pipeline.data import shards
 from pipeline.data.index import INDEX, ShardReader, verify_shards
 from pipeline.data.manifest import read_manifest
@@ -27,7 +28,6 @@ from pipeline.data.spec import RandomSplit, WholeSplit
 from pipeline.data.swap import building_place
 from pipeline.data.tar import TarWriter, WrittenShard
 from pipeline.data.workers import run_jobs
-from pipeline.files import sha256_of
 from pipeline.progress import Progress
 
 
@@ -50,6 +50,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as monkeypatch:
         return make(small_omniglot(folder / "raw", monkeypatch), folder / "shards")
+
+
+@pytest.mark.parametrize("error", [OSError("encoder error -2 when writing image file"), RuntimeError("bad password"),
+                                   NotImplementedError("compression type 99"), MemoryError()], ids=type)
+def test_whatever_a_library_says_names_archive_member_and_key(raw: Path, tmp_path: Path, error: Exception,
+                                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.data.datasets.omniglot.open_raw", lambda raw_dir, params: Mock(side_effect=error))
+    with pytest.raises(ValueError, match=rf"^images_\w+\.zip: member images_.*\.png \(key .+/character.*\): "
+                                         rf"{type(error).__name__}: {error}.*; leave the sample out$"):
+        make(raw, tmp_path / "out")
 
 
 @pytest.fixture
@@ -274,6 +284,22 @@ def test_a_node_that_does_not_see_a_folder(raw: Path, tmp_path: Path, unseen: st
                r"cluster must see it under this path: mount it there, or set cluster\.storage, with which")
     with pytest.raises(FileNotFoundError, match=message):
         shard_dataset("small", PARAMS, raw, tmp_path / "b", run=elsewhere)  # type: ignore[arg-type]
+
+
+def _die(read: object, job: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_is_killed(raw: Path, tmp_path: Path) -> None:
+    def dying(start: Callable, start_args: tuple, work: Callable, jobs: Sequence) -> Iterator:
+        return run_jobs(start, start_args, _die, jobs, 2, "cluster.num_processes")
+
+    message = (r"small: sharding failed: a worker process was killed \(out of memory\?\) or could not start: set "
+               r"cluster\.num_processes below 2, or run it where more memory is free; .*b is as before, and the shards "
+               r"that are finished stay in .*b\.new: mend that, and run the shard stage again")
+    with pytest.raises(OSError, match=message):
+        shard_dataset("small", PARAMS, raw, tmp_path / "b", run=dying)
+    make(raw, tmp_path / "b")
 
 
 def test_a_disk_that_gets_full_keeps_the_old_shards_and_the_finished_ones(

@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from pipeline import paths
+from pipeline.results.curves import CurvePoint, write_curve
 from pipeline.results.report import write_report
 from pipeline.results.speed import NOT_MEASURED, Speed, SpeedError, read_speed, speed_from_logs, write_speed
+from pipeline.results.tables import Table
 
 
 def begin(step: int, node: str) -> dict[str, Any]:
@@ -73,21 +76,22 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path, field: str, value: objec
         read_speed(path)
 
 
-def report_of(folder: Path, speed: Speed) -> tuple[str, str]:
-    write_speed(folder / "training" / "net.speed.json", speed)
-    write_report(folder, [], {"net": {}}, folder)
-    return (folder / "report.md").read_text(), (folder / "report.html").read_text()
+@pytest.fixture
+def with_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A repository's root where a model has been trained."""
+    monkeypatch.chdir(tmp_path)
+    write_curve(paths.curve_file("t/net"), [CurvePoint(10, 1.0, 50.0, 0.1)])
 
 
-def with_curve(folder: Path) -> None:
-    (folder / "training").mkdir()
-    (folder / "training" / "net.csv").write_text(
-        "step,loss,accuracy,learning_rate,valid_accuracy,valid_ci95,episodes_per_second\n10,1,50,0.1,,,2\n")
+def report_of(speed: Speed) -> tuple[str, str]:
+    pages = [paths.report_file("t", kind) for kind in ("md", "html")]
+    write_speed(paths.speed_file("t/net"), speed)
+    write_report(Table("t", "T", "", False, []), {"t/net": {}}, [], *pages)
+    return pages[0].read_text(), pages[1].read_text()
 
 
-def test_the_report_has_a_line_of_all_workers_and_one_of_each(tmp_path: Path) -> None:
-    with_curve(tmp_path)
-    markdown, page = report_of(tmp_path, speed_from_logs(LOGS))
+def test_the_report_has_a_line_of_all_workers_and_one_of_each(with_curve: None) -> None:
+    markdown, page = report_of(speed_from_logs(LOGS))
     facts = ("1 steps/s · 5 episodes/s · 50 images/s · 4% waiting for data · 3 workers on 2 nodes, up to 620 MiB and "
              "90 MiB of the GPU each")
     for text in (markdown, page):
@@ -96,14 +100,12 @@ def test_the_report_has_a_line_of_all_workers_and_one_of_each(tmp_path: Path) ->
     assert page.count("<td>") == 3 * 8 and "<td>12.9%</td>" in page
 
 
-def test_the_report_of_one_worker_has_no_table(tmp_path: Path) -> None:
-    with_curve(tmp_path)
-    markdown, page = report_of(tmp_path, speed_from_logs({0: LOGS[1]}))
+def test_the_report_of_one_worker_has_no_table(with_curve: None) -> None:
+    markdown, page = report_of(speed_from_logs({0: LOGS[1]}))
     for text in (markdown, page):
         assert "2 steps/s · 2 episodes/s · 20 images/s · 0% waiting for data · 1 worker, up to 500 MiB" in text
         assert "GPU memory" not in text and "Each worker" not in text
 
 
-def test_the_report_of_what_was_not_measured_says_nothing(tmp_path: Path) -> None:
-    with_curve(tmp_path)
-    assert all("steps/s" not in text for text in report_of(tmp_path, NOT_MEASURED))
+def test_the_report_of_what_was_not_measured_says_nothing(with_curve: None) -> None:
+    assert all("t/net" in text and "steps/s" not in text for text in report_of(NOT_MEASURED))

@@ -7,33 +7,28 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.stage_code import (
-    PACKAGES,
-    STAGES,
-    STAGES_WITH_A_METHOD,
-    code_hash,
-    methods,
-    stage_code,
-    write_stage_code,
-)
+from pipeline.stage_code import PACKAGES, code_hash, methods, stage_code
 
 ROOT = Path(__file__).parent.parent
+STAGES = ("download", "shard", "report")
+WITH_A_METHOD = ("train", "evaluate", "compare")
 
 
-def stages_of(folder: Path) -> dict[str, str]:
-    """`shard`, `train-pixels`, ... -> what its file says."""
-    return {path.stem: path.read_text() for path in folder.iterdir()}
+def stages_of(root: Path) -> dict[str, dict[str, str]]:
+    """`shard`, `train-pixels`, ... -> the hash of each file that it runs."""
+    named = [(stage, "") for stage in STAGES]
+    named += [(stage, method) for stage in WITH_A_METHOD for method in methods(root)]
+    return {f"{stage}-{method}".strip("-"): {path.as_posix(): code_hash(root / path)
+                                             for path in stage_code(stage, method, root)} for stage, method in named}
 
 
 @pytest.fixture(scope="module")
-def before(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("before")
-    write_stage_code(folder, ROOT)
-    return stages_of(folder)
+def before() -> dict[str, dict[str, str]]:
+    return stages_of(ROOT)
 
 
 @pytest.fixture
-def stale_after(before: dict[str, str], tmp_path: Path) -> Callable[[str, Callable[[str], str]], set[str]]:
+def stale_after(before: dict[str, dict[str, str]], tmp_path: Path) -> Callable[[str, Callable[[str], str]], set[str]]:
     """The stages that an edit of one file, in a copy of all, makes stale."""
     for package in PACKAGES:
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -41,8 +36,7 @@ def stale_after(before: dict[str, str], tmp_path: Path) -> Callable[[str, Callab
     def edit_one(edited: str, edit: Callable[[str], str]) -> set[str]:
         path = tmp_path / edited
         path.write_text(edit(path.read_text(encoding="utf-8") if path.exists() else ""), encoding="utf-8")
-        write_stage_code(tmp_path / "after", tmp_path)
-        return {stage for stage, code in stages_of(tmp_path / "after").items() if code != before.get(stage)}
+        return {stage for stage, code in stages_of(tmp_path).items() if code != before.get(stage)}
 
     return edit_one
 
@@ -52,17 +46,17 @@ def add(line: str) -> Callable[[str], str]:
 
 
 def of(method: str, *stages: str) -> set[str]:
-    return {f"{stage}-{method}" for stage in stages or STAGES_WITH_A_METHOD}
+    return {f"{stage}-{method}" for stage in stages or WITH_A_METHOD}
 
 
 EVERY_METHOD = methods(ROOT)
-WITH_A_METHOD = set().union(*(of(method) for method in EVERY_METHOD))
+EVERY_STAGE_WITH_A_METHOD = set().union(*(of(method) for method in EVERY_METHOD))
 
 
 @pytest.mark.parametrize(("edited", "stale"), [
-    ("matchnet/episodes.py", WITH_A_METHOD),
+    ("matchnet/episodes.py", EVERY_STAGE_WITH_A_METHOD),
     ("matchnet/methods/siamese.py", of("siamese")),
-    ("matchnet/training.py", {stage for stage in WITH_A_METHOD if stage.startswith("train")}),
+    ("matchnet/training.py", {stage for stage in EVERY_STAGE_WITH_A_METHOD if stage.startswith("train")}),
     ("pipeline/data/tar.py", None),
     ("pipeline/results/report_html.py", {"report"}),
     ("pipeline/data/lists/ravi_test.txt", {"download", "shard"}),
@@ -104,23 +98,21 @@ def test_what_a_stage_reads_beside_its_code_counts():
     assert lists == {"download": every, "shard": every, "train": {"imagenet_tree.txt"}, "report": set()}
 
 
-def test_every_stage_depends_on_its_code():
-    stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    assert stages.pop("code")["deps"] == list(PACKAGES)
-    wanted = {stage: [f"data/code/{stage}.txt"] for stage in STAGES}
-    wanted |= {stage: [f"data/code/{stage}-${{item.method}}.txt"] for stage in STAGES_WITH_A_METHOD}
-    wanted["train_on"] = wanted["train"]
-    wanted["compare"] = [*wanted["compare"], "data/code/compare-${item.baseline_method}.txt"]
-    found = {name: [dep for dep in stage.get("do", stage)["deps"] if dep.startswith("data/code/")]
-             for name, stage in stages.items()}
-    assert found == wanted
-
-
-def test_every_experiment_stands_in_the_list_of_metrics():
-    content = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
-    experiments = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))["experiments"]
-    with_results = {name for name in experiments if (ROOT / "results" / name / "metrics.json").is_file()}
-    listed = {path.split("/")[1] for path in content["metrics"]}
-    remedy = "run `python -m stages.select` with the suites that dvc repro is to run"
-    assert with_results <= listed, f"dvc.yaml: metrics: lacks {with_results - listed}; {remedy}"
-    assert listed <= set(experiments), f"dvc.yaml: metrics: {listed - set(experiments)} are no experiments; {remedy}"
+def test_every_table_has_the_same_stages():
+    """But for its folder; the demo's, in the root, are the same without the way back to the root."""
+    files = {path.parent.name: path.read_text(encoding="utf-8") for path in ROOT.glob("experiments/*/dvc.yaml")}
+    assert files.keys() == {path.parent.name for path in ROOT.glob("experiments/*/params.yaml")}
+    stages = {name: text.replace(f"experiments/{name}", "TABLE").replace(f"resolved/{name}", "resolved/TABLE")
+              for name, text in files.items()}
+    assert len(set(stages.values())) == 1
+    table = YAML(typ="safe").load(next(iter(stages.values())))["stages"]
+    demo = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    assert table.keys() == demo.keys()
+    for name, stage in table.items():
+        own = stage.get("do", stage)
+        assert own.pop("wdir") == "../.."
+        if name == "resolve":
+            own["deps"].remove("TABLE/params.yaml")
+            own.update(cmd=own["cmd"].replace("TABLE", "."), outs=["data/resolved/demo"])
+        assert stage == demo[name]
+        assert name == "resolve" or any(dep.startswith("data/resolved/${table}/") for dep in own["deps"])

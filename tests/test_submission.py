@@ -5,6 +5,8 @@ import json
 import os
 import random
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 import threading
@@ -18,6 +20,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline import submit
+from pipeline.stage_code import PACKAGES
 from pipeline.submission import follow, package
 from pipeline.submission.cluster import (
     LEAST_RAY,
@@ -57,7 +60,7 @@ def write(root: Path, files: dict[str, str]) -> Path:
 def test_code_is_sent_and_data_never(tmp_path):
     root = write(tmp_path, {
         ".gitignore": "/data/\n*.egg-info/\n", ".rayignore": (ROOT / ".rayignore").read_text(), "dvc.yaml": "",
-        "data/raw/omniglot/images.zip": "x", "pipeline/data/shards.py": "", "results/omniglot/metrics.json": "{}",
+        "data/raw/omniglot/images.zip": "x", "pipeline/data/shards.py": "", "results/omniglot/short/metrics.json": "{}",
         ".dvc/config": "", ".dvc/cache/files/ab": "x", ".dvc/.gitignore": "/config.local\n", ".dvc/config.local": "x",
         ".git/HEAD": "x", ".venv/bin/python": "x", "stages/__pycache__/train.pyc": "x", "stages/train.py": "",
         "matchnet.egg-info/PKG-INFO": "x", "notes/.gitignore": "*.txt\n!kept.txt\n", "notes/a.txt": "",
@@ -78,7 +81,8 @@ def test_this_repository_is_small_and_whole(tmp_path):
     total = pack(ROOT, tmp_path / "code.zip")
     names = zipfile.ZipFile(tmp_path / "code.zip").namelist()
     assert total < 5 * 2**20
-    assert {"params.yaml", "dvc.yaml", "stages/train.py", "matchnet/training.py", "pipeline/submit.py",
+    assert {"params.yaml", "dvc.yaml", "experiments/omniglot/params.yaml", "experiments/omniglot/dvc.yaml",
+            "stages/train.py", "matchnet/training.py", "pipeline/submit.py",
             "pipeline/data/lists/lake_evaluation.txt", ".dvc/config"} <= set(names)
     assert not [name for name in names if name.startswith(("data/", "results/", ".venv/", ".git/", ".dvc/cache/"))]
 
@@ -107,31 +111,67 @@ def test_what_is_too_large_is_named_and_not_packed(tmp_path, monkeypatch):
 
 # Where it is put
 
-CODE = {"dvc.yaml": "new", "params.yaml": "new", "dvc.lock": "sent", "stages/train.py": "new", ".dvc/config": "new"}
+CODE = {"dvc.yaml": "new", "params.yaml": "new", "dvc.lock": "sent", "stages/train.py": "new", ".dvc/config": "new",
+        "experiments/a/params.yaml": "new", "experiments/a/dvc.lock": "sent", "experiments/b/dvc.lock": "sent"}
 
 
 def test_code_is_replaced_and_results_stay(tmp_path):
     code = write(tmp_path / "code", CODE)
     folder = write(tmp_path / "shared/run", {
         "dvc.yaml": "old", "params.yaml": "old", "dvc.lock": "own", "stages/train.py": "old", "stages/gone.py": "old",
-        ".dvc/config": "old", ".dvc/cache/ab": "cached", "data/models/a/model.pt": "weights", "results/a.json": "{}"})
+        "stages/gone/deep/file.py": "old", "stages/a-folder-before": "old", "stages/a-file-before/file.py": "old",
+        ".dvc/config": "old", ".dvc/cache/ab": "cached", "data/models/a/model.pt": "weights", "results/a.json": "{}",
+        "experiments/a/params.yaml": "old", "experiments/a/gone.yaml": "old", "experiments/a/dvc.lock": "own",
+        "experiments/gone/params.yaml": "old", "experiments/gone/dvc.lock": "own"})
+    write(code, {"stages/a-folder-before/file.py": "new", "stages/a-file-before": "new"})
     lay_out(code, folder)
     found = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
     assert found == {
         "dvc.yaml": "new", "params.yaml": "new", "dvc.lock": "own", "stages/train.py": "new", ".dvc/config": "new",
         ".dvc/config.local": "[core]\n    no_scm = true\n", ".dvc/cache/ab": "cached",
-        "data/models/a/model.pt": "weights", "results/a.json": "{}"}
+        "data/models/a/model.pt": "weights", "results/a.json": "{}", "experiments/a/params.yaml": "new",
+        "experiments/a/dvc.lock": "own", "experiments/b/dvc.lock": "sent", "experiments/gone/dvc.lock": "own",
+        "stages/a-folder-before/file.py": "new", "stages/a-file-before": "new"}
+    assert not (folder / "stages/gone").exists()
+
+
+@pytest.mark.parametrize("step", ["unlink", "rmdir", "copy2"])
+def test_a_laying_out_that_is_broken_off_loses_no_lock(tmp_path, monkeypatch, step):
+    """The next one goes on, wherever it was."""
+    files = {f"experiments/{table}/{name}": "own" for table in "abc" for name in ("dvc.lock", "params.yaml", "old/f")}
+    code = write(tmp_path / "code", CODE)
+    folder = write(tmp_path / "run", {"dvc.yaml": "old", "params.yaml": "old", **files})
+    owner = shutil if step == "copy2" else Path
+    original, done = getattr(owner, step), []
+
+    def break_off(*words: object) -> None:
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(words)
+        original(*words)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(owner, step, break_off)
+        lay_out(code, folder)
+    for _ in range(2):
+        assert [(folder / f"experiments/{table}/dvc.lock").read_text() for table in "abc"] == ["own"] * 3
+        lay_out(code, folder)
+    assert (folder / "experiments/a/params.yaml").read_text() == "new" and not list(folder.glob("experiments/*/old"))
 
 
 def test_an_empty_folder_gets_all_and_dvc_works_there(tmp_path):
     code = tmp_path / "code"
     pack(ROOT, tmp_path / "code.zip")
     zipfile.ZipFile(tmp_path / "code.zip").extractall(code)
+    for name in ("dvc.lock", "experiments/omniglot/dvc.lock"):
+        (code / name).write_text("schema: '2.0'\nstages: {}\n# sent\n")
     lay_out(code, tmp_path / "shared/run")
-    dvc = subprocess.run([Path(sys.executable).parent / "dvc", "stage", "list", "--name-only"],
+    dvc = subprocess.run([Path(sys.executable).parent / "dvc", "stage", "list", "--name-only",
+                          "experiments/omniglot/dvc.yaml"],
                          cwd=tmp_path / "shared/run", capture_output=True, text=True)
-    assert dvc.returncode == 0 and "report" in dvc.stdout.split(), dvc.stderr
-    assert (tmp_path / "shared/run/dvc.lock").read_bytes() == (ROOT / "dvc.lock").read_bytes()
+    assert dvc.returncode == 0 and "experiments/omniglot/dvc.yaml:report" in dvc.stdout.split(), dvc.stderr
+    for name in ("dvc.lock", "experiments/omniglot/dvc.lock"):
+        assert (tmp_path / "shared/run" / name).read_text().endswith("# sent\n")
 
 
 @pytest.mark.parametrize(("found", "words"), [
@@ -470,7 +510,8 @@ def test_every_module_that_an_example_runs_is_there(name):
 def test_the_options_of_the_examples_are_understood(name):
     """`python -m pipeline.submit ...` in their comments."""
     for line in re.findall(r"python -m pipeline\.submit (.*)", (EXAMPLES / name).read_text(encoding="utf-8")):
-        assert submit.arguments(line.split()).command == ["dvc", "repro"]
+        *command, table = submit.arguments(line.split()).command
+        assert command == ["dvc", "repro"] and (ROOT / table).is_file()
 
 
 def test_the_cluster_example_fits_rays_schema():
@@ -522,3 +563,11 @@ def test_the_job_example_is_a_rayjob():
         assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
     assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
     assert "/shared/" in spec["entrypoint"] and modules_run(spec["entrypoint"]) == ["pipeline.submission.workspace"]
+    shell, _, script = shlex.split(spec["entrypoint"])
+    assert shell == "sh" and (ROOT / script.split()[-1]).is_file() and script.split()[-3:-1] == ["dvc", "repro"]
+
+
+def test_the_image_of_the_job_example_has_all_that_a_table_needs():
+    copied = re.findall(r"COPY --chown=ray (.*) \S+$", (EXAMPLES / "ray-job.yaml").read_text(), re.MULTILINE)
+    for name in (*PACKAGES, "experiments", "dvc.yaml", "params.yaml", "pyproject.toml", ".dvc/config"):
+        assert name in " ".join(copied).split(), f"ray-job.yaml copies no {name}"

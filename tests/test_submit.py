@@ -110,7 +110,7 @@ def three(dashboard, tmp_path_factory) -> dict[str, Client]:
                        SECRET="1"),
         "bad": Client(away, dashboard, "--name", "bad", "--", "python", "-c", "print('no'); raise SystemExit(7)"),
         "stage": Client(away, dashboard, "--folder", str(away / "shared/run"), "--",
-                        "python", "-m", "stages.download", "mnist", MATCHNET_MIRROR=mirror_if_any())}
+                        "python", "-m", "stages.download", "omniglot/mnist", MATCHNET_MIRROR=mirror_if_any())}
 
 
 def test_success(three):

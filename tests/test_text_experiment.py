@@ -1,4 +1,4 @@
-"""An experiment on sentences, from shards to metrics, the episodes shown and the report."""
+"""One row on sentences, from shards to details, the episodes shown and the report."""
 
 import re
 from dataclasses import replace
@@ -14,20 +14,19 @@ from matchnet.methods.pixels import PixelsSpec
 from matchnet.model_file import ModelFile
 from matchnet.text import SentenceStore
 from matchnet.tokens import BEGIN, BLANK, END, FIRST_WORD, PADDING
+from pipeline import paths
 from pipeline.data.manifest import manifest_sha256, read_manifest
-from pipeline.experiment import Measured, run_experiment
-from pipeline.params.sections import ExperimentParams, ModelParams
+from pipeline.experiment import Measured, evaluate_row
+from pipeline.params import ModelParams, RowParams
 from pipeline.results.episode_text import sentence, write_episodes
-from pipeline.results.metrics import read_metrics, write_metrics
+from pipeline.results.metrics import read_details, write_details
 from pipeline.results.report import write_report
 from pipeline.results.shown_episode import ShownEpisode
-from pipeline.results.tables import RowInfo, column_order, column_title
+from pipeline.results.tables import Row, RowInfo, Table, column_order, column_title
 from pipeline.training.data import load_training_data, training_classes
 
-COLUMNS = {"2w1s": EpisodeSpec(2, 1, 1), "2w1s3q": EpisodeSpec(2, 1, 3)}
 MODEL = ModelParams(dataset="small", split="words", context=8, method=PixelsSpec(), training=None)
-EXPERIMENT = ExperimentParams(model="m", title="t", table="T", dataset="small", split="words", part="test",
-                              columns=tuple(COLUMNS), episodes=50, seed=0, adaptation=None, paper={})
+ROW = RowParams(model="m", dataset="small", split="words", columns=("2w1s", "2w1s3q"), queries=1, episodes=50)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +46,7 @@ def model_file(shards: Path) -> ModelFile:
 @pytest.fixture(scope="module")
 def measured(shards: Path, model_file: ModelFile) -> Measured:
     method = build_method(MODEL.method, model_file.sample_shape, model_file.num_classes)
-    return run_experiment(EXPERIMENT, COLUMNS, model_file, method, shards)
+    return evaluate_row(ROW, model_file, method, shards)
 
 
 def test_a_model_of_other_sentences_is_refused(shards: Path, model_file: ModelFile) -> None:
@@ -55,7 +54,7 @@ def test_a_model_of_other_sentences_is_refused(shards: Path, model_file: ModelFi
     method = build_method(MODEL.method, other.sample_shape, other.num_classes)
     with pytest.raises(ValueError, match=r"model m: was trained on data of SHA-256 abab\w+, and small is now of \w+: "
                                          r"a token may be another word; train the model again"):
-        run_experiment(EXPERIMENT, COLUMNS, other, method, shards)
+        evaluate_row(ROW, other, method, shards)
 
 
 def test_no_test_or_valid_word_is_a_training_class(shards: Path) -> None:
@@ -74,9 +73,9 @@ def test_training_and_validation_have_their_own_words_and_sentences(shards: Path
     assert data.valid_classes is not None and data.valid_classes.counts.min() >= 2
 
 
-def test_metrics_say_how_many_words_took_part(measured: Measured, tmp_path: Path) -> None:
-    write_metrics(tmp_path / "metrics.json", measured.metrics)
-    columns = read_metrics(tmp_path / "metrics.json").columns
+def test_details_say_how_many_words_took_part(measured: Measured, tmp_path: Path) -> None:
+    write_details(tmp_path / "details.json", measured.details)
+    columns = read_details(tmp_path / "details.json").columns
     assert 2 <= (columns["2w1s3q"].num_classes or 0) < (columns["2w1s"].num_classes or 0) <= 8
     assert columns["2w1s"].episodes == len(measured.episodes["2w1s"].accuracy_E) == 50
 
@@ -92,16 +91,17 @@ def test_what_is_shown_has_its_words_blanked_and_named(measured: Measured, tmp_p
     assert "&lt;unk&gt;" in page and "<unk>" not in page
 
 
-def test_the_report_shows_it(measured: Measured, tmp_path: Path) -> None:
+def test_the_report_shows_it(measured: Measured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     assert measured.vocabulary is not None
-    write_metrics(tmp_path / "row" / "metrics.json", measured.metrics)
-    write_episodes(tmp_path / "row" / "episodes.html", measured.shown, measured.vocabulary)
-    write_report(tmp_path, [RowInfo("row", "Pixels", "T", of_sentences=True)], {}, tmp_path)
-    shown = (tmp_path / "row" / "episodes.html").read_text().strip()
+    write_episodes(paths.sentences_file("t/row"), measured.shown, measured.vocabulary)
+    row = Row(RowInfo("t/row", "Pixels", of_sentences=True), measured.details)
+    write_report(Table("t", "T", "", False, [row]), {}, [], Path("report.md"), Path("report.html"))
     for name in ("report.md", "report.html"):
-        text = (tmp_path / name).read_text()
-        assert shown in text and re.search(r"Words that have enough sentences: \d in 2w1s, \d in 2w1s3q\.", text)
+        text = Path(name).read_text()
+        assert re.search(r"Words that have enough sentences: \d in 2w1s, \d in 2w1s3q\.", text)
         assert "2-way 1-shot, 3 queries a way" in text
+    assert paths.sentences_file("t/row").read_text().strip() in Path("report.html").read_text()
 
 
 def test_a_sentence_as_it_is_shown() -> None:

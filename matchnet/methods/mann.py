@@ -179,6 +179,10 @@ class LeastRecentlyUsedMemory(nn.Module):
         w^w_t    = sigmoid(alpha) w^r_{t-1} + (1 - sigmoid(alpha)) w^lu_{t-1}    (7)
         M_t(i)   = M_{t-1}(i) + w^w_t(i) k_t                             (8), least used slots zeroed before
 
+    alpha has no index in the paper, which calls it a scalar gate parameter: one learned number, or one that the
+    controller emits? Here, as in public implementations, the controller emits one a head at each step, as it does the
+    keys. The other reading is contained in it: where only the bias of that layer is not 0, alpha is a learned number.
+
     With several heads the paper leaves open which least used slot a head writes: here head h the h-th. Usage
     is the sum over heads, and carries no gradient, since which slot is least used has none.
     """

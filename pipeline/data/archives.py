@@ -1,29 +1,41 @@
-"""Zip archives from elsewhere: members listed with suspicion, archive and member named in each error."""
+"""Archives from elsewhere: members listed with suspicion and read in bounded pieces; each error names both."""
 
+import gzip
 import stat
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+from matchnet.messages import said, shown
 from pipeline.data.raw import RawSample, ReadSample
 
 AGAIN = "fetch the archive again: delete it and run the download"
+MOST_BYTES = 1 << 20  # of a member: a drawing has 600, a file of the Treebank's trees at most 131,508
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # those that zipfile reads in bounded pieces
 
 
 def list_zip(archive: Path) -> list[zipfile.ZipInfo]:
     """The files of a zip, in its order, without folders.
 
     Raises:
-        ValueError: no such archive, cut short, or a member that is unsafe (`../`, absolute, a link), doubled
-            or an image of 0 bytes.
+        ValueError: no such archive, cut short, or a member that is unsafe (`../`, absolute, a link), doubled, an image
+            of 0 bytes, or larger than a member can be.
     """
     with _open(archive) as opened:
-        members = [member for member in opened.infolist() if not member.is_dir()]
+        members = [member for member in opened.infolist() if not member.filename.endswith("/")]
     seen: set[str] = set()
     for member in members:
         _check_member(archive, member, seen)
         seen.add(member.filename)
     return members
+
+
+def check_zip(archive: Path, names: Iterable[str]) -> None:
+    """Read these members, for a library that reads them again without a bound; raises as `open_zips` does."""
+    with _open(archive) as opened:
+        for name in names:
+            _read_member(opened, archive, name)
 
 
 def open_zips(raw_dir: Path) -> ReadSample:
@@ -34,12 +46,42 @@ def open_zips(raw_dir: Path) -> ReadSample:
         path = raw_dir / sample.archive
         if sample.archive not in opened:
             opened[sample.archive] = _open(path)
-        try:
-            return opened[sample.archive].read(sample.member)
-        except (zipfile.BadZipFile, zlib.error, KeyError, EOFError) as error:
-            raise ValueError(f"{path}: member {sample.member}: {error}; {AGAIN}") from error
+        return _read_member(opened[sample.archive], path, sample.member)
 
     return read
+
+
+def read_gzip(path: Path, most: int, remedy: str) -> bytes:
+    """What a gzip file holds.
+
+    Raises:
+        ValueError: no such file, cut short, damaged, or more than `most` bytes in it; ends with the remedy.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; run the download first")
+    try:
+        with gzip.open(path) as file:
+            content = file.read(most + 1)
+    except (EOFError, OSError, zlib.error) as error:
+        raise ValueError(f"{path}: not a whole gzip file ({said(error)}); {remedy}") from error
+    if len(content) > most:
+        raise ValueError(f"{path}: more than {most:,} bytes come out of its {path.stat().st_size:,}, and it has fewer; "
+                         f"{remedy}")
+    return content
+
+
+def _read_member(opened: zipfile.ZipFile, archive: Path, name: str) -> bytes:
+    """No more than its header says, which may not be more than MOST_BYTES, whatever it unpacks to."""
+    try:
+        size = opened.getinfo(name).file_size
+        with opened.open(name) as file:
+            content = file.read(min(size, MOST_BYTES) + 1)
+    except Exception as error:  # zipfile raises errors of many kinds for damaged bytes
+        raise ValueError(f"{archive}: member {shown(name)}: {said(error)}; {AGAIN}") from error
+    if len(content) != size:
+        raise ValueError(f"{archive}: member {shown(name)}: {len(content):,} bytes, not the {size:,} of its header; "
+                         f"{AGAIN}")
+    return content
 
 
 def _open(archive: Path) -> zipfile.ZipFile:
@@ -47,16 +89,18 @@ def _open(archive: Path) -> zipfile.ZipFile:
         raise ValueError(f"{archive}: no such file; run the download first")
     try:
         return zipfile.ZipFile(archive)
-    except zipfile.BadZipFile as error:
+    except PermissionError:
+        raise
+    except Exception as error:  # zipfile raises errors of many kinds for damaged bytes
         size = archive.stat().st_size
-        raise ValueError(f"{archive}: not a whole zip ({error}; {size:,} bytes); {AGAIN}") from error
+        raise ValueError(f"{archive}: not a whole zip ({said(error)}; {size:,} bytes); {AGAIN}") from error
 
 
 def _check_member(archive: Path, member: zipfile.ZipInfo, seen: set[str]) -> None:
     name = member.orig_filename
     path = PurePosixPath(name.replace("\\", "/"))
     reason = ""
-    if path.is_absolute() or ":" in path.parts[0] or ".." in path.parts or "\0" in name:
+    if not path.parts or path.is_absolute() or ":" in path.parts[0] or ".." in path.parts or "\0" in name:
         reason = "its path leads out of the archive"
     elif stat.S_ISLNK(member.external_attr >> 16):
         reason = "it is a link"
@@ -64,6 +108,10 @@ def _check_member(archive: Path, member: zipfile.ZipInfo, seen: set[str]) -> Non
         reason = "it is there twice"
     elif member.file_size == 0 and path.suffix == ".png":
         reason = "it is an image of 0 bytes"
+    elif member.file_size > MOST_BYTES:
+        reason = f"it unpacks to {member.file_size:,} bytes, and members of this archive have at most {MOST_BYTES:,}"
+    elif member.compress_type not in METHODS:
+        reason = f"it is compressed by method {member.compress_type}, neither stored nor deflated"
     if reason:
-        raise ValueError(f"{archive}: member {name!r} is refused: {reason}; "
+        raise ValueError(f"{archive}: member {shown(name)} is refused: {reason}; "
                          "delete the archive and take it from a source that you trust")

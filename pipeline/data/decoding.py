@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from matchnet.pictures import MAX_PIXELS
 from matchnet.pictures.pixels import to_pixels
 from pipeline.data.images import open_image, preparation_of
 from pipeline.data.index import Index, OpenShards
 from pipeline.data.manifest import Manifest, read_manifest
-from pipeline.data.raw import source_of
+from pipeline.data.raw import extension_of
 
 
 def require_images(shards_dir: Path, manifest: Manifest) -> None:
@@ -40,7 +41,8 @@ class Decoder:
         require_images(shards_dir, manifest)
         self.sample_shape = sample_shape
         self.preparation = preparation_of(manifest.parameters, sample_shape)
-        self.extension = source_of(manifest.parameters["source"]).EXTENSION
+        self.extension = extension_of(manifest.parameters)
+        self.max_pixels = manifest.parameters.get("max_pixels", MAX_PIXELS)
         self.shards = OpenShards(shards_dir, manifest, groups)
 
     def decode(self, samples: Index) -> Iterator[np.ndarray]:
@@ -51,7 +53,7 @@ class Decoder:
         """
         for row, content in enumerate(self.shards.read(samples)):
             try:
-                image = open_image(content, self.extension)
+                image = open_image(content, self.extension, self.max_pixels)
             except ValueError as error:
                 raise ValueError(f"{self.shards.directory}: {samples.place_of(row)}: {error}; run the shard stage again"
                                  ) from error

@@ -4,21 +4,26 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.request import urlopen
 
-from pipeline.data.fetch import TIMEOUT_SECONDS, DownloadError, fetch, is_address, matches
-from pipeline.data.large_archives import link_archive
+from matchnet.files import atomic_write, sha256_of
+from matchnet.messages import said, without_credentials
+from pipeline.data.fetch import DownloadError, fetch, is_address, matches, read
+from pipeline.data.large_archives import archive_path, link_archive, link_packed, linked_to
+from pipeline.data.prepared import PHOTOGRAPHS, pack_photographs
 from pipeline.data.raw import source_of
-from pipeline.data.sources import SourceFile, archives_of, files_of
+from pipeline.data.sources import PREPARED, SourceFile, archives_of, files_of
 from pipeline.data.spec import DatasetParams
-from pipeline.files import atomic_write, sha256_of
 
 BEHIND_AN_ACCOUNT = ("get it at https://image-net.org/download-images.php (ILSVRC2012; it asks for an account), put it "
-                     "into a folder, and name that as cluster.licensed.imagenet in params.yaml; or write sample: true "
-                     "if it is known to be a part")
+                     "into a folder, and name that as cluster.licensed.imagenet in the root's params.yaml; or write "
+                     "sample: true if it is known to be a part")
 OF_A_MIRROR = ("a dataset with sample: true is made of a small archive in the same layout, "
                "imagenet/ILSVRC2012_img_train.tar of a mirror: set MATCHNET_MIRROR to one that has it")
+PREPARED_BY_OTHERS = ("name a tar, a zip or a folder of them (n0153282900000005.jpg is an image of synset n01532829) "
+                      "as cluster.licensed.mini_imagenet in params.yaml, or set MATCHNET_MIRROR to a mirror that has "
+                      "them; or write prepared: false, to pick the images from ILSVRC2012's archive")
 CHECKSUMS = "SHA256SUMS"  # in a mirror, and in raw_dir for what has been verified
+MOST_OF_CHECKSUMS = 1 << 24  # bytes: a hundred thousand files
 _SUM = re.compile(r"([0-9a-fA-F]{64})\s+\*?(?:\./)?(\S.*)")
 
 
@@ -48,6 +53,10 @@ def download_dataset(name: str, params: DatasetParams, raw_dir: Path, mirror: st
         except DownloadError as error:
             raise DownloadError(f"{name}: no whole {archive.name} ({archive.what}):\n  {error}\n"
                                 f"{OF_A_MIRROR if params.sample else BEHIND_AN_ACCOUNT}") from error
+    if params.is_prepared:
+        origin = _find_prepared(name, raw_dir, folder, mirror, mirror_sums)
+        archives[PHOTOGRAPHS] = link_packed(origin, PHOTOGRAPHS, pack_photographs, raw_dir)
+        folder = str(origin)
     source_of(params.source).prepare_raw(raw_dir, params, folder)
     _record(raw_dir, archives)
 
@@ -82,7 +91,7 @@ def _read_sums(folder: Path) -> dict[str, str]:
     """Of a folder on this machine; empty where it has no SHA256SUMS."""
     path = folder / CHECKSUMS
     try:
-        return read_checksums(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return read_checksums(_decoded(path.read_bytes())) if path.is_file() else {}
     except ValueError as error:
         raise ValueError(f"{path}: {error}; write it as sha256sum does, or delete it") from error
 
@@ -90,13 +99,24 @@ def _read_sums(folder: Path) -> dict[str, str]:
 def _mirror_checksums(mirror: str) -> dict[str, str]:
     place = _join(mirror, CHECKSUMS)
     try:
-        if is_address(mirror):
-            with urlopen(place, timeout=TIMEOUT_SECONDS) as response:
-                return read_checksums(response.read().decode())
-        return read_checksums(Path(place).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        print(f"{place}: {error}; its files are checked against the public checksums", file=sys.stderr)
-        return {}
+        content = read(place, MOST_OF_CHECKSUMS) if is_address(mirror) else Path(place).read_bytes()
+        return read_checksums(_decoded(content))
+    except DownloadError as error:  # which names the address
+        reason = str(error)
+    except OSError as error:
+        reason = f"{place}: {error.strerror or said(error)}"
+    except ValueError as error:
+        reason = f"{without_credentials(place)}: {error}"
+    print(f"{reason}; its files are checked against the public checksums", file=sys.stderr, flush=True)
+    return {}
+
+
+def _decoded(content: bytes) -> str:
+    """Without the mark that Windows' editors put first."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start + 1} is not UTF-8, so it is no list of checksums") from error
 
 
 def _join(mirror: str, path: str) -> str:
@@ -116,6 +136,23 @@ def _link(archive: SourceFile, sample: bool, raw_dir: Path, folder: str | None, 
     return link_archive(archive, _join(root, path), own.get(path, archive.checksum), raw_dir)
 
 
+def _find_prepared(name: str, raw_dir: Path, own: str | None, mirror: str | None,
+                   mirror_sums: Mapping[str, str]) -> Path:
+    """The prepared photographs on this machine: the user's own, in whatever form, or else the mirror's."""
+    try:
+        if own:
+            if not Path(own).exists():
+                raise DownloadError(f"{own}: no such file or folder")
+            return Path(own)
+        if not mirror:
+            raise DownloadError("nothing is named, and no mirror is set")
+        checksum = mirror_sums.get(PREPARED.path, PREPARED.checksum)
+        link_archive(PREPARED, _join(mirror, PREPARED.path), checksum, raw_dir)
+    except DownloadError as error:
+        raise DownloadError(f"{name}: no {PREPARED.what}:\n  {error}\n{PREPARED_BY_OTHERS}") from error
+    return linked_to(archive_path(raw_dir, PREPARED.name))
+
+
 def _folder_checksums(folder: str) -> dict[str, str]:
     return _mirror_checksums(folder) if is_address(folder) else _read_sums(Path(folder))
 
@@ -133,7 +170,7 @@ def _bring(name: str, source_file: SourceFile, raw_dir: Path, mirror: str | None
     failures = []
     for place, checksum in places:
         try:
-            fetch(place, target, checksum)
+            fetch(place, target, checksum, most=source_file.most_bytes)
             return
         except DownloadError as error:
             failures.append(str(error))

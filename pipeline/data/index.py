@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from matchnet.files import atomic_write, sha256_of
 from pipeline.data.manifest import Manifest, ShardEntry, read_manifest
 from pipeline.data.parquet import read_table
 from pipeline.data.words import WORDS
-from pipeline.files import atomic_write, sha256_of
 from pipeline.machine import allow_open_files
 
 FORMAT = "1"
@@ -58,13 +58,15 @@ def write_index(path: Path, columns: dict[str, Sequence]) -> None:
         pq.write_table(table, file, compression="zstd")
 
 
-def read_index(path: Path) -> Index:
+def read_index(path: Path, sha256: str | None = None) -> Index:
     """The rows of an index.
 
+    Args:
+        sha256: hex, that the manifest says of it.
     Raises:
-        ValueError: no index there, not Parquet, or of another format version.
+        ValueError: no index there, not Parquet, edited, or of another format version.
     """
-    table = read_table(Path(path), _FORMAT_KEY, FORMAT, "index", "run the shard stage again")
+    table = read_table(Path(path), _FORMAT_KEY, FORMAT, "index", "run the shard stage again", sha256)
     shard = table["shard"].combine_chunks()
     return Index(key_R=table["key"].combine_chunks(), shards=shard.dictionary.to_pylist(),
                  shard_R=shard.indices.to_numpy(), offset_R=table["offset"].to_numpy(),
@@ -152,7 +154,7 @@ class ShardReader:
     def __init__(self, directory: Path, groups: Collection[str] | None = None) -> None:
         self.directory = Path(directory)
         self.manifest = read_manifest(self.directory)
-        self.index = read_index(self.directory / INDEX)
+        self.index = read_index(self.directory / INDEX, self.manifest.index_sha256)
         _check_sizes(self.directory, self.manifest, self.index, _of_groups(self.manifest, groups))
         self._open = OpenShards(self.directory, self.manifest, groups)
 

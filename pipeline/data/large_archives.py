@@ -4,21 +4,36 @@ They do not stand in a dataset's raw folder, which DVC stores: it would store a 
 link in the folder it would put another. Beside the raw folders, in `.archives`, lie
     <dataset>/<file>             a link to the archive, whatever folder it is in
     <checksum>/<file>            what came from an address: once, however many datasets are made of it
+    <digest>/photographs.tar     what was packed of a file or folder with this digest, likewise
     listings/<SHA-256>.parquet   what is where in the archive with these bytes: listed once, likewise
     verified.json                path -> size, mtime and checksums as they were read: not read again until it changes
 """
 
-import json
+import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from pydantic import TypeAdapter
+
+from matchnet.files import atomic_write
 from pipeline.data.fetch import DownloadError, checksums_of, fetch, is_address
 from pipeline.data.sources import SourceFile
-from pipeline.files import atomic_write
 
 FOLDER, LISTINGS, VERIFIED = ".archives", "listings", "verified.json"
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A file as it was when its bytes were read; kind -> checksum."""
+
+    size: int
+    mtime_ns: int
+    checksums: dict[str, str]
+
+
+_RECORD = TypeAdapter(dict[str, _Entry])
 
 
 def archive_path(raw_dir: Path, name: str) -> Path:
@@ -44,12 +59,33 @@ def link_archive(archive: SourceFile, place: str, checksum: str, raw_dir: Path) 
     store = raw_dir.parent / FOLDER
     if is_address(place):
         path = _absolute(store / checksum.rpartition(":")[2] / archive.name)
-        found = _download(store, place, path, checksum)
+        found = _download(store, place, path, checksum, archive.most_bytes)
     else:
         path = _absolute(Path(place))
         found = _verify(store, path, checksum, archive.size if checksum == archive.checksum else 0)
     _link(archive_path(raw_dir, archive.name), path)
     return found["sha256"]
+
+
+def link_packed(origin: Path, name: str, pack: Callable[[Path, Path], None], raw_dir: Path) -> str:
+    """Link the file `name` that `pack(origin, target)` makes of a file or folder; made once, until the origin changes.
+
+    Returns:
+        `sha256:<hex>` of its bytes.
+    """
+    store = raw_dir.parent / FOLDER
+    path = _absolute(store / _digest_of(store, _absolute(origin)) / name)
+    found = _known_checksums(store, path)
+    if not found:
+        pack(origin, path)
+        found = _read(store, path, {"sha256"})
+    _link(archive_path(raw_dir, name), path)
+    return found["sha256"]
+
+
+def link_origin(origin: Path, name: str, raw_dir: Path) -> None:
+    """Link a file or folder that is read where it lies, for `archive_path` to find."""
+    _link(archive_path(raw_dir, name), _absolute(origin))
 
 
 def check_unchanged(raw_dir: Path, name: str, listed: str | None) -> None:
@@ -81,11 +117,11 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))
 
 
-def _download(store: Path, place: str, path: Path, checksum: str) -> dict[str, str]:
+def _download(store: Path, place: str, path: Path, checksum: str, most: int | None) -> dict[str, str]:
     """Of the file that an earlier call has brought whole, or else of the one at the address."""
     found = _checksums(store, path, checksum) if path.is_file() else {}
     if checksum not in found.values():
-        found = fetch(place, path, checksum, ["sha256"])
+        found = fetch(place, path, checksum, ["sha256"], most)
         _remember(store, path, path.stat(), found)
     return found
 
@@ -111,6 +147,17 @@ def _checksums(store: Path, path: Path, checksum: str) -> dict[str, str]:
     return known if checksum in known.values() else _read(store, path, {"sha256", checksum.partition(":")[0]})
 
 
+def _digest_of(store: Path, origin: Path) -> str:
+    """Hex, of a file's bytes, or of the names, sizes and times of all files in a folder."""
+    if not origin.is_dir():
+        return (_known_checksums(store, origin) or _read(store, origin, {"sha256"}))["sha256"].removeprefix("sha256:")
+    digest = hashlib.sha256()
+    for path in sorted(origin.rglob("*")):
+        status = path.stat()
+        digest.update(f"{path.relative_to(origin)}\n{status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
 def _sha256_of(raw_dir: Path, name: str) -> str:
     store, path = raw_dir.parent / FOLDER, linked_to(archive_path(raw_dir, name))
     return (_known_checksums(store, path) or _read(store, path, {"sha256"}))["sha256"]
@@ -129,18 +176,19 @@ def _known_checksums(store: Path, path: Path) -> dict[str, str]:
     if entry is None or not path.is_file():
         return {}
     status = path.stat()
-    return entry["checksums"] if (status.st_size, status.st_mtime_ns) == (entry["size"], entry["mtime_ns"]) else {}
+    return entry.checksums if (status.st_size, status.st_mtime_ns) == (entry.size, entry.mtime_ns) else {}
 
 
 def _remember(store: Path, path: Path, status: os.stat_result, checksums: dict[str, str]) -> None:
-    entry = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "checksums": checksums}
-    with atomic_write(store / VERIFIED) as file:
-        json.dump({**_record(store), str(path): entry}, file, indent=1, sort_keys=True)
+    record = {**_record(store), str(path): _Entry(status.st_size, status.st_mtime_ns, checksums)}
+    with atomic_write(store / VERIFIED, "wb") as file:
+        file.write(_RECORD.dump_json(dict(sorted(record.items())), indent=1))
 
 
-def _record(store: Path) -> dict[str, Any]:
+def _record(store: Path) -> dict[str, _Entry]:
+    """Empty where it cannot be read: files are then read once more."""
     try:
-        return json.loads((store / VERIFIED).read_text(encoding="utf-8"))
+        return _RECORD.validate_json((store / VERIFIED).read_bytes())
     except (FileNotFoundError, ValueError):
         return {}
 

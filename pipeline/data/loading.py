@@ -49,7 +49,8 @@ def load_split(shards_dir: Path, split: str, sample_shape: tuple[int, ...], part
     shards_dir = Path(shards_dir)
     groups = groups_of(read_manifest(shards_dir), split, parts)
     verify_shards(shards_dir, groups)
-    manifest, index = read_manifest(shards_dir), read_index(shards_dir / INDEX)
+    manifest = read_manifest(shards_dir)
+    index = read_index(shards_dir / INDEX, manifest.index_sha256)
     with Decoder(shards_dir, sample_shape, groups) as decoder:
         chosen = select(manifest, index, split, parts)
         samples_RCHW = _decode(decoder, index, chosen.rows, manifest.name)

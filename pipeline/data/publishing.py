@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pyarrow.fs import LocalFileSystem
 
+from matchnet.files import FULL_DISK, make_folder, rename
 from pipeline.data.index import INDEX
 from pipeline.data.manifest import MANIFEST, manifest_sha256, read_manifest
 from pipeline.data.shard_cache import BLOCK, version_name
@@ -70,13 +71,13 @@ def _copy(origin: Path, target: Place, advance: Callable[[int], None]) -> str:
     if not isinstance(target.filesystem, LocalFileSystem):
         return _write(origin, target, target.path, advance)
     final = Path(target.path)
-    final.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(final.parent)
     part = final.with_name(f"{final.name}.{uuid.uuid4().hex}.part")
     try:
         digest = _write(origin, target, str(part), advance)
         with open(part, "rb") as file:
             os.fsync(file.fileno())
-        os.replace(part, final)
+        rename(part, final)
     finally:
         part.unlink(missing_ok=True)
     return digest
@@ -91,7 +92,10 @@ def _write(origin: Path, target: Place, path: str, advance: Callable[[int], None
                 digest.update(block)
                 done += len(block)
                 advance(len(block))
-    except OSError:
+    except OSError as error:
         advance(-done)  # the next attempt begins anew
+        if error.errno in FULL_DISK:
+            raise OSError(error.errno, f"{target}: {os.strerror(error.errno)}; free some space there, and the same "
+                          "command goes on") from error
         raise
     return digest.hexdigest()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from matchnet.episodes import EpisodeSpec
 from pipeline.data.index import Index
 from pipeline.data.manifest import Manifest
 from pipeline.data.spec import PARTS, Part
@@ -47,6 +48,30 @@ def groups_of(manifest: Manifest, split: str, parts: Sequence[Part] = PARTS) -> 
         return {entry.group for entry in manifest.shards}
     wanted = {name for part in parts for name in manifest.split(split)[part]}
     return {entry.group for entry in manifest.classes if entry.name in wanted}
+
+
+def require_episodes(manifest: Manifest, split: str, parts: Sequence[Part], spec: EpisodeSpec, field: str) -> None:
+    """Refuse episodes that the classes of these parts cannot serve, from the manifest alone: before anything is loaded.
+
+    Of a corpus of sentences that is known only when they are read; see `Samples.classes_for`.
+
+    Args:
+        field: of the parameters, that holds `spec`; for messages.
+    Raises:
+        ValueError: names the field, the dataset, the parts and the class, with the numbers and what to do.
+    """
+    if manifest.words is not None:
+        return
+    names = {name for part in parts for name in manifest.split(split)[part]}
+    where = f"dataset {manifest.name}, split {split}, {' and '.join(parts)}"
+    if spec.num_ways > len(names):
+        raise ValueError(f"{field}: num_ways is {spec.num_ways}, and there are {len(names)} classes ({where}); lower "
+                         "it or name a part that has more")
+    fewest = min((entry for entry in manifest.classes if entry.name in names), key=lambda entry: entry.num_samples)
+    if spec.samples_per_way > fewest.num_samples:
+        raise ValueError(f"{field}: num_shots is {spec.num_shots} and num_queries {spec.num_queries}, "
+                         f"{spec.samples_per_way} samples of a class, and class {fewest.name!r} has "
+                         f"{fewest.num_samples} ({where}); lower one of them or leave the class out of the dataset")
 
 
 def _check(parts: Sequence[Part]) -> None:

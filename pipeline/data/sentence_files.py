@@ -1,17 +1,22 @@
 """A corpus as three text files, one sentence a line, words parted by spaces: what every text source comes down to.
 
-A class of samples is a file, `train`, `valid` or `test`: so no shard mixes them. Words come from `read_words`.
+They are UTF-8; a byte order mark at the beginning is dropped. A class of samples is a file, `train`, `valid` or `test`:
+so no shard mixes them. Words come from `read_words`.
 """
 
+import codecs
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from matchnet.messages import shown
 from pipeline.data.raw import RawSample, ReadSample
 from pipeline.data.spec import PARTS, Part
-from pipeline.data.words import WordTable, make_word_table
+from pipeline.data.words import NUMBER, UNKNOWN, WordTable, make_word_table
 
 EXTENSION = "txt"
 DIGITS = 6  # of a line's number in its key, so that keys sort as lines do
+_MARKER = re.compile(r"<[^<>]*>|\[[A-Z]+\]")  # <eos>, <UNK>, </s>, [PAD]
 FileNames = Mapping[Part, str]
 
 
@@ -19,11 +24,12 @@ def read_sentences(path: Path) -> list[str]:
     """The sentences of a file, each with one space between its words.
 
     Raises:
-        ValueError: no such file, bytes that are not UTF-8, or a line without a word; names file and line.
+        ValueError: no such file, bytes that are not UTF-8, a line without a word, or a marker of another preparation;
+            names file and line.
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such file; run the download first")
-    content = path.read_bytes()
+    content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     lines = content.removesuffix(b"\n").split(b"\n") if content else []
     return [_sentence(line, path, number) for number, line in enumerate(lines, start=1)]
 
@@ -63,4 +69,12 @@ def _sentence(line: bytes, path: Path, number: int) -> str:
     if not words:
         raise ValueError(f"{path}, line {number}: no word in it; a sentence has at least one: remove the line, or take "
                          "the file from its source again")
+    for word in words:
+        if word != UNKNOWN and _MARKER.fullmatch(word):
+            raise ValueError(f"{path}, line {number}: {shown(word)} is a marker of another preparation; the only ones "
+                             f"are {UNKNOWN} for rare words and {NUMBER} for numbers, and a sentence ends with its "
+                             "line: replace it, or take the three files from Mikolov's preparation")
+        if not word.isprintable():
+            raise ValueError(f"{path}, line {number}: {shown(word)} has a character that cannot be seen; remove it, or "
+                             "take the file from its source again")
     return " ".join(words)

@@ -9,7 +9,7 @@ import torch
 
 from matchnet.tokens import END
 from pipeline.data.index import ShardReader, verify_shards
-from pipeline.data.manifest import manifest_sha256
+from pipeline.data.manifest import manifest_sha256, read_manifest
 from pipeline.data.sentence_files import row_of
 from pipeline.data.spec import PARTS, Part
 from pipeline.data.words import WORDS, WordTable, read_words
@@ -48,6 +48,12 @@ class WordRows:
     manifest_sha256: str
 
 
+def words_of(shards_dir: Path) -> WordTable:
+    """The word table of a corpus. ValueError: edited or cut short, or shards of images, which have none."""
+    words = read_manifest(shards_dir).words
+    return read_words(Path(shards_dir) / WORDS, words.sha256 if words else None)
+
+
 def load_words(shards_dir: Path, split: str, parts: Sequence[Part]) -> WordRows:
     """The words of `parts` in the sentences of the training file where `train` is one of them, else of the first's.
 
@@ -63,7 +69,7 @@ def load_words(shards_dir: Path, split: str, parts: Sequence[Part]) -> WordRows:
     shards_dir = Path(shards_dir)
     verify_shards(shards_dir)
     file: Part = "train" if "train" in parts else parts[0]
-    table = read_words(shards_dir / WORDS)
+    table = words_of(shards_dir)
     with ShardReader(shards_dir) as reader:
         manifest, names = reader.manifest, reader.manifest.split(split)
         sentences = _read_file(reader, file, table)
@@ -79,7 +85,7 @@ def load_sentences(shards_dir: Path, file: Part) -> Sentences:
     """All sentences of one file as tokens: what a language model reads. ValueError: shards edited or cut short."""
     verify_shards(shards_dir)
     with ShardReader(shards_dir) as reader:
-        return _read_file(reader, file, read_words(Path(shards_dir) / WORDS))
+        return _read_file(reader, file, words_of(shards_dir))
 
 
 def _read_file(reader: ShardReader, file: Part, table: WordTable) -> Sentences:

@@ -23,11 +23,12 @@ from pathlib import Path
 
 from pyarrow.fs import LocalFileSystem
 
+from matchnet.files import FULL_DISK
 from pipeline.data.index import INDEX
 from pipeline.data.manifest import MANIFEST, Manifest, parse_manifest
 from pipeline.data.words import WORDS
 from pipeline.progress import Progress, say
-from pipeline.storage import FULL_DISK, Place, StorageError, patiently, place_of
+from pipeline.storage import Place, StorageError, patiently, place_of
 
 AGAIN = "make the shards again, or remove that folder if it is a published copy, and run the same command again"
 GIB = 2**30
@@ -90,7 +91,7 @@ def local_shards(address: str, cache: CacheParams | None, groups: Collection[str
     source = place_of(address)
     if cache is None:
         if not isinstance(source.filesystem, LocalFileSystem):
-            raise StorageError(f"{address}: shards at an address are read through copies on each node's disk; "
+            raise StorageError(f"{source}: shards at an address are read through copies on each node's disk; "
                                "set cluster.cache")
         yield Path(source.path)
         return
@@ -106,7 +107,7 @@ def local_shards(address: str, cache: CacheParams | None, groups: Collection[str
 def _wanted(source: Place, manifest: Manifest, content: bytes, groups: Collection[str] | None) -> list[_File]:
     unknown = sorted(set(groups or ()) - {entry.group for entry in manifest.shards})
     if unknown:
-        raise ValueError(f"groups: {unknown[0]!r} is not a group of {manifest.name} at {source.address}")
+        raise ValueError(f"groups: {unknown[0]!r} is not a group of {manifest.name} at {source}")
     tables = {INDEX: manifest.index_sha256} | ({WORDS: manifest.words.sha256} if manifest.words else {})
     return [_File(MANIFEST, TABLES, len(content), hashlib.sha256(content).hexdigest()),
             *(_File(name, TABLES, _size_of(source / name), sha256) for name, sha256 in tables.items()),
@@ -117,7 +118,7 @@ def _wanted(source: Place, manifest: Manifest, content: bytes, groups: Collectio
 def _size_of(place: Place) -> int:
     size = place.size()
     if size is None:
-        raise ChangedError(f"{place.address}: no such file, though the manifest names it; {AGAIN}")
+        raise ChangedError(f"{place}: no such file, though the manifest names it; {AGAIN}")
     return size
 
 
@@ -204,10 +205,10 @@ def _part_of(version: Path, file: _File) -> Path:
 
 def _explained(error: BaseException, source: Place, version: Path, manifest: bytes) -> Exception | None:
     if isinstance(error, OSError) and error.errno in FULL_DISK:
-        return OSError(error.errno, f"{version}: {error.strerror} while shards of {source.address} were fetched; what "
+        return OSError(error.errno, f"{version}: {error.strerror} while shards of {source} were fetched; what "
                        "was under way is removed; free some space, or set cluster.cache.folder to another disk")
     if isinstance(error, ChangedError) and (source / MANIFEST).read() != manifest:
-        return ChangedError(f"{error}\n{source.address} was made anew while it was fetched: run the same command again")
+        return ChangedError(f"{error}\n{source} was made anew while it was fetched: run the same command again")
     return None
 
 
@@ -240,7 +241,7 @@ def _fetch(source: Place, file: _File, version: Path, advance: Callable[[int], N
     part = _part_of(version, file)
     found = patiently(source.address, lambda: _copy(source, part, file.size, advance))
     if found != file.sha256:
-        raise ChangedError(f"{source.address}: SHA-256 {found}, but the manifest says {file.sha256}: edited after it "
+        raise ChangedError(f"{source}: SHA-256 {found}, but the manifest says {file.sha256}: edited after it "
                            f"was written; {AGAIN}")
     part.chmod(0o444)
     os.replace(part, version / file.name)
@@ -269,7 +270,7 @@ def _copy(source: Place, part: Path, size: int, advance: Callable[[int], None]) 
 def _refuse_size(source: Place, done: int, size: int) -> None:
     there = source.size()
     if there != size:
-        raise ChangedError(f"{source.address}: {there or 0:,} bytes, but the manifest says {size:,}: cut short or "
+        raise ChangedError(f"{source}: {there or 0:,} bytes, but the manifest says {size:,}: cut short or "
                            f"edited after it was written; {AGAIN}")
     raise OSError(f"the connection ended after {done:,} of {size:,} bytes")
 
@@ -284,17 +285,17 @@ def _make_room(cache: CacheParams, source: Place, wanted: int, missing: int, ver
     """
     bound = int(cache.gib * GIB)
     if wanted > bound:
-        raise StorageError(f"{source.address}: {wanted:,} bytes of shards are needed at once, and cluster.cache.gib is "
+        raise StorageError(f"{source}: {wanted:,} bytes of shards are needed at once, and cluster.cache.gib is "
                            f"{cache.gib:g} ({bound:,} bytes); raise it")
     held = _held(Path(cache.folder))
     taken, free = sum(stat.st_size for stat in held.values()), _free(cache, held)
     removable = _removable(held, version)
     can_go = sum(held[path].st_size for path in removable)
     if taken - can_go + missing > bound:
-        raise StorageError(f"{source.address}: {missing:,} bytes are to be fetched, and {taken - can_go:,} of the "
+        raise StorageError(f"{source}: {missing:,} bytes are to be fetched, and {taken - can_go:,} of the "
                            f"{bound:,} of cluster.cache.gib are in use by running processes; raise it or wait for them")
     if free + can_go < missing:
-        raise StorageError(f"{source.address}: {missing:,} bytes are to be fetched, and the disk of {cache.folder} has "
+        raise StorageError(f"{source}: {missing:,} bytes are to be fetched, and the disk of {cache.folder} has "
                            f"{free + can_go:,}; free some space, or set cluster.cache.folder to another disk")
     for path in removable:
         if taken + missing <= bound and free >= missing:

@@ -57,7 +57,7 @@ class ShardStore:
         self._rows = chosen.rows
         self._num_processes = num_processes
         self._block_bytes = (memory_to_share() // 2 if shared_bytes is None else shared_bytes) // BLOCKS
-        self._workers = WorkerPool(Decoder, (shards_dir, sample_shape, groups), num_processes)
+        self._workers = WorkerPool(Decoder, (shards_dir, sample_shape, groups), num_processes, "cluster.num_loaders")
         self._blocks: list[SharedMemory] = []  # that are not in use
 
     def __len__(self) -> int:

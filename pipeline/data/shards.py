@@ -19,25 +19,34 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+from matchnet.files import link_or_copy, sha256_of
+from matchnet.messages import said
 from pipeline.data.archives import AGAIN
 from pipeline.data.download import recorded_checksums
 from pipeline.data.images import FORMATS, open_image
 from pipeline.data.index import INDEX, write_index
 from pipeline.data.manifest import MANIFEST, ClassEntry, Manifest, ShardEntry, WordsEntry, read_manifest, write_manifest
 from pipeline.data.plan import ShardPlan, group_classes, plan_shards
-from pipeline.data.raw import MendingReader, RawSample, ReadSample, left_out_of, source_of, words_of
-from pipeline.data.spec import OF_ONE_SOURCE, DatasetParams
+from pipeline.data.raw import (
+    MendingReader,
+    RawSample,
+    ReadSample,
+    classes_left_out,
+    extension_of,
+    listed_oddities,
+    source_of,
+    words_of,
+)
+from pipeline.data.spec import LOADED_ONLY, MENDING, DatasetParams
 from pipeline.data.splits import make_split
 from pipeline.data.swap import building_place, swap_in
 from pipeline.data.tar import TarWriter, WrittenShard, read_note, write_note
 from pipeline.data.words import WORDS, write_words
 from pipeline.data.workers import RunJobs, run_jobs, stop_if_asked
-from pipeline.files import link_or_copy, sha256_of
 from pipeline.progress import Progress, say
 
 FORMAT = 1  # raise it when the same samples get other bytes, by our code or a library's: shards are then made again
@@ -67,6 +76,8 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
             the shards will need.
     """
     raw_dir, out_dir = Path(raw_dir), Path(out_dir)
+    sources = recorded_checksums(raw_dir)
+    _require_as_verified(raw_dir, sources)
     samples = source_of(params.source).read_raw(raw_dir, params)
     _check_keys(samples)
     class_names, words = sorted({sample.class_name for sample in samples}), words_of(params, raw_dir)
@@ -76,13 +87,12 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
     # a split of words takes sentences from all over a class: each class is a group of its own
     group_of = {name: name for name in class_names} if words else group_classes(class_names, splits)
     plans = plan_shards(samples, group_of, params.seed, int(params.shard_size_mib * 2**20))
-    sources = recorded_checksums(raw_dir)
-    new, notes, extension = building_place(out_dir), notes_of(out_dir), source_of(params.source).EXTENSION
+    new, notes, extension = building_place(out_dir), notes_of(out_dir), extension_of(params.shard_parameters())
     jobs = [_Job(plan, new / plan.name, notes / f"{plan.name}.json", extension, _fingerprint(params, plan, sources))
             for plan in plans]
     try:
         written = _write_shards(name, params, raw_dir, new, out_dir, jobs,
-                                run or partial(run_jobs, num_processes=num_processes))
+                                run or partial(run_jobs, num_processes=num_processes, setting="cluster.num_processes"))
         oddities = _count_oddities(name, params, raw_dir, written.values())
         _write_index(new / INDEX, plans, written, class_names)
         if words:
@@ -90,9 +100,9 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
         write_manifest(new, Manifest(
             name=name, num_samples=len(samples), classes=_class_entries(samples, group_of), splits=splits,
             shards=tuple(_shard_entry(plan, written[plan.name]) for plan in plans),
-            index_sha256=sha256_of(new / INDEX), parameters=_plain(params), sources=sources,
+            index_sha256=sha256_of(new / INDEX), parameters=params.shard_parameters(), sources=sources,
             words=WordsEntry(sha256_of(new / WORDS), len(words.word_P), len(words.vocabulary)) if words else None,
-            oddities=oddities))
+            oddities=oddities, left_out=classes_left_out(params, raw_dir)))
         _remove_strangers(new, {plan.name for plan in plans} | {INDEX, MANIFEST} | ({WORDS} if words else set()))
         _remove_strangers(notes, {job.note.name for job in jobs})
         swap_in(new, out_dir)
@@ -108,14 +118,18 @@ def notes_of(out_dir: Path) -> Path:
     return out_dir.parent / ".notes" / out_dir.name
 
 
+def _require_as_verified(raw_dir: Path, sources: Mapping[str, str]) -> None:
+    """Raises ValueError for a raw file that has changed since the download; archives that lie elsewhere have their own
+    check."""
+    for name, checksum in sources.items():
+        path = raw_dir / name
+        if path.is_file() and f"sha256:{sha256_of(path)}" != checksum:
+            raise ValueError(f"{path}: other bytes than the download stage verified; run that stage of {raw_dir.name} "
+                             "again")
+
+
 def _said_by(error: OSError) -> object:
     return f"{error.filename}: {error.strerror}" if error.filename else error.strerror or error
-
-
-def _plain(params: DatasetParams) -> dict[str, Any]:
-    """All but the sections of other sources."""
-    left_out = set(OF_ONE_SOURCE) - {params.source}
-    return {name: value for name, value in asdict(params).items() if name not in left_out}
 
 
 def _require_space(name: str, new: Path, missing: Sequence[_Job], jobs: Sequence[_Job]) -> None:
@@ -124,8 +138,8 @@ def _require_space(name: str, new: Path, missing: Sequence[_Job], jobs: Sequence
     free = shutil.disk_usage(new).free
     if needed > free:
         raise OSError(errno.ENOSPC, f"it needs about {needed / 2**30:,.3f} GiB more and {free / 2**30:,.3f} GiB are "
-                      f"free on the disk of {new.parent}, so nothing was written: make room, or put data/shards on a "
-                      "larger disk")
+                      f"free on the disk of {new.parent}, so nothing was written: make room, move the repository to a "
+                      "larger disk, or mount a folder of one there (mount --bind; DVC takes no symbolic link)")
     if needed + copied > free:
         say(f"{name}: warning: about {(needed + copied - free) / 2**30:,.3f} GiB are missing on the disk of "
             f"{new.parent} for the copy of the shards that DVC adds to its cache there, unless it has it already: "
@@ -134,14 +148,14 @@ def _require_space(name: str, new: Path, missing: Sequence[_Job], jobs: Sequence
 
 def _count_oddities(name: str, params: DatasetParams, raw_dir: Path, written: Iterable[WrittenShard]) -> (
         dict[str, int] | None):
-    """Over all shards and what was left out of them; printed. None for a source that mends nothing."""
-    if params.source not in OF_ONE_SOURCE:
+    """Over all shards and what they were made of; printed. None for a source that mends nothing."""
+    if params.source not in MENDING:
         return None
-    total = Counter(left_out_of(params, raw_dir))
+    total = Counter(listed_oddities(params, raw_dir))
     for shard in written:
         total.update(shard.oddities)
     listed = ", ".join(f"{what}: {count:,}" for what, count in sorted(total.items()))
-    print(f"{name}: odd images, mended or left out: {listed or 'none'}", file=sys.stderr, flush=True)
+    print(f"{name}: odd images, counted, mended or left out: {listed or 'none'}", file=sys.stderr, flush=True)
     return dict(sorted(total.items()))
 
 
@@ -229,9 +243,7 @@ def _write_tar(read: ReadSample, job: _Job) -> WrittenShard:
             tar = TarWriter(file)
             for sample in job.plan.samples:
                 stop_if_asked()
-                content = read(sample)
-                if not isinstance(read, MendingReader):
-                    _check_sample(sample, content, job.extension)
+                content = _read_sample(read, sample, job.extension)
                 offsets.append(tar.add(f"{sample.key}.{job.extension}", content))
                 lengths.append(len(content))
             tar.finish()
@@ -244,20 +256,32 @@ def _write_tar(read: ReadSample, job: _Job) -> WrittenShard:
     return WrittenShard(job.fingerprint, tar.digest.hexdigest(), tar.size, offsets, lengths, oddities)
 
 
-def _check_sample(sample: RawSample, content: bytes, extension: str) -> None:
+def _read_sample(read: ReadSample, sample: RawSample, extension: str) -> bytes:
+    """Raises ValueError, with archive, member and key, for whatever a library says about the sample's bytes."""
+    place = f"{sample.archive}: member {sample.member} (key {sample.key})"
     try:
-        if extension in FORMATS:
+        content = read(sample)
+    except (ValueError, InterruptedError):
+        raise  # it has named the sample; or the run was given up
+    except Exception as error:  # of an archive's or a codec's library: they raise about anything
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the disk
+        raise ValueError(f"{place}: {type(error).__name__}: {said(error)}; leave the sample out") from error
+    if extension in FORMATS and not isinstance(read, MendingReader):
+        try:
             open_image(content, extension)
-    except ValueError as error:
-        place = f"{sample.archive}: member {sample.member} (key {sample.key})"
-        raise ValueError(f"{place}: {error}; {AGAIN}") from error
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}; {AGAIN}") from error
+    return content
 
 
 def _fingerprint(params: DatasetParams, plan: ShardPlan, sources: Mapping[str, str]) -> str:
     """Of all that decides the bytes of a shard: not how they are loaded, nor splits, which `plan` follows from."""
-    as_loaded = {"invert": False, "margin": None, "imagenet": replace(params.imagenet, central_crop=None)}
-    stored = _plain(replace(params, **as_loaded))  # type: ignore[arg-type]
+    stored = replace(params, invert=False, margin=None).shard_parameters()
     del stored["splits"]
+    stored.pop("max_pixels", None)
+    own = stored.get(params.source, {})
+    own |= dict.fromkeys(own.keys() & set(LOADED_ONLY))  # None
     made_of = [FORMAT, stored, dict(sources), plan.name, plan.samples]
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
 

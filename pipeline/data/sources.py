@@ -29,6 +29,11 @@ class SourceFile:
     def name(self) -> str:
         return PurePosixPath(self.path).name
 
+    @property
+    def most_bytes(self) -> int | None:
+        """That a copy of it can have, repacked; None where the size is not known."""
+        return 4 * self.size + (1 << 24) if self.size else None
+
 
 _OMNIGLOT = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
 _MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist/"
@@ -86,6 +91,8 @@ SOURCES: dict[str, tuple[SourceFile, ...]] = {
     "imagenet": (),  # archives that the user names, below
     "treebank3": (),  # licensed: a folder that the user names
     "glyphs": (),  # drawn, not downloaded
+    "folder": (),  # the user's own
+    "webdataset": (),
 }
 
 # They ask for an account: no address of theirs can be fetched from here. Sizes and MD5 are those of the real ones.
@@ -95,11 +102,17 @@ VALIDATION = SourceFile("imagenet/ILSVRC2012_img_val.tar", (), 6_744_924_160, "m
                         _ILSVRC, "50,000 photographs")
 DEVKIT = SourceFile("imagenet/ILSVRC2012_devkit_t12.tar.gz", (), 0, "md5:fa75699e90414af021442c21a62c3abf",
                     _ILSVRC, "their labels")
+# miniImageNet as it is passed around, in many forms: checked by what is in it. Size and SHA-256 are those of one tar.
+PREPARED = SourceFile("mini_imagenet/images.tar.xz", (), 191_395_824,
+                      "sha256:8d36a676a31c95595e3a2da3f16f1713e4589d7381238838addf9b413031d16f", _ILSVRC,
+                      "miniImageNet's 60,000 photographs as JPEGs of 84 x 84")
 
 
 def files_of(params: DatasetParams) -> tuple[SourceFile, ...]:
     """The public files that a dataset is made of."""
     files = SOURCES[params.source]
+    if params.is_prepared:
+        return ()
     if params.source == "mini_imagenet":
         return tuple(file for file in files if file.name.startswith("ravi_") == (params.mini_imagenet.list == "ravi"))
     return files
@@ -109,4 +122,6 @@ def archives_of(params: DatasetParams) -> tuple[SourceFile, ...]:
     """The archives behind an account that a dataset is made of."""
     if params.source == "imagenet" and params.imagenet.images == "validation":
         return (VALIDATION, DEVKIT)
+    if params.is_prepared:
+        return ()
     return (TRAINING,) if params.source in ("imagenet", "mini_imagenet") else ()

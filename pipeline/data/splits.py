@@ -7,6 +7,7 @@ import numpy as np
 
 from pipeline.data.spec import (
     PARTS,
+    CutListSplit,
     FamilySplit,
     ListSplit,
     Part,
@@ -50,24 +51,38 @@ def make_split(params: SplitParams, class_names: Sequence[str], sample: bool = F
             return _as_split(names, {name: of_family[family_of(name)] for name in names})
         case ListSplit():
             return _split_by_list(params, names, sample)
+        case CutListSplit():
+            return _split_by_list(params, names, may_lack=True)
         case TwoListsSplit():
             return _split_by_lists(params, names, sample)
         case WordSplit():
             return _split_words(params, names)
 
 
-def read_list(name: str) -> list[str]:
-    """The entries of `pipeline/data/lists/<name>`, without comments (`#`) and empty lines."""
-    path = LISTS / name
+def list_path(name: str) -> Path:
+    """Of a list of `pipeline/data/lists`, or, with a slash in it, of a user's own. ValueError if it is not there."""
+    path = Path(name) if "/" in name else LISTS / name
     if not path.is_file():
         known = ", ".join(sorted(path.name for path in LISTS.iterdir()))
-        raise ValueError(f"no list {name!r} in {LISTS}; name one of {known}")
-    lines = (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
+        within = "" if "/" in name else f" in {LISTS}"
+        raise ValueError(f"no list {name!r}{within}; name one of {known}, or the path of your own, with a slash "
+                         "(./classes.txt), one class or family a line")
+    return path
+
+
+def read_list(name: str) -> list[str]:
+    """The entries of a list, without comments (`#`) and empty lines."""
+    path = list_path(name)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text in UTF-8 ({error}); save it so, one class or family a line") from error
+    lines = (line.partition("#")[0].strip() for line in text.splitlines())
     return [line for line in lines if line]
 
 
-def _split_by_list(params: ListSplit, names: list[str], sample: bool) -> Split:
-    test = _listed("test", params.test, names, sample)
+def _split_by_list(params: ListSplit | CutListSplit, names: list[str], may_lack: bool) -> Split:
+    test = _listed("test", params.test, names, may_lack)
     families = sorted({family_of(name) for name in names if name not in test})
     of_family = _divide(families, params.num_valid, 0, params.seed, "families outside the list")
     return _as_split(names, {name: "test" if name in test else of_family[family_of(name)] for name in names})
@@ -81,16 +96,18 @@ def _split_by_lists(params: TwoListsSplit, names: list[str], sample: bool) -> Sp
     return _as_split(names, {name: "test" if name in test else "valid" if name in valid else "train" for name in names})
 
 
-def _listed(part: Part, list_name: str, names: list[str], sample: bool) -> set[str]:
-    """The classes that a list names, themselves or by their family."""
+def _listed(part: Part, list_name: str, names: list[str], may_lack: bool) -> set[str]:
+    """The classes that a list names, themselves or by their family; `may_lack`: not all need be there."""
     listed = set(read_list(list_name))
     strangers = listed - set(names) - {family_of(name) for name in names}
-    if strangers and not sample:
+    if strangers and not may_lack:
         raise ValueError(f"{part}: {list_name} names {min(strangers)!r}, no class or family of this dataset "
-                         f"({len(strangers)} such); name a list that was made for it")
+                         f"({len(strangers)} such); name a list that was made for it, or write kind: cut_list, which "
+                         "passes over classes that are not there")
     if listed and strangers == listed:
-        raise ValueError(f"{part}: of the {len(listed)} classes and families that {list_name} names this sample has "
-                         f"none, not even {min(listed)!r}; name a list that was made for it, or take a larger sample")
+        raise ValueError(f"{part}: of the {len(listed)} classes and families that {list_name} names this dataset "
+                         f"has none, not even {min(listed)!r}; name a list that was made for it, or take a larger "
+                         "sample")
     return {name for name in names if name in listed or family_of(name) in listed}
 
 

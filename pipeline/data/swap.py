@@ -5,6 +5,7 @@ import shutil
 import uuid
 from pathlib import Path
 
+from matchnet.files import make_folder, sync
 from pipeline.progress import say
 
 
@@ -18,7 +19,7 @@ def building_place(out: Path) -> Path:
         os.replace(old, out)
     _remove_old(out)
     new = _beside(out, ".new")
-    new.mkdir(parents=True, exist_ok=True)
+    make_folder(new)
     return new
 
 
@@ -48,15 +49,6 @@ def _remove_old(out: Path) -> None:
         if left.exists():
             say(f"{left}: an old version that cannot be removed: another process reads it, or it is not yours; the "
                 "next run tries again, or remove it by hand to have its room")
-
-
-def sync(directory: Path) -> None:
-    """fsync the directory itself, so that its names survive a power cut."""
-    fd = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _beside(path: Path, ending: str) -> Path:

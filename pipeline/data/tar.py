@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
 
-from pipeline.files import atomic_write, sha256_of
+from matchnet.files import atomic_write, sha256_of
 
 BLOCK = tarfile.BLOCKSIZE
 
@@ -63,15 +63,19 @@ class TarWriter:
 
 
 def write_note(note: Path, written: WrittenShard) -> None:
-    """The note of a finished shard, by which later runs know it again."""
+    """The note of a finished shard, by which later runs know it again: its own SHA-256, and a line of JSON."""
+    text = json.dumps(asdict(written))
     with atomic_write(note) as file:
-        json.dump(asdict(written), file)
+        file.write(f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}")
 
 
 def read_note(note: Path, fingerprint: str) -> WrittenShard | None:
-    """The shard that the note is of, if it was made as the fingerprint says."""
+    """The shard that the note is of, if it was made as the fingerprint says, and nothing has touched the note since."""
     try:
-        written = WrittenShard(**json.loads(note.read_text(encoding="utf-8")))
+        sha256, _, text = note.read_text(encoding="utf-8").partition("\n")
+        if hashlib.sha256(text.encode()).hexdigest() != sha256:
+            return None
+        written = WrittenShard(**json.loads(text))
     except (OSError, ValueError, TypeError):
         return None
     return written if written.fingerprint == fingerprint else None

@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from matchnet.files import atomic_write
 from matchnet.tokens import FIRST_WORD
 from pipeline.data.parquet import read_table
-from pipeline.files import atomic_write
 
 WORDS = "words.parquet"
 FORMAT = "1"
@@ -97,14 +97,16 @@ def write_words(path: Path, table: WordTable) -> None:
         pq.write_table(pa.Table.from_arrays(columns, schema=SCHEMA), file, compression="zstd")
 
 
-def read_words(path: Path) -> WordTable:
+def read_words(path: Path, sha256: str | None = None) -> WordTable:
     """What `write_words` wrote.
 
+    Args:
+        sha256: hex, that the manifest says of it.
     Raises:
-        ValueError: no table there, not Parquet, or of another format version.
+        ValueError: no table there, not Parquet, edited, or of another format version.
     """
     table = read_table(Path(path), _FORMAT_KEY, FORMAT, "word table",
-                       "run the shard stage again; shards of images have no words")
+                       "run the shard stage again; shards of images have no words", sha256)
     word_P = table["token"].to_numpy() - FIRST_WORD
     name_P = table["word"].combine_chunks()
     vocabulary = [""] * (int(word_P.max()) + 1)

@@ -1,5 +1,6 @@
 """One function over many jobs, in processes that end with their parent, at Ctrl-C, or at the first error."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -30,14 +31,22 @@ class RunJobs(Protocol):
 _state: dict = {}  # of this worker process: what `start` returned, and the event that asks to stop
 
 
+class WorkerKilledError(ChildProcessError):
+    """A worker process ended without a word of its own: out of memory, kill -9."""
+
+
 class WorkerPool:
     """Processes that have each called `start(*start_args)`, to open files, and work on what it returned.
 
     They are spawned, since forking a process that has threads (Ray, torch) can hang: the main script needs
     its `if __name__ == "__main__":`.
+
+    Args:
+        setting: the parameter that says how many processes there are, for messages.
     """
 
-    def __init__(self, start: Callable, start_args: tuple, num_processes: int) -> None:
+    def __init__(self, start: Callable, start_args: tuple, num_processes: int, setting: str = "") -> None:
+        self._remedy = f"set {setting} below {num_processes}, or " * bool(setting) + "run it where more memory is free"
         context = multiprocessing.get_context("spawn")
         self._stop = context.Event()
         initializer = partial(_start_worker, start, start_args, self._stop)
@@ -47,13 +56,13 @@ class WorkerPool:
         """Begin all at once; yields (job, work(started, job)) as they finish, in any order.
 
         Raises:
-            RuntimeError: a worker process was killed (out of memory, kill -9).
+            WorkerKilledError: a worker process was killed (out of memory, kill -9).
             Exception: the first that `work` raises.
         """
         try:
             futures = {self._pool.submit(_work, work, job): job for job in jobs}
         except BrokenProcessPool as error:
-            raise _killed() from error
+            raise self._killed() from error
         return self._finished(futures)
 
     def _finished(self, futures: dict[Future, Job]) -> Iterator[tuple[Job, Any]]:
@@ -61,7 +70,11 @@ class WorkerPool:
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BrokenProcessPool as error:
-            raise _killed() from error
+            raise self._killed() from error
+
+    def _killed(self) -> WorkerKilledError:
+        return WorkerKilledError(errno.ECHILD, "a worker process was killed (out of memory?) or could not start: "
+                                 f"{self._remedy}")
 
     def close(self) -> None:
         """Give up what is not finished and end the processes."""
@@ -69,13 +82,8 @@ class WorkerPool:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _killed() -> RuntimeError:
-    return RuntimeError("a worker process was killed (out of memory?) or could not start; what is done is kept: run it "
-                        "again, with fewer processes")
-
-
 def run_jobs(start: Callable, start_args: tuple, work: Callable[..., Result], jobs: Sequence[Job],
-             num_processes: int) -> Iterator[tuple[Job, Result]]:
+             num_processes: int, setting: str = "") -> Iterator[tuple[Job, Result]]:
     """`WorkerPool.run` for one list of jobs; with one process, or one job, everything runs in this one."""
     if num_processes == 1 or len(jobs) <= 1:
         started = start(*start_args)
@@ -84,7 +92,7 @@ def run_jobs(start: Callable, start_args: tuple, work: Callable[..., Result], jo
         finally:
             close_if_possible(started)
         return
-    pool = WorkerPool(start, start_args, min(num_processes, len(jobs)))
+    pool = WorkerPool(start, start_args, min(num_processes, len(jobs)), setting)
     try:
         yield from pool.run(work, jobs)
     finally:

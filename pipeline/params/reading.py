@@ -1,4 +1,4 @@
-"""Reading params.yaml."""
+"""Reading the parameters of a table, as the stages see them."""
 
 import os
 from collections.abc import Mapping
@@ -6,35 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
-from matchnet.parsing import ParamsError, nearest, parse
-from pipeline.params.rules import check_params
+from matchnet.parsing import ParamsError, nearest
 from pipeline.params.sections import Params
-
-PARAMS_FILE = Path("params.yaml")
-
-
-def read_yaml(path: Path) -> Any:
-    """The plain values of a YAML 1.2 file (so 1e-3 is a number), anchors and merge keys resolved."""
-    try:
-        return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ParamsError(f"{path}: there is no such file; run this from the folder that holds it") from None
-    except YAMLError as error:
-        raise ParamsError(f"{path}: this is not YAML: {error}") from error
+from pipeline.params.tables import folder_of, read_table
 
 
-def read_params(path: Path = PARAMS_FILE) -> Params:
-    """Read and check params.yaml.
+def read_params(table: str, root: Path = Path()) -> Params:
+    """Read and check the parameters of a table; what the environment says goes first.
 
     Raises:
-        ParamsError: what is wrong, where, and what to do.
+        ParamsError: what is wrong, with file and line, and what to do.
     """
-    params = parse(Params, read_yaml(path), "")
-    check_params(params)
-    return with_environment(params)
+    return with_environment(read_table(folder_of(table, root), root))
 
 
 def with_environment(params: Params) -> Params:
@@ -48,5 +31,5 @@ def with_environment(params: Params) -> Params:
 def named(section: Mapping[str, Any], path: str, name: str) -> Any:
     """`section[name]`, or an error that says which names there are."""
     if name not in section:
-        raise ParamsError(f"{path}: there is no {name!r} in params.yaml; {nearest(name, section)}")
+        raise ParamsError(f"{path}: there is no {name!r}; {nearest(name, section)}")
     return section[name]

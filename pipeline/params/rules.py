@@ -1,20 +1,19 @@
-"""Rules between the sections of params.yaml: names that must exist, tasks that the classes must be able to serve."""
+"""Rules between the sections of a table: names that must exist, tasks that the classes must be able to serve."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 
 from matchnet.classifier_training import ClassifierTrainingSpec
 from matchnet.encoders.inception import InceptionSpec
 from matchnet.encoders.language_model import LanguageModelStatesSpec
 from matchnet.episodes import EpisodeSpec
-from matchnet.episodic_training import EpisodicSpec
+from matchnet.episodic_training import EpisodicSpec, ValidatedSpec
 from matchnet.methods.classifier import ClassifierSpec
 from matchnet.methods.language_model import LanguageModelSpec
 from matchnet.parsing import ParamsError, nearest
 from matchnet.text_training import TextSpec
 from pipeline.data.spec import TEXT_SOURCES, DatasetParams, Part, RandomSplit, WholeSplit
-from pipeline.data.splits import LISTS
-from pipeline.params.sections import ComparisonParams, ExperimentParams, ModelParams, Params
+from pipeline.data.splits import LISTS, list_path
+from pipeline.params.sections import ComparisonParams, ModelParams, Params, RowParams
 
 # Facts of the sources that are known before anything is downloaded; the rest is checked when the data is there.
 NUM_CLASSES = {"omniglot": 1623, "mnist": 10}
@@ -26,40 +25,46 @@ SENTENCES_ONLY = ("language_model",)
 
 
 def check_params(params: Params) -> None:
-    """Raise ParamsError for the first rule that is broken."""
-    for name, column in params.columns.items():
-        names = [column.column, f"{column.column}{column.num_queries}q"]
-        if name not in names:
-            raise ParamsError(f"columns.{name}: this is a {column.num_ways}-way {column.num_shots}-shot task with "
-                              f"{column.num_queries} queries a way; name it {' or '.join(names)}")
-        _require_support(column, f"columns.{name}")
-    for name, model in params.models.items():
-        _check_model(model, params, f"models.{name}")
-    for name, experiment in params.experiments.items():
-        _check_experiment(experiment, params, f"experiments.{name}")
-    for suite, experiments in params.suites.items():
-        for experiment_name in experiments:
-            _require_known(experiment_name, params.experiments, f"suites.{suite}")
+    """Raise ParamsError for the first rule that is broken. Errors name the sections as they are in the file."""
+    for name, model in params.own_models.items():
+        _check_model(model, params, f"models.{_short(name)}")
+    for name, row in params.rows.items():
+        _check_row(row, params, f"rows.{_short(name)}")
     for name, comparison in params.comparisons.items():
-        _check_comparison(comparison, params, f"comparisons.{name}")
-    _check_run(params)
+        _check_comparison(comparison, params, f"comparisons.{_short(name)}")
+    _check_report(params)
     _check_lists(params)
+
+
+def _short(name: str) -> str:
+    """Without the table."""
+    return name.partition("/")[2]
 
 
 def _check_lists(params: Params) -> None:
     """Lists of classes that splits name: the shard stage reads them after hours."""
-    known = {path.name: path for path in LISTS.iterdir()}
-    for name, dataset in params.datasets.items():
+    for name in params.own_datasets:
+        dataset = params.datasets[name]
         for split_name, split in dataset.splits.items():
             for part in ("valid", "test"):
                 if isinstance(listed := getattr(split, part, None), str):
-                    _require_known(listed, known, f"datasets.{name}.splits.{split_name}.{part}")
+                    _require_list(listed, f"datasets.{name}.splits.{split_name}.{part}")
+
+
+def _require_list(name: str, path: str) -> None:
+    if "/" not in name:
+        _require_known(name, {path.name for path in LISTS.iterdir()}, path)
+        return
+    try:
+        list_path(name)
+    except ValueError as error:
+        raise ParamsError(f"{path}: {error}") from error
 
 
 def _check_model(model: ModelParams, params: Params, path: str) -> None:
     dataset = _dataset_with_split(model, params, path)
     _check_samples(model, dataset.source in TEXT_SOURCES, path)
-    _check_init(model, params, f"{path}.init")
+    _check_init(model, params, f"{path}.from")
     _check_published(model, f"{path}.published")
     _check_training(model, path)
     if isinstance(model.training, EpisodicSpec):
@@ -67,6 +72,9 @@ def _check_model(model: ModelParams, params: Params, path: str) -> None:
             _require_support(model.training.episode, f"{path}.training.episode")
         _check_task(model.training.episode, dataset, model.split, model.train_parts, 4 if model.rotations else 1,
                     f"{path}.training.episode")
+    if isinstance(model.training, ValidatedSpec) and "valid" not in model.train_parts \
+            and _num_classes(dataset, model.split, "valid") != 0:  # without valid classes nothing is validated
+        _check_task(model.training.valid_episode, dataset, model.split, ("valid",), 1, f"{path}.training.valid_episode")
 
 
 def _require_support(task: EpisodeSpec, path: str) -> None:
@@ -96,16 +104,15 @@ def _check_init(model: ModelParams, params: Params, path: str) -> None:
     reads_states = isinstance(encoder, LanguageModelStatesSpec)
     if model.init is None:
         if reads_states:
-            raise ParamsError(f"{path}: found None; an encoder language_model takes its weights from the language "
-                              "model that init names")
+            raise ParamsError(f"{path}: found shards/{model.dataset}; an encoder language_model takes its weights from "
+                              "a language model: write models/TABLE/MODEL")
         return
-    _require_known(model.init, params.models, path)
     source = params.models[model.init]
     if not reads_states:
         name, other = (getattr(getattr(holder.method, "encoder", None), "name", None) for holder in (model, source))
         if name is None or name != other:
             raise ParamsError(f"{path}: found {model.init!r}, whose encoder is {other}, and this model's is {name}; "
-                              "name a model with the same encoder, or write null")
+                              "name a model with the same encoder, or write shards/DATASET")
         return
     if not isinstance(source.method, LanguageModelSpec) or source.dataset != model.dataset:
         raise ParamsError(f"{path}: {model.init!r} is no language model of {model.dataset}; name one")
@@ -121,7 +128,8 @@ def _check_published(model: ModelParams, path: str) -> None:
     is_inception = isinstance(model.method, ClassifierSpec) and isinstance(model.method.encoder, InceptionSpec)
     if not is_inception or model.training is not None or model.init is not None:
         raise ParamsError(f"{path}: found {model.published!r}; published weights are those of a classifier with "
-                          "encoder inception_v3, with training: null and init: null; write so, or leave published out")
+                          "encoder inception_v3, with training: null and from: shards/DATASET; write so, or leave "
+                          "published out")
 
 
 def _check_stream(model: ModelParams, path: str) -> None:
@@ -147,41 +155,33 @@ def _check_training(model: ModelParams, path: str) -> None:
                           "file and validates on that of valid: write [train]")
 
 
-def _check_experiment(experiment: ExperimentParams, params: Params, path: str) -> None:
-    _require_known(experiment.model, params.models, f"{path}.model")
-    dataset = _dataset_with_split(experiment, params, path)
-    model = params.models[experiment.model]
+def _check_row(row: RowParams, params: Params, path: str) -> None:
+    dataset = _dataset_with_split(row, params, path)
+    model, name = params.models[row.model], _short(row.model)
     if (dataset.source in TEXT_SOURCES) != (model.context is not None):
-        raise ParamsError(f"{path}.dataset: found {experiment.dataset!r}, and model {experiment.model!r} learns from "
-                          f"{model.dataset}: one is of images, one of sentences; name another dataset or model")
-    if dataset.source in TEXT_SOURCES and experiment.dataset != model.dataset:
-        raise ParamsError(f"{path}.dataset: found {experiment.dataset!r}, and model {experiment.model!r} learns from "
-                          f"{model.dataset}: tokens are numbers in the vocabulary of one dataset; test on "
-                          f"{model.dataset}")
-    _check_oracle(experiment, model, path)
-    if experiment.dataset == model.dataset and experiment.split != model.split and not experiment.oracle:
-        raise ParamsError(f"{path}.split: found {experiment.split!r}, and model {experiment.model!r} learns from split "
-                          f"{model.split} of the same dataset: test classes could be training classes; write "
-                          f"{model.split}")
-    for column in experiment.columns:
-        _require_known(column, params.columns, f"{path}.columns")
-        _check_task(params.columns[column], dataset, experiment.split, (experiment.part,), 1,
-                    f"{path}.columns: {column}")
-    for column in experiment.paper:
-        _require_known(column, experiment.columns, f"{path}.paper")
+        raise ParamsError(f"{path}.dataset: found {row.dataset!r}, and model {name!r} learns from {model.dataset}: one "
+                          "is of images, one of sentences; name another dataset or model")
+    if dataset.source in TEXT_SOURCES and row.dataset != model.dataset:
+        raise ParamsError(f"{path}.dataset: found {row.dataset!r}, and model {name!r} learns from {model.dataset}: "
+                          f"tokens are numbers in the vocabulary of one dataset; test on {model.dataset}")
+    _check_oracle(row, model, path)
+    if row.dataset == model.dataset and row.split != model.split and not row.oracle:
+        raise ParamsError(f"{path}.split: found {row.split!r}, and model {name!r} learns from split {model.split} of "
+                          f"the same dataset: test classes could be training classes; write {model.split}")
+    for column, task in row.tasks.items():
+        _check_task(task, dataset, row.split, (row.part,), 1, f"{path}.columns: {column}")
 
 
-def _check_oracle(experiment: ExperimentParams, model: ModelParams, path: str) -> None:
+def _check_oracle(row: RowParams, model: ModelParams, path: str) -> None:
     """An oracle is a classifier as it is; that it was trained on the test classes is known from its file alone."""
-    if experiment.oracle and (not isinstance(model.method, ClassifierSpec) or experiment.adaptation is not None):
+    if row.oracle and (not isinstance(model.method, ClassifierSpec) or row.adaptation is not None):
         raise ParamsError(f"{path}.oracle: found true with method {model.method.name} and adaptation "
-                          f"{'null' if experiment.adaptation is None else 'not null'}; an oracle is a classifier's "
+                          f"{'null' if row.adaptation is None else 'not null'}; an oracle is a classifier's "
                           "softmax as it is: name a model of method classifier and write adaptation: null, or oracle: "
                           "false")
 
 
-def _dataset_with_split(holder: ModelParams | ExperimentParams, params: Params, path: str) -> DatasetParams:
-    _require_known(holder.dataset, params.datasets, f"{path}.dataset")
+def _dataset_with_split(holder: ModelParams | RowParams, params: Params, path: str) -> DatasetParams:
     dataset = params.datasets[holder.dataset]
     _require_known(holder.split, dataset.splits, f"{path}.split")
     return dataset
@@ -214,72 +214,40 @@ def _num_classes(dataset: DatasetParams, split_name: str, part: Part) -> int | N
     return None
 
 
-def _check_run(params: Params) -> None:
-    """The run section repeats facts of the others, for dvc.yaml to read; it must agree with them."""
-    for name in params.run.experiments:
-        _require_known(name, params.experiments, "run.experiments")
-    found, expected = asdict(params.run), run_section(params.run.experiments, params)
-    found["datasets"] = sorted(found["datasets"])
-    for part, wanted in expected.items():
-        if found[part] != wanted:
-            raise ParamsError(f"run.{part}: found {found[part]}, and its experiments need {wanted}; "
-                              "do not edit run: by hand, `python -m stages.select SUITE` writes it")
-
-
-def run_section(names: Iterable[str], params: Params) -> dict:
-    """What the run section must say to run these experiments: they, their models and what these begin with."""
-    experiments = {name: params.experiments[name] for name in names}
-    models = {row.model: params.models[row.model] for row in experiments.values()}
-    while missing := {model.init for model in models.values() if model.init} - models.keys():
-        models |= {name: params.models[name] for name in sorted(missing)}
-    methods = {name: model.method.name for name, model in models.items()}
-    datasets = {row.dataset for row in experiments.values()} | {model.dataset for model in models.values()}
-    return {
-        "datasets": sorted(datasets),
-        "models": {name: {"dataset": model.dataset, "method": methods[name]} for name, model in models.items()
-                   if not model.init},
-        "initialised": {name: {"dataset": model.dataset, "method": methods[name], "init": model.init}
-                        for name, model in models.items() if model.init},
-        "experiments": {name: {"model": row.model, "method": methods[row.model], "dataset": row.dataset,
-                               "shown": _shown_file(params.datasets[row.dataset])}
-                        for name, row in experiments.items()},
-        "comparisons": {name: _run_comparison(comparison, params) for name, comparison in params.comparisons.items()
-                        if {comparison.experiment, comparison.baseline} <= set(experiments)},
-    }
-
-
-def _shown_file(dataset: DatasetParams) -> str:
-    return "episodes.html" if dataset.source in TEXT_SOURCES else "episodes.png"
-
-
 def _require_known(name: str, known: Mapping | Iterable[str], path: str) -> None:
     if name not in known:
         raise ParamsError(f"{path}: there is no {name!r}; {nearest(name, known)}")
 
 
-SAME_EPISODES = ("dataset", "split", "part", "seed", "episodes")  # what decides which episodes an experiment has
+SAME_EPISODES = ("dataset", "split", "part", "seed", "episodes", "queries")  # what decides which episodes a row has
 
 
 def _check_comparison(comparison: ComparisonParams, params: Params, path: str) -> None:
-    for role in ("experiment", "baseline"):
-        name = getattr(comparison, role)
-        _require_known(name, params.experiments, f"{path}.{role}")
-        _require_known(comparison.column, params.experiments[name].columns, f"{path}.column: of experiment {name}")
-    ours, baseline = params.experiments[comparison.experiment], params.experiments[comparison.baseline]
+    rows = {_short(name): row for name, row in params.rows.items()}
+    names = {role: _short(getattr(comparison, role)) for role in ("row", "baseline")}
+    for role, name in names.items():
+        _require_known(name, rows, f"{path}.{role}")
+        _require_known(comparison.column, rows[name].columns, f"{path}.column: of row {name}")
+    ours, baseline = rows[names["row"]], rows[names["baseline"]]
     for field in SAME_EPISODES:
         if getattr(ours, field) != getattr(baseline, field):
-            raise ParamsError(f"{path}.baseline: {comparison.baseline!r} has {field} {getattr(baseline, field)}, and "
-                              f"{comparison.experiment!r} has {getattr(ours, field)}; two models are compared on the "
-                              f"same episodes: name experiments that agree in {', '.join(SAME_EPISODES)}")
-    if comparison.experiment == comparison.baseline:
-        raise ParamsError(f"{path}.baseline: found {comparison.baseline!r}, the experiment itself; name another")
+            raise ParamsError(f"{path}.baseline: {names['baseline']!r} has {field} {getattr(baseline, field)}, and "
+                              f"{names['row']!r} has {getattr(ours, field)}; two rows are compared on the same "
+                              f"episodes: name rows that agree in {', '.join(SAME_EPISODES)}")
+    if names["row"] == names["baseline"]:
+        raise ParamsError(f"{path}.baseline: found {names['baseline']!r}, the row itself; name another")
     if params.datasets[ours.dataset].source in TEXT_SOURCES:
-        raise ParamsError(f"{path}.experiment: {comparison.experiment!r} is of sentences, and the figure is of images; "
-                          "name experiments on images")
+        raise ParamsError(f"{path}.row: {names['row']!r} is of sentences, and the figure is of images; name rows on "
+                          "images")
 
 
-def _run_comparison(comparison: ComparisonParams, params: Params) -> dict[str, str]:
-    ours, baseline = params.experiments[comparison.experiment], params.experiments[comparison.baseline]
-    return {"experiment": comparison.experiment, "baseline": comparison.baseline, "model": ours.model,
-            "baseline_model": baseline.model, "method": params.models[ours.model].method.name,
-            "baseline_method": params.models[baseline.model].method.name, "dataset": ours.dataset}
+def _check_report(params: Params) -> None:
+    rows = {_short(name): row for name, row in params.rows.items()}
+    for section in ("titles", "paper", "notes"):
+        for name in getattr(params.report, section):
+            _require_known(name, rows, f"report.{section}")
+    for name, row in rows.items():
+        try:
+            params.report.paper_of(name, row.columns)
+        except ValueError as error:
+            raise ParamsError(f"report.{error}") from error

@@ -1,16 +1,17 @@
-"""The sections of params.yaml as frozen dataclasses.
+"""The parameters of a table as frozen dataclasses.
 
 Specs stand next to the code that they rule (`EpisodeSpec`, `MatchingNetworkSpec`, `DatasetParams`, ...) and check their
-own values; the rules between sections are in rules.py.
+own values. The rules between sections are in rules.py. How the files become these dataclasses is in tables.py.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from matchnet.classifier_training import ClassifierTrainingSpec
-from matchnet.episodes import EpisodeSpec
+from matchnet.episodes import EpisodeSpec, FineGrainedSpec
 from matchnet.episodic_training import EpisodicSpec
 from matchnet.methods import FineTuningSpec, MethodSpec
 from matchnet.methods.language_model import LanguageModelSpec
@@ -20,78 +21,30 @@ from pipeline.data.spec import DatasetParams, Part
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunModel:
-    """What the stage of a model depends on: the dataset it trains on, and the file of its method."""
-
-    dataset: str
-    method: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunInitialised(RunModel):
-    """The same of a model that begins with the weights of another, `init`."""
-
-    init: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunExperiment:
-    """What the stage of an experiment depends on: its model, the file of its method, the dataset it is tested on.
-
-    shown: the file that shows test episodes, a picture of images or a text of sentences.
-    """
-
-    model: str
-    method: str
-    dataset: str
-    shown: Literal["episodes.png", "episodes.html"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunComparison:
-    """What the stage of a comparison depends on: both experiments, their models and methods, and the dataset."""
-
-    experiment: str
-    baseline: str
-    model: str
-    baseline_model: str
-    method: str
-    baseline_method: str
-    dataset: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunParams:
-    """What `dvc repro` runs; written by `python -m stages.select SUITE`."""
-
-    datasets: tuple[str, ...]
-    models: Mapping[str, RunModel]
-    initialised: Mapping[str, RunInitialised] = field(default_factory=dict)
-    experiments: Mapping[str, RunExperiment]
-    comparisons: Mapping[str, RunComparison] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
 class LicensedParams:
     """Folders of data that have no public address.
 
     imagenet: folder or http(s) address of ILSVRC2012's archives; null asks the mirror. Datasets with `sample: true`
         always ask the mirror.
+    mini_imagenet: tar, zip or folder of miniImageNet's prepared photographs; null asks the mirror.
     treebank3: folder of the corpus LDC99T42.
     """
 
     imagenet: str | None = None
+    mini_imagenet: str | None = None
     treebank3: str | None = None
 
     def folder_of(self, dataset: DatasetParams) -> str | None:
         if dataset.source == "treebank3":
             return self.treebank3
+        if dataset.is_prepared:
+            return self.mini_imagenet
         return self.imagenet if dataset.source in ("imagenet", "mini_imagenet") and not dataset.sample else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterParams:
-    """Where things run and come from. No stage depends on it: changing it makes no result stale.
+    """Where stages run, and where data come from. No result depends on it, so a change makes no stage stale.
 
     Args:
         mirror: folder or address asked before the sources; MATCHNET_MIRROR in the environment goes first.
@@ -184,14 +137,16 @@ class ComputeParams:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelParams:
-    """What `train` makes: a method, and what it learns from. `training: null` for a method without weights to learn.
+    """What the stage `train` makes: a method, and what it learns from. A method without weights has `training: null`.
 
     Args:
+        dataset: the dataset whose shards it is trained on. In the file it is the `shards/DATASET` of `from:`.
         image_size: pixels of a side, for a dataset of images.
         channels: 3 for colours, 1 for grey.
         context: words on each side of the blank, for a dataset of sentences.
         rotations: whether images turned by 90, 180 and 270 degrees are classes as well.
-        init: the model whose weights the encoders begin with: a language model, or one with the same encoder.
+        init: the model whose weights the encoders begin with: a language model, or a model with the same encoder. In
+            the file it is the `models/TABLE/MODEL` of `from:`, and the dataset is that model's.
         published: a file with the weights of a published Inception v3, which the classifier of all 1,000 classes takes.
     """
 
@@ -205,7 +160,7 @@ class ModelParams:
     init: str | None = None
     published: str | None = None
     method: MethodSpec
-    training: EpisodicSpec | TextSpec | ClassifierTrainingSpec | None
+    training: EpisodicSpec | TextSpec | ClassifierTrainingSpec | None = None
 
     def __post_init__(self) -> None:
         for name, unit in (("image_size", "pixel"), ("context", "word on each side of the blank")):
@@ -223,7 +178,7 @@ class ModelParams:
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
-        """Of one sample as the method takes it, (C, H, W) or (L,); see pipeline.data.samples."""
+        """The shape of one sample as the method takes it, (C, H, W) or (L,); see pipeline.data.samples."""
         if self.image_size is not None:
             return (self.channels, self.image_size, self.image_size)
         assert self.context is not None
@@ -231,57 +186,141 @@ class ModelParams:
         return (2 * self.context + 1 + shows_word,)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExperimentParams:
-    """What `evaluate` makes: one row of a table. Every field stands in params.yaml, since stages depend on each.
+COLUMN = re.compile(r"(fine-)?([1-9]\d*)w([1-9]\d*)s(?:([1-9]\d*)q)?")
+LARGEST_TEST_GROUP = 10  # classes of WordNet's groups that a fine-grained column draws from
 
-    adaptation: how the model is tuned to each support set before it classifies, or null.
-    oracle: whether the model, a classifier, has seen the test classes and answers by its softmax over all of them.
+
+def task_of(column: str, queries: int) -> EpisodeSpec:
+    """The task that a column's name says: `20w5s` is 20-way 5-shot with `queries` queries a way, `5w1s4q` has 4.
+
+    `fine-5w1s` draws all classes of an episode from one group of WordNet (ten dogs, insects, ...).
+
+    Raises:
+        ValueError: the name says no task.
+    """
+    found = COLUMN.fullmatch(column)
+    if found is None:
+        raise ValueError(f"columns: {column!r} says no task; write WAYSwSHOTSs, such as 5w1s, 20w5s, fine-5w1s or, "
+                         "with the queries of a way, 5w1s15q")
+    fine, ways, shots, own_queries = found.groups()
+    return EpisodeSpec(int(ways), int(shots), int(own_queries or queries),
+                       FineGrainedSpec(share=1.0, largest_group=LARGEST_TEST_GROUP) if fine else None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowParams:
+    """What the stage `evaluate` measures: one row of a table.
+
+    Args:
+        model: the model that is tested, one of this table.
+        dataset: the dataset whose classes it is tested on.
+        split: of that dataset. Where the file does not say it, it is the model's own split, or the only one.
+        columns: the tasks by name, such as 5w1s; see task_of.
+        queries: queries a way, in columns whose name does not say it.
+        episodes: test episodes of each column. seed: decides which.
+        adaptation: how the model is tuned to each support set before it classifies, or null.
+        oracle: whether the model, a classifier, has seen the test classes and answers by its softmax over all of them.
     """
 
     model: str
-    title: str
-    table: str
     dataset: str
     split: str
-    part: Part
+    part: Part = "test"
     columns: tuple[str, ...]
-    episodes: int
-    seed: int
-    adaptation: FineTuningSpec | None
+    queries: int = 5
+    episodes: int = 10_000
+    seed: int = 0
+    adaptation: FineTuningSpec | None = None
     oracle: bool = False
-    paper: Mapping[str, float | None]
-    note: str = ""
 
     def __post_init__(self) -> None:
         if self.episodes < 2:
             raise ValueError(f"episodes is {self.episodes}; an interval needs at least 2")
+        if self.queries < 1:
+            raise ValueError(f"queries is {self.queries}; a way needs at least 1")
         if not self.columns:
-            raise ValueError("columns is empty; name at least one of the columns: section")
+            raise ValueError("columns is empty; name at least one task, such as 5w1s")
+        self.tasks  # noqa: B018  # raises for a name that says no task
+
+    @property
+    def tasks(self) -> dict[str, EpisodeSpec]:
+        """The task of each column."""
+        return {column: task_of(column, self.queries) for column in self.columns}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonParams:
-    """What `compare` makes: two experiments side by side on the same episodes of one column, as in Figure 2."""
+    """What `compare` makes: two rows side by side on the same episodes of one column, as in Figure 2."""
 
-    experiment: str
+    row: str
     baseline: str
     column: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Params:
-    """The whole of params.yaml. `suites`: name -> experiments that are run together."""
+class ReportParams:
+    """What only the report depends on. All but the title are by row.
 
-    run: RunParams
+    Args:
+        about: a sentence or two above the table.
+        titles: a row without one is called by its name.
+        paper: the paper's figures in percent, in the order of the row's columns: `98.1 / 98.9 / – / 98.5`; a dash
+            stands where the paper has none.
+        notes: why a row is off, or what is special about it.
+    """
+
+    title: str
+    about: str = ""
+    titles: Mapping[str, str] = field(default_factory=dict)
+    paper: Mapping[str, float | str] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    def paper_of(self, row: str, columns: Sequence[str]) -> dict[str, float]:
+        """The paper's figures of a row by column.
+
+        Raises:
+            ValueError: not as many figures as columns, or one that is no percentage.
+        """
+        given = str(self.paper.get(row, "")).split("/") if row in self.paper else []
+        if given and len(given) != len(columns):
+            raise ValueError(f"paper.{row}: found {len(given)} figures, and the row has {len(columns)} columns "
+                             f"({', '.join(columns)}); write one for each, or – where the paper has none")
+        texts = [text.strip() for text in given]
+        figures = {column: text for column, text in zip(columns, texts, strict=False) if text not in ("", "–", "-")}
+        for column, text in figures.items():
+            if not re.fullmatch(r"\d+(\.\d+)?", text) or float(text) > 100:
+                raise ValueError(f"paper.{row}: found {text!r} for {column}; it is in percent, 0 to 100")
+        return {column: float(text) for column, text in figures.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """One table: everything that its stages need to know.
+
+    Models, rows and comparisons are keyed by their full names, such as `omniglot/short-fce`. The models include those
+    of other tables that this table's models begin with, and the datasets those of other tables that it uses.
+
+    Args:
+        table: its name, which is that of its folder in experiments/; the root's table is the demo.
+        folder: where its params.yaml lies, relative to the root.
+        own_datasets: the datasets that this table's own file declares.
+    """
+
+    table: str
+    folder: Path
     cluster: ClusterParams = field(default_factory=ClusterParams)
     compute: ComputeParams = field(default_factory=ComputeParams)
-    suites: Mapping[str, tuple[str, ...]]
-    columns: Mapping[str, EpisodeSpec]
+    own_datasets: tuple[str, ...] = ()
     datasets: Mapping[str, DatasetParams]
     models: Mapping[str, ModelParams]
-    experiments: Mapping[str, ExperimentParams]
-    comparisons: Mapping[str, ComparisonParams] = field(default_factory=dict)
+    rows: Mapping[str, RowParams]
+    comparisons: Mapping[str, ComparisonParams]
+    report: ReportParams
+
+    @property
+    def own_models(self) -> dict[str, ModelParams]:
+        """The models of this table alone."""
+        return {name: model for name, model in self.models.items() if name.startswith(f"{self.table}/")}
 
     def compute_of(self, model: str) -> ComputeParams:
         """Without the workers for whom a step of this model has nothing."""

@@ -1,4 +1,4 @@
-"""`results/comparisons/<name>.json`: two experiments on the same episodes, in figures."""
+"""`results/comparisons/TABLE/NAME.json`: two rows on the same episodes, in figures."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field, TypeAdapter
 
 from matchnet.statistics import mean_and_interval
-from pipeline.results.checked_json import parse_checked, write_checked
+from pipeline.checked_json import read_checked, write_checked
 from pipeline.results.metrics import STRICT, Count, MetricsError, Percent, Positive
 
 HUB_SHARE = 0.6  # of an episode's queries
@@ -17,7 +17,7 @@ Points = Annotated[float, Field(ge=-100, le=100)]
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `experiment` does better than `baseline` in a column, episode by episode.
+    """What `row` does better than `baseline` in a column, episode by episode.
 
     difference, ci95: mean over episodes of its accuracy less the baseline's, and half the width of the 95% interval of
         that mean of paired differences; both in points of percent.
@@ -28,7 +28,7 @@ class Comparison:
     """
 
     __pydantic_config__ = STRICT
-    experiment: str
+    row: str
     baseline: str
     column: str
     episodes: Positive
@@ -54,7 +54,7 @@ def compared(names: tuple[str, str, str], difference_E: np.ndarray, most_one_way
     """In figures.
 
     Args:
-        names: of the experiment, the baseline and the column.
+        names: of the row, the baseline and the column.
         most_one_way_E, baseline_most_E: see matchnet.evaluation.EpisodeResults.
     """
     mean, ci95 = mean_and_interval(difference_E)
@@ -71,8 +71,8 @@ def write_comparison(path: Path, comparison: Comparison) -> None:
 
 def read_comparison(path: Path) -> Comparison:
     """Read what write_comparison wrote; MetricsError for anything else, with file and field."""
-    return parse_checked(COMPARISON, path.read_text(encoding="utf-8"), path, MetricsError, _remedy(path))
+    return read_checked(COMPARISON, path, MetricsError, _remedy(path))
 
 
 def _remedy(path: Path) -> str:
-    return f"make it again with `dvc repro compare@{path.stem}`"
+    return f"make it again with the stage compare@{path.stem} of {path.parent.name}"

@@ -10,6 +10,7 @@ from pipeline.results.curves import CurvePoint
 
 WIDTH, HEIGHT = 720, 230
 MOST_POINTS = 160  # more would not be seen at this width: neighbours are averaged
+MOST_NATS = 700.0  # of which exp is a number
 Series = Sequence[tuple[float, float]]
 
 STYLE = """<style>
@@ -99,7 +100,8 @@ def _accuracy_panel(points: Sequence[CurvePoint], last_step: int) -> list[str]:
 def _perplexity_panel(points: Sequence[CurvePoint], last_step: int) -> list[str]:
     """That of training is exp of its loss: of one step's words, dropout on."""
     valid = [(p.step, p.valid_perplexity) for p in points if p.valid_perplexity is not None]
-    train = [(x, math.exp(y)) for x, y in averaged([(p.step, p.loss) for p in points if p.loss is not None])]
+    losses = averaged([(p.step, p.loss) for p in points if p.loss is not None])
+    train = [(x, math.exp(min(y, MOST_NATS))) for x, y in losses]
     least = min(y for _, y in [*valid, *train])
     panel = Panel(394, 300, last_step, least / 1.1, 1.1 * max(y for _, y in valid), log=True)
     train = [(x, y) for x, y in train if y <= panel.high]  # its first steps may lie above the picture

@@ -1,11 +1,14 @@
-"""Learning curves: `results/training/<model>.csv`, one line per step that was logged or validated."""
+"""Learning curves: `results/curves/TABLE/MODEL.csv`, one line per step that was logged or validated."""
 
 import csv
+import io
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from pipeline.files import atomic_write
+from matchnet.files import atomic_write
+from matchnet.messages import said, shown
 
 FRACTIONS = ("accuracy", "valid_accuracy", "valid_ci95")
 
@@ -63,27 +66,40 @@ def read_curve(path: Path) -> list[CurvePoint]:
     """Read what `write_curve` wrote.
 
     Raises:
-        ValueError: another header, or a cell that is no number; names file, line and column.
+        ValueError: another header, a cell that is no possible number, or steps that do not rise; names file, line and
+            column.
     """
-    with open(path, encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) not in (FIELDS, OF_EPISODES):
-            raise ValueError(f"{path}: columns are {reader.fieldnames}, expected {list(OF_EPISODES)}; "
-                             f"make it again with `dvc repro train@{Path(path).stem}` (train_on@ for a model with "
-                             "an init)")
-        return [_point(row, f"{path}, line {reader.line_num}") for row in reader]
-
-
-def _point(row: Mapping[str, str], where: str) -> CurvePoint:
-    values = {name: _number(cell, f"{where}, column {name}") for name, cell in row.items()}
-    step = values.pop("step")
-    if step is None:
-        raise ValueError(f"{where}: the step is missing; train the model again")
-    return CurvePoint(step=int(step), **values)
-
-
-def _number(cell: str | None, where: str) -> float | None:
+    again = f"make it again with the stage train@{path.stem} of {path.parent.name}"
     try:
-        return float(cell) if cell else None
+        reader = csv.reader(io.StringIO(path.read_bytes().decode("utf-8"), newline=""))
+        rows = [(reader.line_num, row) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: no table of text ({said(error)}); {again}") from error
+    names = tuple(rows[0][1]) if rows else ()
+    if names not in (FIELDS, OF_EPISODES):
+        raise ValueError(f"{path}: columns are {shown(list(names))}, expected {list(OF_EPISODES)}; {again}")
+    points: list[CurvePoint] = []
+    for line, row in rows[1:]:
+        if len(row) != len(names):
+            raise ValueError(f"{path}, line {line}: {len(row)} cells, and the head has {len(names)}; {again}")
+        values = {name: _number(name, cell, f"{path}, line {line}, column {name}", again)
+                  for name, cell in zip(names, row, strict=True)}
+        step = values.pop("step")
+        if step is None or not step.is_integer() or (points and step <= points[-1].step):
+            raise ValueError(f"{path}, line {line}, column step: {shown(row[0])} is no whole number above the one "
+                             f"before it; {again}")
+        points.append(CurvePoint(step=int(step), **values))
+    return points
+
+
+def _number(name: str, cell: str, where: str, again: str) -> float | None:
+    """None for an empty cell."""
+    try:
+        value = float(cell) if cell else None
     except ValueError as error:
-        raise ValueError(f"{where}: {cell!r} is not a number; train the model again") from error
+        raise ValueError(f"{where}: {shown(cell)} is not a number; {again}") from error
+    most = 100.0 if name in FRACTIONS else sys.float_info.max
+    least = {"loss": -most, "valid_perplexity": 1.0}.get(name, 0.0)
+    if value is not None and not least <= value <= most:
+        raise ValueError(f"{where}: {shown(cell)} cannot be; {again}")
+    return value

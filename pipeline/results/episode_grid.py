@@ -8,7 +8,7 @@ import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from pipeline.files import atomic_write
+from matchnet.files import atomic_write
 from pipeline.results.shown_episode import MOST_PIXELS, MOST_QUERIES, ShownEpisode, choose, way_name
 
 WAYS_A_LINE = 10

@@ -3,17 +3,20 @@
 Only tags that Markdown lets through, so that both reports show the fragment as it is.
 """
 
+import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 from torch import Tensor
 
+from matchnet.files import atomic_write
+from matchnet.messages import shown
 from matchnet.tokens import BEGIN, BLANK, END, FIRST_WORD, PADDING
-from pipeline.files import atomic_write
 from pipeline.results.shown_episode import ShownEpisode, choose, way_name
 
 GAP = "<kbd>&nbsp;?&nbsp;</kbd>"  # the blank
+OUR_TAGS = re.compile(r'</?(p|b|i|tr|td|kbd|br|table)>|<table class="episode">')
 CUT = "…"  # the sentence goes on where the sample ends
 
 
@@ -30,6 +33,19 @@ def write_episodes(path: Path, episodes: Sequence[ShownEpisode], words: Sequence
         lines += [_episode(episode, queries, words) for episode, queries in choice.episodes]
     with atomic_write(path) as file:
         file.write("\n".join(lines) + "\n")
+
+
+def read_episodes(path: Path) -> str:
+    """What `write_episodes` wrote; ValueError for anything with other tags, or with a tag that has attributes."""
+    again = f"make it again with the stage evaluate@{path.parent.name}"
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: byte {error.start + 1} is not UTF-8; {again}") from error
+    strange = re.search("<[^>]*", OUR_TAGS.sub("", text))
+    if strange:
+        raise ValueError(f"{path}: {shown(strange[0])} is no tag of test episodes; {again}")
+    return text
 
 
 def sentence(sample_L: Tensor, words: Sequence[str]) -> str:

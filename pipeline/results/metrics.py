@@ -1,9 +1,9 @@
-"""`results/<experiment>/metrics.json`: what one experiment measured, in percent and seconds.
+"""What one row measured, in percent and seconds: results/metrics/TABLE/ROW.json and results/details/TABLE/ROW.json.
 
-The file is checked when it is written and when it is read, so that no report shows a number that is not one.
+The file of metrics is flat: the accuracy of each column, and a perplexity. It is what `dvc metrics` shows. The file of
+details has everything. Both are checked when they are written and when they are read.
 """
 
-import os
 import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +12,8 @@ from typing import Annotated
 import torch
 from pydantic import ConfigDict, Field, TypeAdapter
 
-from pipeline.results.checked_json import parse_checked, write_checked
+from pipeline.checked_json import read_checked, write_checked
+from pipeline.machine import cores
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -22,7 +23,7 @@ Positive = Annotated[int, Field(gt=0)]
 
 
 class MetricsError(ValueError):
-    """A metrics.json that is not one; the message names file, field, value and rule."""
+    """A file of results that holds something else; the message names file, field, value and rule."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,13 @@ class ColumnResult:
     ci95: Percent
     episodes: Positive
     queries_per_way: Positive
-    paper: Percent | None = None
     num_classes: Positive | None = None
 
     @staticmethod
-    def from_fractions(mean: float, ci95: float, episodes: int, queries_per_way: int, paper: float | None,
+    def from_fractions(mean: float, ci95: float, episodes: int, queries_per_way: int,
                        num_classes: int | None = None) -> "ColumnResult":
-        """From the fractions that evaluation yields; `paper` is in percent, as printed there."""
-        return ColumnResult(round(100 * mean, 4), round(100 * ci95, 4), episodes, queries_per_way, paper, num_classes)
+        """From the fractions that evaluation yields."""
+        return ColumnResult(round(100 * mean, 4), round(100 * ci95, 4), episodes, queries_per_way, num_classes)
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ class ModelUsed:
 
 
 @dataclass(frozen=True)
-class Metrics:
-    """The content of a metrics.json; `columns` is keyed by episode shape ("5w1s").
+class Details:
+    """The content of a file of details; `columns` is keyed by task ("5w1s").
 
     perplexity: of a language model, on all sentences of the file that the part's are of.
     """
@@ -104,38 +104,49 @@ class Metrics:
     model: ModelUsed
     perplexity: Annotated[float, Field(ge=1)] | None = None
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The content of the file of metrics. Two decimals: intervals are seldom below 0.02."""
+        accuracies = {column: round(result.accuracy, 2) for column, result in self.columns.items()}
+        return accuracies | ({"perplexity": round(self.perplexity, 2)} if self.perplexity else {})
 
-METRICS = TypeAdapter(Metrics)
+
+DETAILS = TypeAdapter(Details)
+METRICS = TypeAdapter(dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]])
 
 
-def write_metrics(path: Path, metrics: Metrics) -> None:
-    """Write `metrics` to `path`, whole or not at all.
+def write_metrics(path: Path, details: Details) -> None:
+    """Write the flat file, whole or not at all."""
+    write_checked(METRICS, details.metrics, path, MetricsError, _remedy(path))
+
+
+def write_details(path: Path, details: Details) -> None:
+    """Write a file of details, whole or not at all.
 
     Raises:
         MetricsError: a value that the file may not hold (a NaN, an accuracy above 100, ...).
     """
-    content = {name: value for name, value in asdict(metrics).items() if value is not None}
-    write_checked(METRICS, content, path, MetricsError, _remedy(path))
+    content = {name: value for name, value in asdict(details).items() if value is not None}
+    write_checked(DETAILS, content, path, MetricsError, _remedy(path))
 
 
-def read_metrics(path: Path) -> Metrics:
-    """Read a metrics.json.
+def read_details(path: Path) -> Details:
+    """Read a file of details.
 
     Raises:
         MetricsError: not JSON, or a field missing, unknown or impossible.
     """
-    return parse_checked(METRICS, Path(path).read_text(encoding="utf-8"), path, MetricsError, _remedy(path))
+    return read_checked(DETAILS, path, MetricsError, _remedy(path))
 
 
 def _remedy(path: Path) -> str:
-    return f"make it again with `dvc repro evaluate@{Path(path).parent.name}`"
+    return f"make it again with the stage evaluate@{path.stem} of {path.parent.name}"
 
 
 def machine_facts() -> Machine:
     """This machine: processor, cores this process may use, first GPU if there is one, version of torch."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
-    return Machine(cpu=_cpu_model(), cores=cores, gpu=gpu, torch=torch.__version__)
+    return Machine(cpu=_cpu_model(), cores=cores(), gpu=gpu, torch=torch.__version__)
 
 
 def _cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from pipeline.results.report_content import COMPARED, LEAD, STAND_IN, TITLE, ComparisonSection, ModelSection, Report
-from pipeline.results.tables import Row, Table, column_title, signed
+from matchnet.messages import said
+from pipeline.results.episode_text import read_episodes
+from pipeline.results.report_content import COMPARED, LEAD, STAND_IN, ComparisonSection, ModelSection, Report
+from pipeline.results.tables import STALE, STALE_SAYS, Row, Table, column_title, signed, stale_by_reason
 
 STYLE = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
 HEAD = f"""<!doctype html>
@@ -20,31 +22,33 @@ HEAD = f"""<!doctype html>
 <meta name="color-scheme" content="light dark">
 <meta http-equiv="Content-Security-Policy"
   content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
-<title>{escape(TITLE)}</title>
 <style>{STYLE}</style>
-</head>
-<body>
-<main>
-<header><h1>{escape(TITLE)}</h1><p class="lead">{escape(LEAD)}</p></header>"""
+"""
 
 
 def html_report(report: Report) -> str:
     """The whole page."""
-    stand_ins = [table for table in report.tables if table.stand_in]
-    parts = [HEAD, _what_ran(report)]
-    parts += [_section(table.title, _table(report, table)) for table in report.tables if not table.stand_in]
-    if stand_ins:
-        inner = "".join(f"<h3>{escape(table.title)}</h3>{_table(report, table)}" for table in stand_ins)
-        warning = f'<p class="warn">{escape(STAND_IN)}</p>'
-        parts.append(_section("Stand-in data", warning + inner, kind="stand-in"))
+    table = report.table
+    lead = "".join(f'<p class="lead">{escape(words)}</p>' for words in (table.about, LEAD) if words)
+    warning = f'<p class="warn">{escape(STAND_IN)}</p>' if table.stand_in else ""
+    parts = [f"{HEAD}<title>{escape(table.title)}</title>\n</head>\n<body>\n<main>\n"
+             f"<header><h1>{escape(table.title)}</h1>{lead}</header>",
+             _section("Results", warning + _table(report) + _stale(table), "stand-in" if table.stand_in else "plain"),
+             _what_ran(report)]
     if report.comparisons:
-        parts.append(_section("Model against model", f"<p>{escape(COMPARED)}</p>"
+        parts.append(_section("Row against row", f"<p>{escape(COMPARED)}</p>"
                               + "".join(map(_comparison, report.comparisons))))
     if report.models:
         parts.append(_section("Models", "".join(map(_model, report.models))))
     if report.episodes:
         parts.append(_section("Test episodes", _episodes(report)))
     return "\n".join([*parts, "</main>", "</body>", "</html>", ""])
+
+
+def _stale(table: Table) -> str:
+    items = "".join(f"<li><b>{escape(', '.join(rows))}</b>: {escape(reason)}</li>"
+                    for reason, rows in stale_by_reason(table.rows).items())
+    return f'<div class="warn"><p>{STALE} {escape(STALE_SAYS)}:</p><ul>{items}</ul></div>' if items else ""
 
 
 def _section(title: str, inner: str, kind: str = "plain") -> str:
@@ -56,7 +60,7 @@ def _what_ran(report: Report) -> str:
                 for name, part, digest in report.datasets()]
     machines = [f"<li><b>{escape(machine.gpu or machine.cpu)}</b> "
                 f"{escape(machine.cpu) + ', ' if machine.gpu else ''}{machine.cores} cores, "
-                f"torch {escape(machine.torch)}, {count} experiment{'s' * (count != 1)}</li>"
+                f"torch {escape(machine.torch)}, {count} row{'s' * (count != 1)}</li>"
                 for machine, count in report.machines().items()]
     if not datasets:
         return _section("What ran", "<p>Nothing yet: run <code>dvc repro</code>.</p>")
@@ -65,11 +69,11 @@ def _what_ran(report: Report) -> str:
                                 f"</div></div>")
 
 
-def _table(report: Report, table: Table) -> str:
-    columns = table.columns
+def _table(report: Report) -> str:
+    columns = report.table.columns
     titles = [*map(column_title, columns), "Episodes", "Train, s", "Evaluate, s"]
     heads = "".join(f'<th scope="col">{escape(title)}</th>' for title in titles)
-    body = "".join(_row(report, row, columns) for row in table.rows)
+    body = "".join(_row(report, row, columns) for row in report.table.rows)
     return (f'<div class="scroll"><table><thead><tr><th scope="col" class="name">Row</th>{heads}'
             f"</tr></thead>\n{body}</table></div>\n")
 
@@ -86,8 +90,8 @@ def _row(report: Report, row: Row, columns: list[str]) -> str:
 
 
 def _again(row: Row) -> str:
-    command = f"<code>{escape(row.command)}</code>" if row.command else "not in params.yaml"
-    return command if row.metrics else f"Not run yet: {command}"
+    command = f"<code>{escape(row.info.command)}</code>"
+    return command if row.details else f"Not run yet: {command}"
 
 
 def _cell(row: Row, column: str) -> str:
@@ -100,8 +104,7 @@ def _cell(row: Row, column: str) -> str:
 
 
 def _model(model: ModelSection) -> str:
-    command = f" · <code>{escape(model.command)}</code>" if model.command else ""
-    return (f'<article><h3>{escape(model.name)}</h3><p class="again">{escape(model.facts)}{command}</p>'
+    return (f'<article><h3>{escape(model.name)}</h3><p class="again">{escape(model.facts)}</p>'
             f"{_speed(model)}{model.curve or ''}{_parameters(model.parameters)}</article>\n")
 
 
@@ -130,20 +133,26 @@ def _comparison(comparison: ComparisonSection) -> str:
 
 
 def _episodes(report: Report) -> str:
-    return "".join(f"<details{' open' * (number == 0)}><summary>{escape(report.heading(experiment))}</summary>"
-                   f"{_shown(path)}</details>\n" for number, (experiment, path) in enumerate(report.episodes.items()))
+    return "".join(f"<details{' open' * (number == 0)}><summary>{escape(report.title(row))}</summary>"
+                   f"{_shown(path)}</details>\n" for number, (row, path) in enumerate(report.episodes.items()))
 
 
 def _shown(path: Path) -> str:
-    if path.suffix == ".html":  # a fragment of our own making, its words escaped
-        return path.read_text(encoding="utf-8")
+    if path.suffix == ".html":
+        return read_episodes(path)
     return f'<img alt="Test episodes with predictions" src="{_data_uri(path)}">'
 
 
 def _data_uri(path: Path) -> str:
-    """A picture as WebP: photographs in a fifth of a PNG's bytes, since the page is a version in git after each run."""
+    """A picture as WebP: photographs in a fifth of a PNG's bytes, since the page is one file."""
     webp = io.BytesIO()
-    with Image.open(path) as picture:
-        is_drawn = picture.mode == "P"
-        picture.convert("RGB").save(webp, "WEBP", lossless=is_drawn, quality=85)
+    try:
+        with Image.open(path, formats=["PNG"]) as picture:
+            is_drawn = picture.mode == "P"
+            picture.convert("RGB").save(webp, "WEBP", lossless=is_drawn, quality=85)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # Pillow raises errors of many kinds for damaged bytes
+        raise ValueError(f"{path}: not a whole picture ({said(error)}); make it again with the stage that draws it"
+                         ) from error
     return "data:image/webp;base64," + b64encode(webp.getvalue()).decode("ascii")

@@ -1,60 +1,66 @@
-"""The report as Markdown, for those who read it in the repository; pictures are linked by relative path."""
+"""The report as Markdown, for those who read it in the repository."""
 
-import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
-from pipeline.results.report_content import COMPARED, LEAD, STAND_IN, TITLE, ModelSection, Report
-from pipeline.results.tables import DASH, Row, Table, column_title, signed
+from pipeline.results.report_content import COMPARED, LEAD, STAND_IN, ModelSection, Report
+from pipeline.results.tables import DASH, STALE, STALE_SAYS, Row, column_title, signed, stale_by_reason
 
 
-def markdown_report(report: Report, out_dir: Path) -> str:
-    """The whole text; links to pictures are relative to `out_dir`, where it will lie."""
-    parts = [f"# {TITLE}", LEAD, "## What ran", *_what_ran(report)]
-    parts += [part for table in report.tables if not table.stand_in for part in _table(report, table, "##")]
-    stand_ins = [table for table in report.tables if table.stand_in]
-    if stand_ins:
-        parts += ["## Stand-in data", STAND_IN]
-        parts += [part for table in stand_ins for part in _table(report, table, "###")]
-    parts += ["## Model against model", COMPARED] if report.comparisons else []
-    parts += [f"### {text(one.heading)}\n\n{text(one.facts)}\n\n"
-              f"![Test episodes with the answers of both]({_link(one.picture, out_dir)})" for one in report.comparisons]
+def markdown_report(report: Report) -> str:
+    """The whole text. Pictures and curves are in the HTML alone."""
+    table = report.table
+    parts = [f"# {text(table.title)}", *([text(table.about)] if table.about else []), LEAD]
+    parts += [STAND_IN] if table.stand_in else []
+    parts += [*_table(report), "## What ran", *_what_ran(report)]
+    parts += ["## Row against row", COMPARED] if report.comparisons else []
+    parts += [f"### {text(one.heading)}\n\n{text(one.facts)}" for one in report.comparisons]
     parts += ["## Models", *(_model(model) for model in report.models)] if report.models else []
-    parts += ["## Test episodes", *_episodes(report, out_dir)] if report.episodes else []
     return "\n\n".join(parts) + "\n"
 
 
 def text(words: str) -> str:
     """Words of the user's that Markdown shall not read as markup; on one line."""
-    escaped = re.sub(r"([\\`*_\[\]|#])", r"\\\1", " ".join(words.split()))
+    escaped = re.sub(r"([\\`*_\[\]|#~])", r"\\\1", " ".join(words.split()))
+    escaped = re.sub(r"^(\d*)([-+=.)])(?=\s|$)", r"\1\\\2", escaped)  # where a paragraph begins, it would be a list
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
+def code(words: str) -> str:
+    """Words that Markdown shows as code, whatever is in them; on one line, and whole in a table's cell."""
+    plain = " ".join(words.split()).replace("|", "¦")
+    fence = "`" * (1 + max(map(len, re.findall("`+", plain)), default=0))
+    padding = " " if "`" in (plain[:1], plain[-1:]) else ""
+    return f"{fence}{padding}{plain}{padding}{fence}" if plain else DASH
+
+
 def _what_ran(report: Report) -> list[str]:
-    datasets = [[text(name), text(part), f"`{digest[:12]}`"] for name, part, digest in report.datasets()]
+    datasets = [[text(name), text(part), code(digest[:12])] for name, part, digest in report.datasets()]
     machines = [[text(it.cpu), str(it.cores), text(it.gpu or DASH), text(it.torch), str(count)]
                 for it, count in report.machines().items()]
     if not datasets:
         return ["Nothing yet: run `dvc repro`."]
     return [_grid(["dataset", "tested on", "manifest SHA-256"], datasets),
-            _grid(["processor", "cores", "GPU", "torch", "experiments"], machines)]
+            _grid(["processor", "cores", "GPU", "torch", "rows"], machines)]
 
 
-def _table(report: Report, table: Table, level: str) -> list[str]:
-    titles = map(column_title, table.columns)
-    head = ["row", *titles, "episodes", "train, s", "evaluate, s", "method", "made by, or to make it"]
-    rows = [[text(row.info.title), *(_cell(row, column) for column in table.columns), row.episodes(),
-             *row.seconds(), text(report.method(row)) or DASH, f"`{row.command}`" if row.command else DASH]
-            for row in table.rows]
-    remarks = [f"- **{text(row.info.title)}**: {text(row.remark())}" for row in table.rows if row.remark()]
-    return [f"{level} {text(table.title)}", _grid(head, rows), *(["\n".join(remarks)] if remarks else [])]
+def _table(report: Report) -> list[str]:
+    columns = report.table.columns
+    head = ["row", *(text(column_title(column)) for column in columns), "episodes", "train, s", "evaluate, s", "method",
+            "command"]
+    rows = [[text(row.info.title), *(_cell(row, column) for column in columns), row.episodes(),
+             *row.seconds(), text(report.method(row)) or DASH, code(row.info.command)] for row in report.table.rows]
+    remarks = [f"- **{text(row.info.title)}**: {text(row.remark())}" for row in report.table.rows if row.remark()]
+    stale = [f"- **{text(', '.join(rows))}**: {text(reason)}"
+             for reason, rows in stale_by_reason(report.table.rows).items()]
+    said = [f"{text(STALE)} {STALE_SAYS}:", "\n".join(stale)] if stale else []
+    return [_grid(head, rows), *said, *(["\n".join(remarks)] if remarks else [])]
 
 
 def _cell(row: Row, column: str) -> str:
     paper, points = row.paper(column), row.points_off(column)
     off = f", **{signed(points)}**" if points else ""
-    return row.ours(column) + (f" (paper {paper:.1f}{off})" if paper is not None else "")
+    return text(row.ours(column)) + (f" (paper {paper:.1f}{off})" if paper is not None else "")
 
 
 def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -63,29 +69,12 @@ def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _model(model: ModelSection) -> str:
-    command = f" · `{model.command}`" if model.command else ""
-    parts = [f"### {text(model.name)}", model.facts + command]
+    parts = [f"### {text(model.name)}", text(model.facts)]
     if model.speed.workers:
-        parts.append(f"Training: {model.speed.facts}")
+        parts.append(f"Training: {text(model.speed.facts)}")
     if len(model.speed.workers) > 1:
-        parts.append(_grid(*model.speed.table()))
-    if model.curve:
-        parts.append(f"![Learning curves of {text(model.name)}](curves/{model.name}.svg)")
+        head, rows = model.speed.table()
+        parts.append(_grid([*map(text, head)], [[*map(text, row)] for row in rows]))
     if model.parameters:
-        parts.append(", ".join(f"`{name}: {value}`" for name, value in model.parameters.items()))
+        parts.append(", ".join(code(f"{name}: {value}") for name, value in model.parameters.items()))
     return "\n\n".join(parts)
-
-
-def _episodes(report: Report, out_dir: Path) -> list[str]:
-    return [f"### {text(report.heading(experiment))}\n\n{_shown(path, out_dir)}"
-            for experiment, path in report.episodes.items()]
-
-
-def _shown(path: Path, out_dir: Path) -> str:
-    if path.suffix == ".html":
-        return path.read_text(encoding="utf-8").strip()
-    return f"![Test episodes with predictions]({_link(path, out_dir)})"
-
-
-def _link(path: Path, out_dir: Path) -> str:
-    return Path(os.path.relpath(path, out_dir)).as_posix()

@@ -1,19 +1,18 @@
-"""`results/training/<model>.speed.json`: what training was like for each of its workers.
+"""`results/TABLE/training/MODEL.speed.json`: what training was like for each of its workers.
 
 A file of its own, since these figures differ from run to run where the weights do not. The file is checked when it is
-written and when it is read, as metrics.json is.
+written and when it is read, as details.json is.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, TypeAdapter
 
-from pipeline.results.checked_json import parse_checked, write_checked
+from pipeline.checked_json import read_checked, write_checked
 
-SUFFIX = ".speed.json"
 OWN = "worker_"  # begins the names of a worker's own speeds in its log: worker_images_per_second
 PER_SECOND = "_per_second"
 UNITS = ("episodes", "images", "sentences", "tokens")  # as the tasks of matchnet call what a step is made of
@@ -103,7 +102,7 @@ def speed_from_logs(logs: Mapping[int, Lines]) -> Speed:
     """
     workers = next((line["workers"] for line in reversed(logs.get(0, ())) if "workers" in line), None)
     logs = {rank: _with_workers(lines, workers) for rank, lines in logs.items()}
-    measured = {rank: lines for rank, lines in logs.items() if any("steps_per_second" in line for line in lines)}
+    measured = {rank: lines for rank, lines in logs.items() if any(map(_is_speed, lines))}
     names = list(dict.fromkeys(_node(measured[rank]) for rank in sorted(measured)))
     return Speed(tuple(_worker(rank, names.index(_node(measured[rank])), measured[rank]) for rank in sorted(measured)))
 
@@ -123,12 +122,7 @@ def read_speed(path: Path) -> Speed:
     Raises:
         SpeedError: not JSON, or a field missing, unknown or impossible.
     """
-    return parse_checked(SPEED, Path(path).read_text(encoding="utf-8"), path, SpeedError, AGAIN)
-
-
-def read_speeds(paths: Iterable[Path]) -> dict[str, Speed]:
-    """By the name of the model."""
-    return {path.name.removesuffix(SUFFIX): read_speed(path) for path in paths}
+    return read_checked(SPEED, Path(path), SpeedError, AGAIN)
 
 
 def shown(value: float) -> str:
@@ -160,12 +154,18 @@ def _worker(rank: int, node: int, lines: Lines) -> WorkerSpeed:
         weighted = (line[name] * length for line, length in zip(speeds, seconds, strict=True))
         return sum(weighted) / sum(seconds)
 
-    units = [unit for unit in UNITS if f"{OWN}{unit}{PER_SECOND}" in speeds[-1]]
+    units = [unit for unit in UNITS if all(f"{OWN}{unit}{PER_SECOND}" in line for line in speeds)]
     gpu = [line["peak_gpu_mib"] for line in speeds if line["peak_gpu_mib"] is not None]
     return WorkerSpeed(rank=rank, node=node, steps_per_second=_digits(sum(steps) / sum(seconds)),
                        per_second={unit: _digits(mean(f"{OWN}{unit}{PER_SECOND}")) for unit in units},
                        data_wait_share=_digits(mean("data_wait_share")),
                        peak_rss_mib=max(line["peak_rss_mib"] for line in speeds), peak_gpu_mib=max(gpu, default=None))
+
+
+def _is_speed(line: Mapping[str, Any]) -> bool:
+    """Whether a line has all speeds; one that is damaged may have some."""
+    return (line.get("steps_per_second") or 0) > 0 and 0 <= (line.get("data_wait_share") or 0) <= 1 and \
+        {"data_wait_share", "peak_rss_mib", "peak_gpu_mib"} <= line.keys()
 
 
 def _stretches(lines: Lines) -> tuple[list[int], list[Mapping[str, Any]]]:
@@ -176,7 +176,7 @@ def _stretches(lines: Lines) -> tuple[list[int], list[Mapping[str, Any]]]:
     for line in lines:
         if "process" in line:  # an attempt begins
             before = line["step"]
-        elif "steps_per_second" in line:
+        elif _is_speed(line) and line["step"] > before:
             steps.append(line["step"] - before)
             speeds.append(line)
             before = line["step"]

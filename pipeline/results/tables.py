@@ -1,62 +1,67 @@
-"""The rows of the paper's tables with our results beside them, for HTML, Markdown and the terminal."""
+"""The rows of a table with our results beside the paper's, for HTML, Markdown and the terminal."""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.results.metrics import Metrics, format_accuracy, read_metrics
+from pipeline import paths
+from pipeline.data.spec import TEXT_SOURCES
+from pipeline.params import Params
+from pipeline.resolve import title_of
+from pipeline.results.metrics import Details, format_accuracy, read_details
+from pipeline.results.staleness import stale_rows
 
 POINTS_OFF = 2.0  # a difference from the paper above this asks for an explanation
 DASH = "–"
-OTHER = "Other"
-COLUMN = re.compile(r"(fine-)?(\d+)w(\d+)s(?:(\d+)q)?")  # as EpisodeSpec.column names it, with the queries a way
+STALE = "*"  # beside figures that were made with other parameters, data or code
+STALE_SAYS = "made with other parameters, data or code than the files now say; the row's command makes them again"
+COLUMN = re.compile(r"(fine-)?(\d+)w(\d+)s(?:(\d+)q)?")  # see pipeline.params.sections.task_of
 
 
 @dataclass(frozen=True)
 class RowInfo:
-    """What params.yaml says of an experiment: one row of a table. `paper` is in percent, by column.
+    """What the parameters say of a row. `paper` is in percent, by column.
 
-    suite: one that has the experiment; `dvc repro` knows only the stages of the suites that are selected.
+    name: the full name, such as `omniglot/short-fce`.
     of_sentences: classes are then words.
+    command: what makes the row again.
     """
 
-    experiment: str
+    name: str
     title: str
-    table: str
     note: str = ""
-    paper: Mapping[str, float | None] = field(default_factory=dict)
+    paper: Mapping[str, float] = field(default_factory=dict)
     stand_in: bool = False
-    suite: str = ""
     of_sentences: bool = False
+    command: str = ""
 
 
 @dataclass(frozen=True)
 class Row:
-    """An experiment and what it measured, if it has run."""
+    """A row and what was measured, if it has run. stale: why its figures are not those of the files as they are now."""
 
     info: RowInfo
-    metrics: Metrics | None
+    details: Details | None
+    stale: str = ""
 
     @property
     def columns(self) -> set[str]:
         """The columns that either we or the paper have a figure for."""
-        return set(self.info.paper) | set(self.metrics.columns if self.metrics else ())
+        return set(self.info.paper) | set(self.details.columns if self.details else ())
 
     def ours(self, column: str) -> str:
-        """"99.3 ± 0.1", or a dash."""
-        result = self.metrics.columns.get(column) if self.metrics else None
-        return format_accuracy(result.accuracy, result.ci95) if result else DASH
+        """"99.3 ± 0.1", or a dash; with a mark if it is stale."""
+        result = self.details.columns.get(column) if self.details else None
+        return format_accuracy(result.accuracy, result.ci95) + STALE * bool(self.stale) if result else DASH
 
     def paper(self, column: str) -> float | None:
-        """The paper's figure, as params.yaml has it, else as it was when the experiment ran."""
-        result = self.metrics.columns.get(column) if self.metrics else None
-        given = self.info.paper.get(column)
-        return given if given is not None or result is None else result.paper
+        """The paper's figure."""
+        return self.info.paper.get(column)
 
     def points_off(self, column: str) -> float | None:
         """Ours minus the paper's where they differ by more than POINTS_OFF, else None."""
-        result, paper = self.metrics.columns.get(column) if self.metrics else None, self.paper(column)
+        result, paper = self.details.columns.get(column) if self.details else None, self.paper(column)
         if result is None or paper is None:
             return None
         difference = result.accuracy - paper
@@ -68,7 +73,7 @@ class Row:
 
     def _classes(self) -> str:
         """Of how many classes each column is, where columns differ in it: those with too few samples are left out."""
-        results = self.metrics.columns if self.metrics else {}
+        results = self.details.columns if self.details else {}
         counts = {column: results[column].num_classes for column in sorted(results, key=column_order)}
         if len(set(counts.values())) < 2:
             return ""
@@ -76,7 +81,7 @@ class Row:
         return f"{what}: {', '.join(f'{count} in {name}' for name, count in counts.items())}."
 
     def _perplexity(self) -> str:
-        perplexity = self.metrics.perplexity if self.metrics else None
+        perplexity = self.details.perplexity if self.details else None
         return f"Perplexity {perplexity:.1f}." if perplexity else ""
 
     def _off(self) -> str:
@@ -88,21 +93,13 @@ class Row:
 
     def episodes(self) -> str:
         """The number of test episodes a column, or the range of it."""
-        results = self.metrics.columns.values() if self.metrics else ()
+        results = self.details.columns.values() if self.details else ()
         counts = sorted({result.episodes for result in results})
         return DASH.join(f"{count:,}" for count in (counts[:1] + counts[1:][-1:])) or DASH
 
-    @property
-    def command(self) -> str:
-        """What makes the row again; empty where params.yaml does not have it."""
-        if self.info.table == OTHER:
-            return ""
-        select = f"python -m stages.select {self.info.suite} && " if self.info.suite else ""
-        return f"{select}dvc repro evaluate@{self.info.experiment}"
-
     def seconds(self) -> tuple[str, str]:
         """Training and evaluation, in seconds."""
-        spent = self.metrics.seconds if self.metrics else None
+        spent = self.details.seconds if self.details else None
         return (_whole(spent.train), _whole(spent.evaluate)) if spent else (DASH, DASH)
 
 
@@ -110,9 +107,15 @@ class Row:
 class Table:
     """Rows under one heading; `stand_in` where their data only stands in for the paper's."""
 
+    name: str
     title: str
+    about: str
     stand_in: bool
     rows: Sequence[Row]
+
+    @property
+    def has_results(self) -> bool:
+        return any(row.details for row in self.rows)
 
     @property
     def columns(self) -> list[str]:
@@ -120,41 +123,52 @@ class Table:
         return sorted(set().union(*(row.columns for row in self.rows)), key=column_order)
 
 
-def collect_tables(results_dir: Path, rows: Sequence[RowInfo]) -> list[Table]:
-    """The tables in the order of `rows`; results that no row speaks of last of all, under "Other".
+def collect_table(params: Params) -> Table:
+    """The table with what its rows measured, as far as they have run.
 
     Raises:
-        MetricsError: a malformed metrics.json; names file and field.
+        MetricsError: a malformed details.json; names file and field.
     """
-    found = {path.parent.name: path for path in sorted(Path(results_dir).glob("*/metrics.json"))}
-    unknown = [name for name in found if name not in {info.experiment for info in rows}]
-    infos = [*rows, *(RowInfo(name, title=name, table=OTHER) for name in unknown)]
-    grouped: dict[tuple[str, bool], list[Row]] = {}
-    for info in infos:
-        metrics = read_metrics(found[info.experiment]) if info.experiment in found else None
-        grouped.setdefault((info.table, info.stand_in), []).append(Row(info, metrics))
-    return [Table(title, stand_in, members) for (title, stand_in), members in grouped.items()]
+    stale = stale_rows(params)
+    rows = []
+    for name, row in params.rows.items():
+        short, dataset = name.partition("/")[2], params.datasets[row.dataset]
+        where = "" if params.folder == Path() else f"{params.folder / 'dvc.yaml'}:"
+        info = RowInfo(name=name, title=title_of(params, name), note=params.report.notes.get(short, ""),
+                       paper=params.report.paper_of(short, row.columns), stand_in=dataset.stands_in,
+                       of_sentences=dataset.source in TEXT_SOURCES, command=f"dvc repro {where}evaluate@{short}")
+        path = paths.details_file(name)
+        rows.append(Row(info, read_details(path) if path.exists() else None, stale.get(name, "")))
+    return Table(params.table, params.report.title, params.report.about, any(row.info.stand_in for row in rows), rows)
 
 
-def terminal_table(results_dir: Path, rows: Sequence[RowInfo]) -> str:
-    """Plain text: the accuracies of those of `rows` that have run, the paper's figures in brackets."""
-    shown = {info.experiment for info in rows}
-    parts = []
-    for table in collect_tables(results_dir, rows):
-        members = [row for row in table.rows if row.metrics and row.info.experiment in shown]
-        if members:
-            heading = table.title + (" (stand-in data)" if table.stand_in else "")
-            parts.append(f"{heading}\n{_aligned(Table(table.title, table.stand_in, members))}")
-    return "\n\n".join(parts) or "no results yet: run `dvc repro`"
+def stale_by_reason(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Reason -> the titles of the rows whose figures are stale for it."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if row.stale:
+            found.setdefault(row.stale, []).append(row.info.title)
+    return found
 
 
-def _aligned(table: Table) -> str:
+def terminal_table(table: Table) -> str:
+    """Plain text: the accuracies of the rows that have run, the paper's figures in brackets."""
+    members = [row for row in table.rows if row.details]
+    if not members:
+        return f"{table.title}: no results yet"
+    lines = [table.title + (" (stand-in data)" if table.stand_in else ""), _aligned(members)]
+    lines += [f"{STALE} {', '.join(rows)}: {reason}" for reason, rows in stale_by_reason(members).items()]
+    return "\n".join(lines)
+
+
+def _aligned(rows: Sequence[Row]) -> str:
     def cell(row: Row, column: str) -> str:
         paper = row.paper(column)
         return row.ours(column) + (f" [{paper:.1f}]" if paper is not None else "")
 
-    lines = [["accuracy, % (95% interval) [paper]", *map(column_title, table.columns)]]
-    lines += [[row.info.title, *(cell(row, column) for column in table.columns)] for row in table.rows]
+    columns = sorted(set().union(*(row.columns for row in rows)), key=column_order)
+    lines = [["% (95% interval) [paper]", *map(column_title, columns)]]
+    lines += [[row.info.title, *(cell(row, column) for column in columns)] for row in rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     lines.insert(1, ["-" * width for width in widths])
     return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()

@@ -5,14 +5,15 @@ import os
 import re
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import requests
 from packaging.version import InvalidVersion, Version
 
+from pipeline.access import TOKEN_FILE, use_token
+
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
-TOKEN_FILE = Path("~/.ray/auth_token")  # where Ray keeps it
 TIMEOUTS = (10.0, 120.0)  # seconds to connect, and between two bytes; Ray itself would wait for ever
 LEAST_RAY, NO_RAY = Version("2.60"), Version("3")  # what pyproject.toml asks for
 
@@ -58,8 +59,7 @@ class Cluster:
         self.address = address
         # Ray prefers what stands in the environment to what it is given, and uses a token only if it is told to.
         os.environ["RAY_API_SERVER_ADDRESS"] = address
-        if has_token(os.environ):
-            os.environ.setdefault("RAY_AUTH_MODE", "token")
+        use_token()
         from ray.job_submission import JobSubmissionClient  # reads the environment, and takes a second
 
         class Client(JobSubmissionClient):
@@ -74,6 +74,11 @@ class Cluster:
             self._client = Client(address)
             found = self._client._do_request("GET", "/api/version").json()["ray_version"]
         check_version(address, found)
+
+    def is_open(self) -> bool:
+        """Whether it shows its jobs to a request without a token: then it takes jobs from everybody as well."""
+        with self._errors_in_words():
+            return requests.get(f"{self.address}/api/jobs/", timeout=TIMEOUTS).ok
 
     def submit(self, job_id: str, entrypoint: str, runtime_env: dict[str, Any], metadata: dict[str, str]) -> None:
         with self._errors_in_words():
@@ -137,12 +142,6 @@ class Cluster:
         if not found:
             return ClusterError(f"{self.address} answers, but not as Ray's dashboard does: {message}")
         return ClusterError(f"{self.address}: {message.strip().splitlines()[-1]}")
-
-
-def has_token(environment: Mapping[str, str]) -> bool:
-    """Whether there is a token where Ray looks for one."""
-    return bool(environment.get("RAY_AUTH_TOKEN") or environment.get("RAY_AUTH_TOKEN_PATH")
-                or TOKEN_FILE.expanduser().is_file())
 
 
 def check_version(address: str, found: str) -> None:

@@ -1,7 +1,7 @@
 """On the head node: put the code that a job brought into a folder that outlives it, and run the job's command there.
 
-The folder lies on storage that all nodes see under this path. The code in it is replaced; data/, results/, dvc.lock
-and DVC's cache stay, so that a later job goes on from what an earlier one made.
+The folder lies on storage that all nodes see under this path. The code in it is replaced; data/, results/, every
+table's dvc.lock and DVC's cache stay, so that a later job goes on from what an earlier one made.
 """
 
 import os
@@ -9,7 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
-KEPT_FILES = ("dvc.lock",)  # the folder's own says what was made there
+KEPT = "dvc.lock"  # the folder's own say what was made there; each table has one
 WRITTEN_OVER = (".dvc",)  # holds the cache beside the settings
 MARKS = ("dvc.yaml", "params.yaml")  # by which a folder is known as one of ours
 
@@ -33,16 +33,33 @@ def lay_out(code: Path, folder: Path) -> None:
                              "jobs; name another folder, or an empty one")
     for source in sorted(code.iterdir(), key=lambda path: path.name in MARKS, reverse=True):
         target = folder / source.name
-        if source.is_dir():
-            if target.is_dir() and source.name not in WRITTEN_OVER:
-                shutil.rmtree(target)
-            shutil.copytree(source, target, dirs_exist_ok=True)
-        elif source.name not in KEPT_FILES or not target.exists():
-            shutil.copy2(source, target)
+        if target.is_dir() and source.name not in WRITTEN_OVER:
+            _remove_what_is_gone(source, target)
+        _copy(source, target)
     settings = folder / ".dvc" / "config.local"
     if not settings.exists():
         settings.parent.mkdir(exist_ok=True)
         settings.write_text("[core]\n    no_scm = true\n", encoding="utf-8")  # DVC asks for git otherwise
+
+
+def _remove_what_is_gone(source: Path, target: Path) -> None:
+    """Files and folders of `target` that `source` lacks. No dvc.lock is removed, whenever this is broken off."""
+    for path in sorted(target.rglob("*"), reverse=True):  # a folder after what is in it
+        same = source / path.relative_to(target)
+        if path.is_dir() and not path.is_symlink():
+            if not same.is_dir() and not any(path.iterdir()):
+                path.rmdir()
+        elif path.name != KEPT and not same.is_file():
+            path.unlink()
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        target.mkdir(exist_ok=True)
+        for path in source.iterdir():
+            _copy(path, target / path.name)
+    elif source.name != KEPT or not target.exists():
+        shutil.copy2(source, target)
 
 
 def main() -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 from pyarrow.fs import FileSelector, LocalFileSystem
 
-from matchnet.weights import CheckpointError, parse_tensors, save_tensors
+from matchnet.messages import shown
+from matchnet.weights import CheckpointError, check_weights, parse_tensors, save_tensors
 from pipeline.data.publishing import publish_file
 from pipeline.storage import Place, place_of
 
@@ -30,9 +31,9 @@ def newest_state(folder: Path | str) -> dict[str, Any] | None:
     """
     place = place_of(folder)
     for name in sorted(fnmatch.filter(place.files(), f"step*/{STATE_FILE}"), reverse=True):
-        content, origin = (place / name).read(), (place / name).address
+        content, origin = (place / name).read(), str(place / name)
         try:
-            return parse_tensors(io.BytesIO(content), origin)
+            return _checked_state(parse_tensors(io.BytesIO(content), origin), _step_of(name), origin)
         except CheckpointError as error:
             print(f"{error}\nthe checkpoint before it is used instead", file=sys.stderr, flush=True)
     return None
@@ -41,7 +42,21 @@ def newest_state(folder: Path | str) -> dict[str, Any] | None:
 def newest_step(run: Place) -> int | None:
     """The step of a run's last checkpoint, which is not read: it may be damaged. StorageError as `newest_state`."""
     names = fnmatch.filter(run.files(), f"step*/{STATE_FILE}")
-    return int(max(names).partition("/")[0].removeprefix("step")) if names else None
+    return _step_of(max(names)) if names else None
+
+
+def _step_of(name: str) -> int:
+    """Of `step00000100/state.pt`."""
+    return int(name.partition("/")[0].removeprefix("step"))
+
+
+def _checked_state(state: dict[str, Any], step: int, origin: str) -> dict[str, Any]:
+    """Raises CheckpointError unless it is a state of that step, with finite weights."""
+    if type(state.get("step")) is not int or state["step"] != step:
+        raise CheckpointError(f"{origin}: its step is {shown(state.get('step'))}, and its folder's {step}: it is no "
+                              "state of a training; delete it and run the same command again")
+    check_weights(state.get("model"), f"{origin}: model")
+    return state
 
 
 def checkpoint_folder(step: int) -> str:

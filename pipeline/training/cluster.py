@@ -2,35 +2,23 @@
 
 import logging
 import os
-import shutil
-import tempfile
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-# Before Ray is imported: workers and controller take these from the driver's environment.
-SETTINGS = {
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # at such a look a worker's end is seen; 2 s without this
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_task_events_report_interval_ms": "0",  # of each look at the workers Ray kept a record: 36 MiB an hour
-    "RAY_worker_niceness": "0",  # 15 without this: on a busy machine workers then hardly run at all
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # leave CUDA_VISIBLE_DEVICES of processes without a GPU as it is
-}
-for _name, _value in SETTINGS.items():
-    os.environ.setdefault(_name, _value)
+import pipeline.training.ray_environment  # noqa: F401  # isort: skip
 
-import ray  # noqa: E402
+import ray
+from ray.exceptions import RayError
 
-from pipeline.machine import cores  # noqa: E402
-from pipeline.params import ComputeParams  # noqa: E402
-from pipeline.progress import say  # noqa: E402
+from pipeline.access import TOKEN_FILE, has_token, warn_of_open_cluster
+from pipeline.machine import cores
+from pipeline.params import ComputeParams
+from pipeline.progress import say
+from pipeline.training.head import NoHeadError, asks_for_token, ending_with_head
+from pipeline.training.local_ray import local_ray, sigterm_kept
 
-OBJECT_STORE_BYTES = 80 * 2**20  # near Ray's least: nothing large goes through it
-LONGEST_TEMPORARY_FOLDER = 30  # characters: the paths of Ray's sockets begin with it, and may have 107
-END_SECONDS = 10
+FOUND_BY_RAY = "auto"  # an address that stands for the cluster that runs on this machine
 
 
 class ResourcesError(ValueError):
@@ -50,61 +38,55 @@ def ray_cluster(address: str | None, num_cpus: int | None = None) -> Iterator[No
     """Connect to `address`, or start Ray here if it is None; inside such a block, use what is connected.
 
     Of a Ray started here nothing is left after the block; its logs are kept where RAY_TMPDIR names a folder for them.
+    A cluster whose head goes away later ends this process; see `ending_with_head`.
 
     Args:
         num_cpus: what a Ray started here may use; None is every core.
     Raises:
-        ResourcesError: there is no cluster at `address`, or this machine is no node of it.
+        ResourcesError: there is no cluster at `address`, this machine is no node of it, or it asks for another token.
     """
     if ray.is_initialized():
         yield
         return
-    with nullcontext() if address else _own_folder():
-        try:
-            _connect(address, num_cpus)
-            yield
-        finally:
-            ray.shutdown()  # also one that Ctrl-C has stopped half-way
-
-
-def _connect(address: str | None, num_cpus: int | None) -> None:
-    here: dict[str, Any] = {"num_cpus": num_cpus or cores(), "include_dashboard": False,
-                            "object_store_memory": OBJECT_STORE_BYTES}
-    try:
-        ray.init(address=address or "local", log_to_driver=False, logging_level=logging.WARNING,
-                 **({} if address else here))
-    except (ConnectionError, RuntimeError) as error:
-        if address is None:
-            raise
-        raise ResourcesError(f"no Ray cluster at {address}, or this machine is no node of it: {error}; start Ray here, "
-                             "or send the command as a job (python -m pipeline.submit)") from error
+    with local_ray(num_cpus or cores()) if address is None else _joined(address):
+        yield
 
 
 @contextmanager
-def _own_folder() -> Iterator[None]:
-    """Ray's sessions, and temporary files of all processes that it starts, lie in a folder that goes with the block."""
-    if "RAY_TMPDIR" in os.environ:
-        yield
-        return
-    default = tempfile.gettempdir()
-    folder = tempfile.mkdtemp(prefix="ray", dir=default if len(default) <= LONGEST_TEMPORARY_FOLDER else "/tmp")
-    kept = os.environ.get("TMPDIR")
-    os.environ |= {"RAY_TMPDIR": folder, "TMPDIR": folder}
+def _joined(address: str) -> Iterator[None]:
+    if "://" in address:
+        raise ResourcesError(f"the cluster's address (RAY_ADDRESS, cluster.ray_address) is {address}; a stage joins a "
+                             "cluster at the host and port of its head, such as 10.0.0.1:6379")
+    if address != FOUND_BY_RAY:
+        _ask(address)  # Ray itself would ask for minutes
     try:
-        yield
+        try:
+            with sigterm_kept():
+                ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+        except (ConnectionError, RuntimeError, RayError) as error:
+            raise ResourcesError(f"no Ray cluster at {address}, or this machine is no node of it: {error}; start Ray "
+                                 "here, or send the command as a job (python -m pipeline.submit)") from error
+        head = ray.get_runtime_context().gcs_address
+        if not _ask(head):
+            warn_of_open_cluster(head)
+        with ending_with_head(head):
+            yield
     finally:
-        del os.environ["RAY_TMPDIR"], os.environ["TMPDIR"]
-        if kept is not None:
-            os.environ["TMPDIR"] = kept
-        _remove(folder)
+        ray.shutdown()  # also one that Ctrl-C has stopped half-way
 
 
-def _remove(folder: str) -> None:
-    """Workers may still be ending and write a last line."""
-    deadline = time.monotonic() + END_SECONDS
-    while Path(folder).exists() and time.monotonic() < deadline:
-        shutil.rmtree(folder, ignore_errors=True)
-        time.sleep(0.05)
+def _ask(address: str) -> bool:
+    """Whether the head asks for a token; ResourcesError if there is none, or it asks and we have no token."""
+    try:
+        asks = asks_for_token(address)
+    except NoHeadError as error:
+        raise ResourcesError(f"no Ray cluster answers at {address} (RAY_ADDRESS, cluster.ray_address): {error}; check "
+                             "the address, and that Ray runs there (ray start --head); without an address a stage "
+                             "starts Ray on this machine") from error
+    if asks and not has_token(os.environ):
+        raise ResourcesError(f"the Ray cluster at {address} asks for a token, and there is none here: put that of its "
+                             f"head into {TOKEN_FILE} or RAY_AUTH_TOKEN")
+    return asks
 
 
 def place(compute: ComputeParams) -> Placement:

@@ -10,9 +10,10 @@ from matchnet.episodes import ClassRows
 from matchnet.episodic_training import EpisodicData, EpisodicSpec, ValidatedSpec
 from matchnet.store import MemoryStore, Store, with_rotations
 from matchnet.text_training import TextSpec
-from pipeline.data.manifest import read_manifest
+from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.samples import Room, Samples, load_samples
-from pipeline.data.words import WORDS, read_words
+from pipeline.data.selection import require_episodes
+from pipeline.data.sentences import words_of
 from pipeline.params.sections import ModelParams
 
 END_NAME = "<eos>"  # the end of a sentence, among the words that a language model predicts
@@ -32,12 +33,29 @@ def training_classes(model: ModelParams, shards: Path) -> TrainingClasses:
     split = read_manifest(shards).split(model.split)
     if isinstance(model.training, TextSpec):
         held_out = set() if model.training.targets == "all" else {*split["valid"], *split["test"]}
-        words = [word for word in read_words(shards / WORDS).vocabulary if word not in held_out]
+        words = [word for word in words_of(shards).vocabulary if word not in held_out]
         return TrainingClasses(model.sample_shape, [END_NAME, *words])
     names = sorted(name for part in model.train_parts for name in split[part])
     if model.rotations:
         names = [f"{name}@{degrees}" if degrees else name for degrees in TURNS for name in names]
     return TrainingClasses(model.sample_shape, names)
+
+
+def require_classes(model: ModelParams, shards: Path) -> None:
+    """Refuse a training whose episodes, or those of its validation, the classes cannot serve: before Ray is started.
+
+    Raises:
+        ValueError: see `require_episodes`.
+    """
+    manifest, spec = read_manifest(shards), model.training
+    if isinstance(spec, EpisodicSpec) and not model.rotations:  # four classes of one; they have as many samples
+        require_episodes(manifest, model.split, model.train_parts, spec.episode, "training.episode")
+    if isinstance(spec, ValidatedSpec) and _is_validated(model, manifest):
+        require_episodes(manifest, model.split, ("valid",), spec.valid_episode, "training.valid_episode")
+
+
+def _is_validated(model: ModelParams, manifest: Manifest) -> bool:
+    return "valid" not in model.train_parts and bool(manifest.split(model.split)["valid"])
 
 
 def load_training_data(model: ModelParams, shards: Path, room: Room | None = None) -> EpisodicData:
@@ -56,7 +74,7 @@ def load_training_data(model: ModelParams, shards: Path, room: Room | None = Non
 def load_valid_data(model: ModelParams, spec: ValidatedSpec, shards: Path,
                     room: Room | None = None) -> tuple[Store, ClassRows] | tuple[None, None]:
     """The classes of the valid part, unless there are none or they are trained on; raises as `load_training_data`."""
-    if "valid" in model.train_parts or not read_manifest(shards).split(model.split)["valid"]:
+    if not _is_validated(model, read_manifest(shards)):
         return None, None
     valid = load_samples(shards, model.split, ("valid",), model.sample_shape, room)
     return valid.store, valid.classes_for(spec.valid_episode)  # now, rather than at the first validation

@@ -10,7 +10,7 @@ import threading
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from pipeline.files import atomic_write
+from matchnet.files import atomic_write
 from pipeline.storage import Place, StorageError
 from pipeline.threads import thread_beside
 from pipeline.training.run_log import LOG_FILE

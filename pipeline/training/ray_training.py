@@ -13,15 +13,16 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig  # isort: skip
 from ray.train import TrainingFailedError  # isort: skip
 from ray.train.torch import TorchConfig, TorchTrainer  # isort: skip
 
+from matchnet.files import FULL_DISK, atomic_write
 from pipeline.data.manifest import read_manifest
 from pipeline.data.publishing import publish_file, shards_for_nodes
 from pipeline.data.selection import groups_of
-from pipeline.files import atomic_write
 from pipeline.memory import KEEP_FREED_MEMORY
 from pipeline.params import ComputeParams, ModelParams
 from pipeline.params.sections import ClusterParams
 from pipeline.storage import Place
 from pipeline.training.checkpoint import newest_state, newest_step
+from pipeline.training.data import require_classes
 from pipeline.training.log_copies import bring_logs, following, log_folder
 from pipeline.training.run_log import progress_of, read_log
 from pipeline.training.runs import only_driver, place_of_run, run_folder, runs_of
@@ -56,12 +57,13 @@ def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster:
     """
     assert model.training is not None
     folder = run_folder(name, model, compute, shards, runs, init)
+    require_classes(model, shards)
     with only_driver(folder):
         run = place_of_run(folder, cluster.storage)
         log = log_folder(run) or folder
         state = newest_state(run.address)
         if state is not None:
-            print(f"{name}: goes on from step {state['step']} of {model.training.steps} ({run.address})", flush=True)
+            print(f"{name}: goes on from step {state['step']} of {model.training.steps} ({run})", flush=True)
         else:
             name_runs_left_aside(name, folder, cluster.storage)
         if _step(state) < model.training.steps:
@@ -69,7 +71,8 @@ def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster:
                 placement = place(compute)
                 task = _task(model, init, shards, run, compute, cluster, placement.threads, trace)
                 say_what_is_used(compute, placement)
-                with following(run, folder), progress_of(log, f"training {name}", model.training.steps):
+                with (following(run, folder),
+                      progress_of(log, f"training {name}", model.training.steps, _step(state))):
                     while _step(state) < model.training.steps:
                         state = _fit(name, task, run, compute.num_workers, placement.use_gpu, cluster.max_failures,
                                      _step(state))
@@ -113,6 +116,13 @@ def _trace_for_nodes(trace: Path | None, run: Place, storage: str | None) -> str
     return (run / trace.name).address if storage else str(trace.absolute())
 
 
+def _full_disk(failure: Exception | None) -> str:
+    """What a worker said of a full disk, of which there is no use in trying again; "" if that was not the reason."""
+    errors = (getattr(error, "_base_exc", error) for error in getattr(failure, "worker_failures", {}).values())
+    return next((error.strerror for error in errors if isinstance(error, OSError) and error.errno in FULL_DISK
+                 and error.strerror), "")
+
+
 def _fit(name: str, task: WorkerTask, run: Place, num_workers: int | tuple[int, int], use_gpu: bool, max_failures: int,
          step: int) -> dict[str, Any]:
     """From the state of `step` to a later one: the last, unless workers were lost or the last is damaged.
@@ -143,11 +153,13 @@ def _fit(name: str, task: WorkerTask, run: Place, num_workers: int | tuple[int, 
         failure = error
     except RayError as error:  # of the controller, which watches the workers
         raise TrainingError(f"{name}: the cluster was lost, or cannot do what is asked of it: {error}\nits state is in "
-                            f"{run.address}; the same command goes on from there") from error
+                            f"{run}; the same command goes on from there") from error
     later = newest_state(run.address)
+    if full := _full_disk(failure):
+        raise TrainingError(f"{name}: {full}; its state is in {run}") from failure
     if later is None or later["step"] <= step:
         raise TrainingError(f"{name}: {failure or 'its last checkpoint cannot be read'}\nits state is in "
-                            f"{run.address}; the same command goes on from there") from failure
+                            f"{run}; the same command goes on from there") from failure
     if failure is not None:
         print(f"workers were lost more than {max_failures} times (cluster.max_failures), but it came from step "
               f"{step} to {later['step']}, and goes on", file=sys.stderr, flush=True)

@@ -6,6 +6,7 @@ Lines are keyed by (step, attempt): after a worker was lost, the steps since the
 
 import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,11 +14,13 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from matchnet.files import sync
 from pipeline.progress import Progress, say
 from pipeline.threads import thread_beside
 
 LOG_FILE = "log.jsonl"
 SECONDS_BETWEEN_LOOKS = 0.5
+TEXTS = ("host", "node", "doing", "error")  # of a line; all else in it are numbers
 
 
 class RunLog:
@@ -43,6 +46,12 @@ class RunLog:
             torn = file.tell() > 0 and not _ends_with_newline(file)
             file.write((b"\n" if torn else b"") + line.encode() + b"\n")
 
+    def sync(self) -> None:
+        """What is written so far survives a power cut: to be called before a checkpoint of these steps is written."""
+        with open(self.path, "rb") as file:
+            os.fsync(file.fileno())
+        sync(self.path.parent)
+
 
 def log_file(rank: int) -> str:
     return f"log-rank{rank:03d}.jsonl" if rank else LOG_FILE
@@ -54,9 +63,9 @@ def next_attempt(folder: Path) -> int:
 
 
 def read_log(folder: Path, rank: int = 0) -> list[dict[str, Any]]:
-    """All whole lines of a worker, in the order of writing; a line that a kill cut short is left out."""
+    """All whole lines of a worker, in the order of writing; one cut short by a kill, or damaged, is left out."""
     path = folder / log_file(rank)
-    return [] if not path.exists() else list(_whole_lines(path.read_text(encoding="utf-8").splitlines()))
+    return [] if not path.exists() else list(_whole_lines(path.read_bytes()))
 
 
 def read_worker_logs(folder: Path) -> dict[int, list[dict[str, Any]]]:
@@ -71,9 +80,12 @@ def seconds_spent(lines: list[dict[str, Any]]) -> float:
     return round(sum(last.values()), 1)
 
 
-def progress_of(folder: Path, what: str, steps: int) -> AbstractContextManager[None]:
-    """Show the progress of the run in `folder` while the block lasts: steps, steps/s, loss, accuracy."""
-    return thread_beside(_follow, NewLines(folder / LOG_FILE), what, steps)
+def progress_of(folder: Path, what: str, steps: int, first_step: int = 0) -> AbstractContextManager[None]:
+    """Show the progress of the run in `folder` while the block lasts: steps, steps/s, loss, accuracy.
+
+    first_step: that an earlier try has come to; the rate is that of the steps since.
+    """
+    return thread_beside(_follow, NewLines(folder / LOG_FILE), what, steps, first_step)
 
 
 class NewLines:
@@ -94,11 +106,11 @@ class NewLines:
             gained = file.read()
         gained = gained[:gained.rfind(b"\n") + 1]
         self.offset += len(gained)
-        return list(_whole_lines(gained.decode("utf-8").splitlines()))
+        return list(_whole_lines(gained))
 
 
-def _follow(log: NewLines, what: str, steps: int, stop: threading.Event) -> None:
-    with Progress(what, total=steps, unit="step") as progress:
+def _follow(log: NewLines, what: str, steps: int, first_step: int, stop: threading.Event) -> None:
+    with Progress(what, total=steps, unit="step", done=first_step) as progress:
         while True:
             last_look = stop.wait(SECONDS_BETWEEN_LOOKS)
             for line in log.read():
@@ -123,12 +135,24 @@ def _note(line: dict[str, Any]) -> str:
     return f"attempt {line['attempt']} begins at step {line['step']}"
 
 
-def _whole_lines(lines: list[str]) -> Iterator[dict[str, Any]]:
-    for line in lines:
+def _whole_lines(content: bytes) -> Iterator[dict[str, Any]]:
+    for line in content.splitlines():
         try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
+            values = json.loads(line)
+        except (ValueError, RecursionError):
             continue
+        if _is_line(values):
+            yield values
+
+
+def _is_line(values: object) -> bool:
+    """Whether RunLog may have written it: texts where there are texts, finite numbers anywhere else."""
+    if not isinstance(values, dict) or not all(type(values.get(name)) is int and 0 <= values[name] < 2**53
+                                               for name in ("step", "attempt")):
+        return False
+    return "seconds" in values and all(
+        isinstance(value, str) if name in TEXTS else value is None or (
+            type(value) in (int, float) and abs(value) <= sys.float_info.max) for name, value in values.items())
 
 
 def _ends_with_newline(file: Any) -> bool:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from matchnet.messages import shown
 from pipeline.data.manifest import manifest_sha256
 from pipeline.params import ComputeParams, ModelParams
 from pipeline.storage import Place, place_of
@@ -23,9 +25,12 @@ def run_folder(name: str, model: ModelParams, compute: ComputeParams, shards: Pa
     """Where this run keeps its state; its name has a hash of all that decides the weights."""
     decided: list[Any] = [asdict(model), asdict(compute), manifest_sha256(shards)]
     if init is not None:
+        if not init.is_file():
+            raise ValueError(f"{init}: there is no such file: the model that this one begins with (init) is not "
+                             "trained yet; `dvc repro` trains it first")
         decided.append(hashlib.sha256(init.read_bytes()).hexdigest())
     decisive = json.dumps(decided, sort_keys=True, default=str)
-    return runs.absolute() / f"{name}-{hashlib.sha256(decisive.encode()).hexdigest()[:12]}"
+    return runs.absolute() / f"{_flat(name)}-{hashlib.sha256(decisive.encode()).hexdigest()[:12]}"
 
 
 class RunInUseError(ValueError):
@@ -42,12 +47,22 @@ def only_driver(folder: Path) -> Iterator[None]:
         RunInUseError: another process has it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "ab") as file:
+    with open(folder / "lock", "a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise RunInUseError(f"{folder}: another process trains this run; wait for its end, or end it") from error
+            file.seek(0)
+            raise RunInUseError(f"{folder}: another process trains this run{_named(file.read())}") from error
+        file.truncate(0)
+        file.write(f"{os.getpid()} {socket.gethostname()}")
+        file.flush()
         yield
+
+
+def _named(holder: str) -> str:
+    """From what a lock's file says; it is empty for a moment."""
+    process, _, host = holder.partition(" ")
+    return f": {process} on {host}; wait for its end, or end it there: kill {process}" if host else "; wait for its end"
 
 
 def place_of_run(folder: Path, storage: str | None) -> Place:
@@ -68,13 +83,23 @@ def _checkout(runs: Path) -> str:
         with suppress(FileExistsError):  # of two that ask at once, the first gives it
             os.link(new, file)
         new.unlink()
-    return file.read_text(encoding="utf-8")
+    name = file.read_bytes().decode(errors="replace")
+    if not re.fullmatch(r"[0-9a-f]{12}", name):
+        raise ValueError(f"{file}: found {shown(name)}, not the 12 hex digits that name this checkout's runs on the "
+                         "storage; delete it: its runs there begin anew")
+    return name
 
 
 def runs_of(name: str, runs: Path) -> list[Path]:
     """The folders of this model's runs, one a set of parameters."""
+    name = _flat(name)
     return [folder for folder in sorted(runs.glob(f"{name}-*"))
             if re.fullmatch(re.escape(name) + "-[0-9a-f]{12}", folder.name)]
+
+
+def _flat(name: str) -> str:
+    """The name of a folder from a model's full name. A table's name has no dot, so no two models share one."""
+    return name.replace("/", ".")
 
 
 def forget_runs(name: str, runs: Path, storage: str | None = None) -> None:

@@ -13,10 +13,9 @@ from matchnet.tokens import END, FIRST_WORD
 from matchnet.training import Task
 from pipeline.data.cropping import CropSpec
 from pipeline.data.samples import Room
-from pipeline.data.sentences import load_sentences
+from pipeline.data.sentences import load_sentences, words_of
 from pipeline.data.shard_store import ShardStore
 from pipeline.data.streaming import ShardStream
-from pipeline.data.words import WORDS, read_words
 from pipeline.params.sections import ModelParams
 from pipeline.training.data import END_NAME, load_training_data, load_valid_data, training_classes
 
@@ -65,7 +64,7 @@ def _load_stream(model: ModelParams, spec: ClassifierTrainingSpec, shards: Path,
 
 def _load_text(model: ModelParams, shards: Path) -> TextData:
     """The sentences of the training file, validated on those of valid."""
-    words = {word: FIRST_WORD + w for w, word in enumerate(read_words(shards / WORDS).vocabulary)}
+    words = {word: FIRST_WORD + w for w, word in enumerate(words_of(shards).vocabulary)}
     tokens = {END_NAME: END, **words}
     target_R = torch.tensor([tokens[name] for name in training_classes(model, shards).names])
     train, valid = (load_sentences(shards, part).running_text() for part in ("train", "valid"))

@@ -4,7 +4,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ import torch
 import torch.distributed
 from ray.train.torch import get_device
 
+from matchnet.files import FULL_DISK
 from matchnet.methods import build_method
 from matchnet.training import train
 from matchnet.weights import load_weights
@@ -87,6 +88,12 @@ def train_on_worker(config: dict[str, WorkerTask]) -> str | None:
                 raise
             log.write({"step": first_step, "error": str(error)})
             return str(error)
+        except OSError as error:
+            if world_size > 1 or error.errno not in FULL_DISK:
+                raise
+            with suppress(OSError):  # it is on the same disk
+                log.write({"step": first_step, "error": str(error)})
+            return error.strerror or str(error)
     return None
 
 
@@ -167,6 +174,7 @@ def _callbacks(log: RunLog, rank: int, device: torch.device, run: Place) -> dict
             log.write(values)
 
     def save(state: dict[str, Any]) -> None:
+        log.sync()
         if log_folder(run) is None:
             publish_file(log.path, run / checkpoint_folder(state["step"]) / log.path.name)
         if rank == 0:

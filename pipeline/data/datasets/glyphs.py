@@ -6,7 +6,6 @@ with a pen: easier than people's handwriting.
 """
 
 import io
-import os
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -15,13 +14,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from matchnet.files import atomic_write
 from pipeline.data.archives import list_zip, open_zips
 from pipeline.data.datasets.glyph_characters import Character, choose_characters
 from pipeline.data.datasets.glyph_drawing import draw
 from pipeline.data.raw import RawSample, ReadSample
 from pipeline.data.spec import DatasetParams
 from pipeline.data.workers import run_jobs, stop_if_asked
-from pipeline.files import atomic_write
+from pipeline.machine import cores
 from pipeline.progress import Progress
 
 EXTENSION = "png"
@@ -31,7 +31,7 @@ ARCHIVE = "glyphs.zip"
 def prepare_raw(raw_dir: Path, params: DatasetParams, folder: str | None = None) -> None:
     """Draw all characters into `raw_dir/glyphs.zip` (20 s on two cores); the same params, the same bytes."""
     characters = choose_characters(params.seed, params.glyphs.max_per_script)
-    draw_archive(raw_dir / ARCHIVE, characters, params, os.cpu_count() or 1)
+    draw_archive(raw_dir / ARCHIVE, characters, params, cores())
 
 
 def read_raw(raw_dir: Path, params: DatasetParams) -> list[RawSample]:

@@ -4,7 +4,11 @@ import io
 import tarfile
 from pathlib import Path
 
+from matchnet.messages import said
+from pipeline.data.archives import read_gzip
+
 TRUTH = "data/ILSVRC2012_validation_ground_truth.txt"  # a line an image: the ILSVRC2012_ID of its synset
+MOST_BYTES = 1 << 26  # unpacked: the devkit has some 10 MB
 META = "data/meta.mat"  # a MATLAB struct array `synsets`: ILSVRC2012_ID, WNID, words, ..., num_children, ...
 
 
@@ -28,15 +32,15 @@ def read_labels(devkit: Path) -> list[str]:
 
 def _read_members(devkit: Path, endings: list[str]) -> list[bytes]:
     contents: dict[str, bytes] = {}
+    unpacked = read_gzip(devkit, MOST_BYTES, "download the devkit again")
     try:
-        with tarfile.open(devkit, "r:gz") as archive:
+        with tarfile.open(fileobj=io.BytesIO(unpacked), mode="r:") as archive:
             for member in archive:
                 ending = next((ending for ending in endings if member.name.endswith(f"/{ending}")), None)
-                file = archive.extractfile(member) if ending and member.isreg() else None
-                if file is not None:
-                    contents[str(ending)] = file.read()
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise ValueError(f"{devkit}: not a whole tar.gz ({error}); download the devkit again") from error
+                if ending and member.isreg() and not member.issparse() and 0 <= member.size <= len(unpacked):
+                    contents[ending] = archive.extractfile(member).read()  # type: ignore[union-attr]
+    except Exception as error:  # tarfile raises errors of many kinds for damaged bytes
+        raise ValueError(f"{devkit}: not a whole tar.gz ({said(error)}); download the devkit again") from error
     for ending in endings:
         if ending not in contents:
             raise ValueError(f"{devkit}: no {ending} in it; it is not the devkit of ILSVRC2012: download it again")
@@ -50,6 +54,7 @@ def _read_synsets(devkit: Path, meta: bytes) -> dict[int, str]:
     try:
         rows = loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
         synsets = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in rows if int(row["num_children"]) == 0}
-    except (ValueError, KeyError, TypeError, IndexError, OSError, NotImplementedError) as error:
-        raise ValueError(f"{devkit}: {META}: not the table of synsets ({error}); download the devkit again") from error
+    except Exception as error:  # scipy raises errors of many kinds for damaged bytes
+        raise ValueError(f"{devkit}: {META}: not the table of synsets ({said(error)}); download the devkit again"
+                         ) from error
     return synsets

@@ -6,18 +6,19 @@ The archives are read where they lie (see synset_archive.py); labels of the vali
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 
 import pyarrow as pa
 
+from matchnet.files import atomic_write
 from pipeline.data.datasets.ilsvrc_devkit import read_labels
 from pipeline.data.datasets.photographs import PhotographReader, to_jpeg
 from pipeline.data.datasets.synset_archive import (
     AGAIN,
     Member,
+    hold_out,
     is_listing,
     raw_sample,
     read_listing,
@@ -31,7 +32,6 @@ from pipeline.data.raw import RawSample, ReadSample
 from pipeline.data.sources import DEVKIT, TRAINING, VALIDATION, archives_of
 from pipeline.data.spec import DatasetParams, ImagenetParams
 from pipeline.data.splits import read_list
-from pipeline.files import atomic_write
 
 EXTENSION = "jpg"
 LISTING = "images.parquet"
@@ -45,7 +45,7 @@ def prepare_raw(raw_dir: Path, params: DatasetParams, folder: str | None = None)
     name = _archive_name(params)
     archive = archive_path(raw_dir, name)
     synsets = scan_synsets(archive) if name == TRAINING.name else _scan_validation(archive, raw_dir)
-    bring_listing(raw_dir, params, synsets)
+    bring_listing(raw_dir, [archive.name for archive in archives_of(params)], synsets)
     if not params.imagenet.sample:
         check_whole(archive, _read(raw_dir, params))
     _samples(raw_dir, params)
@@ -62,7 +62,7 @@ def read_raw(raw_dir: Path, params: DatasetParams) -> list[RawSample]:
     return _samples(raw_dir, params)
 
 
-def read_left_out(raw_dir: Path, params: DatasetParams) -> dict[str, int]:
+def read_oddities(raw_dir: Path, params: DatasetParams) -> dict[str, int]:
     """How many images of the archive have 0 bytes."""
     empty = Counter(_read(raw_dir, params)["size"].to_pylist())[0]
     return {"0 bytes": empty} if empty else {}
@@ -71,13 +71,15 @@ def read_left_out(raw_dir: Path, params: DatasetParams) -> dict[str, int]:
 def open_raw(raw_dir: Path, params: DatasetParams) -> ReadSample:
     """The JPEG that is stored of a photograph."""
     stored = params.imagenet
-    store = partial(_store, shorter_side=stored.shorter_side, quality=stored.quality)
+    store = partial(_store, shorter_side=stored.shorter_side, quality=stored.quality, max_pixels=params.max_pixels)
     return PhotographReader(archive_path(raw_dir, _archive_name(params)), store, stored.keep_damaged)
 
 
-def bring_listing(raw_dir: Path, params: DatasetParams, synsets: Iterable[list[Member]]) -> None:
-    """Write the listing of `synsets`, which are not asked for where archives of the same bytes were listed before."""
-    names = [archive.name for archive in archives_of(params)]
+def bring_listing(raw_dir: Path, names: Sequence[str], synsets: Iterable[list[Member]]) -> None:
+    """Write the listing of `synsets`, which are not asked for where archives of the same bytes were listed before.
+
+    names: of the archives that the listing follows from; the images are in the first.
+    """
     archive, listing = archive_path(raw_dir, names[0]), listing_path(raw_dir, names)
     if not is_listing(listing, archive):
         write_listing(listing, archive, synsets)
@@ -103,7 +105,9 @@ def _read(raw_dir: Path, params: DatasetParams) -> pa.Table:
 def _samples(raw_dir: Path, params: DatasetParams) -> list[RawSample]:
     archive = archive_path(raw_dir, _archive_name(params))
     members = (Member(*row) for row in zip(*_read(raw_dir, params).to_pydict().values(), strict=True))
-    chosen = _choose(archive, (member for member in members if member.size > 0), params.imagenet)
+    present = (member for member in members if member.size > 0)
+    stored = params.imagenet
+    chosen = present if stored.images == "validation" else hold_out(present, stored.images, stored.held_out, archive)
     return [raw_sample(member, archive.name, _stored_size(member.size, params.imagenet)) for member in chosen]
 
 
@@ -111,21 +115,9 @@ def _archive_name(params: DatasetParams) -> str:
     return VALIDATION.name if params.imagenet.images == "validation" else TRAINING.name
 
 
-def _choose(archive: Path, members: Iterator[Member], params: ImagenetParams) -> Iterator[Member]:
-    """Of each class the last `held_out` images by name, or all others; members come sorted by class and name."""
-    if params.images == "validation" or not params.held_out:
-        yield from members
-        return
-    for class_name, group in groupby(members, key=lambda member: member.class_name):
-        of_class = list(group)
-        if len(of_class) <= params.held_out:
-            raise ValueError(f"imagenet.held_out: {params.held_out} of each class, but {class_name} has "
-                             f"{len(of_class)} images in {archive}: none is left for train; hold out fewer")
-        yield from of_class[-params.held_out:] if params.images == "held_out" else of_class[:-params.held_out]
-
-
-def _store(content: bytes, oddities: Counter[str], keep_damaged: bool, shorter_side: int | None, quality: int) -> bytes:
-    return to_jpeg(content, shorter_side, quality, oddities, keep_damaged)
+def _store(content: bytes, oddities: Counter[str], keep_damaged: bool, shorter_side: int | None, quality: int,
+           max_pixels: int) -> bytes:
+    return to_jpeg(content, shorter_side, quality, oddities, keep_damaged, max_pixels)
 
 
 def _stored_size(size: int, params: ImagenetParams) -> int:

@@ -1,20 +1,21 @@
 """The 10,000 test digits of MNIST [LeCun et al. 1998]: IDX files, stored as PNG as they are (ink = 255)."""
 
-import gzip
 import io
+import math
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from pipeline.data.archives import read_gzip
 from pipeline.data.raw import RawSample, ReadSample
 from pipeline.data.spec import DatasetParams
 
 EXTENSION = "png"
 IMAGES, LABELS = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"
 NUM_DIGITS = 10_000
+MOST_BYTES = 16 + 60_000 * 28 * 28  # of a file: the images for training, should somebody take them for the test's
 PNG_BYTES = 28 * 28 + 96  # nearly: what planning the shards needs
 
 
@@ -59,16 +60,11 @@ def _again(*names: str) -> str:
 
 def _read_idx(path: Path) -> np.ndarray:
     """IDX: two 0 bytes, 8 for uint8, the number of axes, their lengths as big-endian uint32, the values."""
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file; run the download first")
-    try:
-        content = gzip.decompress(path.read_bytes())
-    except (EOFError, OSError, zlib.error) as error:
-        raise ValueError(f"{path}: not a whole gzip file ({error}); {_again(path.name)}") from error
+    content = read_gzip(path, MOST_BYTES, _again(path.name))
     num_axes = content[3] if content[:3] == b"\0\0\x08" and len(content) >= 4 else 0
     start = 4 + 4 * num_axes
     shape = struct.unpack(f">{num_axes}I", content[4:start]) if num_axes and len(content) >= start else (-1,)
-    if len(content) - start != int(np.prod(shape)):
+    if len(content) - start != math.prod(shape):
         raise ValueError(f"{path}: not an IDX file of bytes: shape {shape}, {len(content):,} bytes; "
                          f"{_again(path.name)}")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)

@@ -6,7 +6,7 @@ Treebank do not divide it; ours are by file: 1 to 139 to train, 140 to 159 to va
 
 from pathlib import Path
 
-from pipeline.data.archives import AGAIN, list_zip
+from pipeline.data.archives import AGAIN, check_zip, list_zip
 from pipeline.data.datasets.treebank_form import open_raw, read_raw, read_trees, read_words, write_files
 from pipeline.data.sentence_files import EXTENSION
 from pipeline.data.spec import DatasetParams, Part
@@ -30,7 +30,7 @@ def prepare_raw(raw_dir: Path, params: DatasetParams, folder: str | None = None)
     missing = [name for names in parts_of.values() for name in names if FOLDER + name not in members]
     if missing:
         raise ValueError(f"{archive}: no {FOLDER}{missing[0]} in it ({len(missing)} such of 199); {AGAIN}")
-
+    check_zip(archive, [FOLDER + name for names in parts_of.values() for name in names])
     sentences = read_trees(archive, FOLDER, parts_of)
     found = sum(map(len, sentences.values()))
     if found != NUM_SENTENCES:

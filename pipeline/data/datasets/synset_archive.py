@@ -1,7 +1,8 @@
 """Tars of ILSVRC2012, read where they lie: listed once, never unpacked; then an image is one `pread`.
 
 The training archive is a tar of one tar a synset, `n02085620.tar`, of photographs `n02085620_1152.JPEG`; the validation
-archive a flat tar. A listing (Parquet, one row an image) has the place of each image's bytes in the outer file.
+archive a flat tar. Any tar may have written them: the headers that Python's and GNU's put before a member are read,
+folders are passed over. A listing (Parquet, one row an image) has the place of each image's bytes in the outer file.
 """
 
 import os
@@ -9,16 +10,18 @@ import re
 import socket
 import tarfile
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from itertools import groupby
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from matchnet.files import atomic_write
+from matchnet.messages import said, shown
 from pipeline.data.large_archives import linked_to
 from pipeline.data.parquet import read_table
 from pipeline.data.raw import RawSample
-from pipeline.files import atomic_write
 from pipeline.progress import Progress
 
 FORMAT = "1"
@@ -29,6 +32,8 @@ _SCHEMA = pa.schema([("class_name", pa.string()), ("name", pa.string()), ("offse
 _SYNSET_TAR = re.compile(r"(n\d{8})\.tar")
 _PLACE = re.compile(r"(?P<name>.+)@(?P<offset>\d+)\+(?P<size>\d+)")
 _BLOCK = tarfile.BLOCKSIZE
+_MOST_OF_HEADER = 1 << 16  # bytes of the headers that precede a member's own
+MOST_OF_IMAGE = 1 << 26  # bytes: no photograph of ILSVRC2012 has more than a quarter
 
 
 class Member(NamedTuple):
@@ -50,12 +55,12 @@ def scan_synsets(archive: Path) -> Iterator[list[Member]]:
     with open(archive, "rb", buffering=0) as file:
         size = os.path.getsize(archive)
         with Progress(f"listing {archive.name}", size, "B") as progress:
-            for name, offset, length in _members(file.fileno(), str(archive), 0, size):
+            for name, offset, length in tar_members(file.fileno(), str(archive), 0, size):
                 progress.advance(offset - progress.done)
                 found = _SYNSET_TAR.fullmatch(name)
                 if found is None or name in seen:
                     reason = "is no tar of a synset, such as n02085620.tar" if found is None else "is there twice"
-                    raise ValueError(f"{archive}: member {name!r} {reason}; {AGAIN}")
+                    raise ValueError(f"{archive}: member {shown(name)} {reason}; {AGAIN}")
                 seen.add(name)
                 yield _scan_synset(file.fileno(), f"{archive}: {name}", found[1], offset, offset + length)
 
@@ -63,10 +68,17 @@ def scan_synsets(archive: Path) -> Iterator[list[Member]]:
 def scan_images(archive: Path, file_name: re.Pattern[str]) -> Iterator[tuple[str, int, int]]:
     """Name, offset and size of each image of a flat tar whose members are all called like `file_name`."""
     with open(archive, "rb", buffering=0) as file:
-        for name, offset, size in _members(file.fileno(), str(archive), 0, os.path.getsize(archive)):
+        for name, offset, size in tar_members(file.fileno(), str(archive), 0, os.path.getsize(archive)):
             if file_name.fullmatch(name) is None:
-                raise ValueError(f"{archive}: member {name!r} is not called like {file_name.pattern}; {AGAIN}")
+                raise ValueError(f"{archive}: member {shown(name)} is not called like {file_name.pattern}; {AGAIN}")
+            _require_image_size(str(archive), name, size)
             yield name, offset, size
+
+
+def _require_image_size(what: str, name: str, size: int) -> None:
+    if size > MOST_OF_IMAGE:
+        raise ValueError(f"{what}: member {shown(name)} has {size:,} bytes, and an image of ImageNet has at most "
+                         f"{MOST_OF_IMAGE:,}; {AGAIN}")
 
 
 def write_listing(path: Path, archive: Path, synsets: Iterable[list[Member]]) -> None:
@@ -99,9 +111,24 @@ def is_listing(path: Path, archive: Path) -> bool:
     return True
 
 
+def hold_out(members: Iterable[Member], images: str, held_out: int, archive: Path) -> Iterator[Member]:
+    """Of each class the last `held_out` images by name (images: held_out), or all others (images: train).
+
+    Args:
+        members: sorted by class and name.
+    """
+    for class_name, group in groupby(members, key=lambda member: member.class_name):
+        of_class = list(group)
+        num_train = len(of_class) - held_out
+        if num_train < 1:
+            raise ValueError(f"held_out: {held_out} of each class, but {class_name} has {len(of_class)} images in "
+                             f"{archive}: none is left for train; hold out fewer")
+        yield from of_class[num_train:] if images == "held_out" else of_class[:num_train]
+
+
 def raw_sample(member: Member, archive: str, size: int) -> RawSample:
     """The sample of an image: key `n02085620/n02085620_1152`; `size` is what it will have in a shard, or a guess."""
-    key = f"{member.class_name}/{member.name.removesuffix('.JPEG')}"
+    key = f"{member.class_name}/{PurePosixPath(member.name).stem}"
     place = f"{member.class_name}/{member.name}@{member.offset}+{member.size}"
     return RawSample(key, member.class_name, archive, place, size)
 
@@ -147,44 +174,97 @@ class ArchiveReader:
 
 
 def _scan_synset(fd: int, what: str, synset: str, start: int, end: int) -> list[Member]:
-    members = [Member(synset, *member) for member in _members(fd, what, start, end)]
+    members = [Member(synset, *member) for member in tar_members(fd, what, start, end)]
     file_name = re.compile(rf"{synset}_\d+\.JPEG")
     names: set[str] = set()
     for member in members:
+        _require_image_size(what, member.name, member.size)
         right = file_name.fullmatch(member.name) is not None
         if not right or member.name in names:
             reason = "is there twice" if right else f"is not called like {synset}_1152.JPEG"
-            raise ValueError(f"{what}: member {member.name!r} {reason}; {AGAIN}")
+            raise ValueError(f"{what}: member {shown(member.name)} {reason}; {AGAIN}")
         names.add(member.name)
     return members
 
 
-def _members(fd: int, what: str, start: int, end: int) -> Iterator[tuple[str, int, int]]:
-    """Name, offset and size of each file of the tar between two places of a file."""
-    place = start
-    previous = "its beginning"
+def tar_members(fd: int, what: str, start: int, end: int, again: str = AGAIN) -> Iterator[tuple[str, int, int]]:
+    """Name, offset and size of each file of the tar between two places of a file.
+
+    A member may be preceded by headers with more about it: of type x (pax, which Python's tarfile writes where a time
+    has a fraction or a name other letters) and L (GNU's, of a long name). One of type g is about the archive.
+    again: what to do about an error.
+    """
+    place, previous = start, "its beginning"
+    given: dict[str, str] = {}  # what such headers say of the next member
     while True:
-        header = os.pread(fd, min(_BLOCK, end - place), place)
+        header = _pread(fd, min(_BLOCK, end - place), place, what)
         if len(header) == _BLOCK and not any(header):
             return
         if len(header) < _BLOCK:
             raise ValueError(f"{what}: cut short after {previous}, at byte {place:,}, where a tar has empty blocks; "
-                             f"{AGAIN}")
-        name, size = _read_header(header, what, place, previous)
-        if place + _BLOCK + size > end:
-            raise ValueError(f"{what}: cut short in member {name!r}, which has {size:,} bytes from byte "
-                             f"{place + _BLOCK:,} on, of {end:,}; {AGAIN}")
-        yield name, place + _BLOCK, size
-        place += _BLOCK + -(-size // _BLOCK) * _BLOCK
-        previous = f"member {name!r}"
+                             f"{again}")
+        info = _read_header(header, what, place, previous, again)
+        name = given.get("path", info.name).removeprefix("./")
+        size = _size(given.get("size", info.size), what, info, again)
+        begins = place + _BLOCK
+        if begins + size > end:
+            raise ValueError(f"{what}: cut short in member {shown(name)}, which has {size:,} bytes from byte "
+                             f"{begins:,} on, of {end:,}; {again}")
+        if info.type in (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME):
+            given |= _about_next(fd, begins, size, info, what, again)
+        else:
+            if info.isreg() and not any(key.startswith("GNU.sparse") for key in given):
+                yield name, begins, size
+            elif not info.isdir():
+                raise ValueError(f"{what}: member {shown(name)} is no plain file; {again}")
+            given = {}
+        place = begins + -(-size // _BLOCK) * _BLOCK
+        previous = f"member {shown(name)}"
 
 
-def _read_header(header: bytes, what: str, place: int, previous: str) -> tuple[str, int]:
+def _about_next(fd: int, begins: int, size: int, info: tarfile.TarInfo, what: str, again: str) -> dict[str, str]:
+    """What a header says of the member after it: its `path`, `size`, ..., as pax calls them."""
+    if size > _MOST_OF_HEADER:
+        raise ValueError(f"{what}: the header at byte {begins:,} has {size:,} bytes, more than the {_MOST_OF_HEADER:,} "
+                         f"that one can have; {again}")
+    content = _pread(fd, size, begins, what)
+    if info.type == tarfile.GNUTYPE_LONGNAME:
+        return {"path": content.rstrip(b"\0").decode("utf-8", "surrogateescape")}
+    records: dict[str, str] = {}
+    while content:
+        length = int(digits) if (digits := content.partition(b" ")[0]).isdigit() else 0
+        key, equals, value = content[len(digits) + 1:length - 1].decode("utf-8", "surrogateescape").partition("=")
+        if not (equals and length <= len(content) and content[length - 1:length] == b"\n"):
+            raise ValueError(f"{what}: the pax header at byte {begins:,} is damaged; {again}")
+        records[key], content = value, content[length:]
+    if info.type == tarfile.XHDTYPE:
+        return records
+    if {"path", "size"} & records.keys():
+        raise ValueError(f"{what}: the pax header at byte {begins:,} gives all members one name or size; {again}")
+    return {}
+
+
+def _size(given: str | int, what: str, info: tarfile.TarInfo, again: str) -> int:
+    """Bytes that follow a member's header: as it says, or as one before it does."""
+    if info.isdir():
+        return 0
+    size = int(given) if isinstance(given, int) or (given.isascii() and given.isdigit() and len(given) < 20) else -1
+    if size < 0:
+        raise ValueError(f"{what}: member {shown(info.name)} says that it has {shown(given)} bytes; {again}")
+    return size
+
+
+def _pread(fd: int, size: int, place: int, what: str) -> bytes:
     try:
-        info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
-    except tarfile.HeaderError as error:
-        raise ValueError(f"{what}: no header of a tar's member at byte {place:,}, after {previous} ({error}); "
-                         f"{AGAIN}") from error
-    if not info.isreg():
-        raise ValueError(f"{what}: member {info.name!r} is no plain file; {AGAIN}")
-    return info.name, info.size
+        return os.pread(fd, size, place)
+    except OSError as error:
+        raise OSError(error.errno, f"{what}: byte {place:,}: {error.strerror} on {socket.gethostname()}; is the disk, "
+                      "or the network's, still there?") from error
+
+
+def _read_header(header: bytes, what: str, place: int, previous: str, again: str) -> tarfile.TarInfo:
+    try:
+        return tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+    except (tarfile.HeaderError, ValueError) as error:
+        raise ValueError(f"{what}: no header of a tar's member at byte {place:,}, after {previous} ({said(error)}); "
+                         f"{again}") from error

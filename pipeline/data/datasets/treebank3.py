@@ -1,6 +1,6 @@
 """A licensed Treebank-3 (LDC99T42) in Mikolov's form: sections 0-20 to train, 21-22 to validate, 23-24 to test.
 
-`cluster.licensed.treebank3` in params.yaml names the corpus, or its folder of WSJ sections: below it
+`cluster.licensed.treebank3` in the root's params.yaml names the corpus, or its folder of WSJ sections: below it
 `00/wsj_0001.mrg` to `24/wsj_2454.mrg` stand in `parsed/mrg/wsj/`, `wsj/` or right there.
 """
 

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matchnet.files import atomic_write
 from pipeline.data.raw import RawSample, ReadSample
 from pipeline.data.sentence_files import FileNames, list_samples, open_sentences, table_of
 from pipeline.data.spec import DatasetParams, Part
 from pipeline.data.words import NUMBER, UNKNOWN, WordTable
-from pipeline.files import atomic_write
 
 FILES: FileNames = {"train": "train.txt", "valid": "valid.txt", "test": "test.txt"}
 NUM_WORDS = 9_999  # with <unk> and N; Mikolov's 10,000 have the end of a sentence as well

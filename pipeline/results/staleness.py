@@ -1,0 +1,126 @@
+"""Which rows show figures that were made with other parameters, data or code than the files now say.
+
+dvc.lock says what each stage ran with, and git has it: so this is known in a fresh clone too, without data or models.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline import paths
+from pipeline.params import Params, ParamsError, read_table, table_folders, table_name
+from pipeline.params.yaml_file import YamlFile
+from pipeline.resolve import resolved_files
+
+LOCK = "dvc.lock"
+PRODUCERS = {"data/raw": "download", "data/shards": "shard", "data/models": "train"}
+
+
+def stale_rows(params: Params) -> dict[str, str]:
+    """Row -> the reason, for each row whose figures are not those of the files as they are now."""
+    locks = _Locks()
+    found = {}
+    for name in params.rows:
+        files = [path for path in (paths.metrics_file(name), paths.details_file(name)) if path.exists()]
+        reason = locks.reason(params.table, f"evaluate@{name.partition('/')[2]}", files) if files else ""
+        if reason:
+            found[name] = reason
+    return found
+
+
+class _Locks:
+    """The dvc.lock of every table, and what every stage depends on now."""
+
+    def __init__(self) -> None:
+        self.lock = cache(self._lock)
+        self.resolved = cache(self._resolved)
+        self.tables = {folder: table_name(folder) for folder in table_folders()}
+
+    def reason(self, table: str, stage: str, outputs: list[Path]) -> str:
+        """Why these outputs of a stage, or what it was made from, are not of now; empty if they are."""
+        entry = self.lock(table).get(stage)
+        if entry is None:
+            return f"made by an earlier version: {LOCK} does not have the evaluation"
+        recorded = {out.path: out.md5 for out in entry.outs}
+        for path in outputs:
+            if recorded.get(path.as_posix()) != _md5(path.read_bytes()):
+                return f"{path} is not what {LOCK} says: it was changed, or committed without {LOCK}"
+        return self._inputs(table, stage, entry)
+
+    def _inputs(self, table: str, stage: str, entry: "_Stage") -> str:
+        own = f"{paths.RESOLVED.as_posix()}/{table}/"
+        for dep in entry.deps:
+            path = dep.path
+            if path.startswith(own):
+                if self.resolved(table).get(path.removeprefix(own)) != dep.md5:
+                    whose = "its evaluation" if stage.startswith("evaluate@") else stage
+                    return f"the parameters or the code of {whose} changed since"
+            elif reason := self._made_otherwise(table, path, dep.md5):
+                return reason
+        return ""
+
+    def _made_otherwise(self, table: str, path: str, md5: str | None) -> str:
+        """Whether data or a model that a stage read is not what its own stage makes now."""
+        folder, name = next(((folder, path.removeprefix(f"{folder}/")) for folder in PRODUCERS
+                             if path.startswith(f"{folder}/")), ("", ""))
+        if not folder:
+            return ""
+        stage = PRODUCERS[folder]
+        if stage == "train":
+            table, _, name = name.partition("/")
+        else:
+            table = next((other for other in self.tables.values() if f"{stage}@{name}" in self.lock(other)), table)
+        entry = self.lock(table).get(f"{stage}@{name}")
+        if entry is None:
+            return f"{LOCK} does not have {stage}@{name}"
+        if md5 not in [out.md5 for out in entry.outs]:
+            return f"{path} was made anew since"
+        return self._inputs(table, f"{stage}@{name}", entry)
+
+    def _lock(self, table: str) -> "dict[str, _Stage]":
+        path = self._folder(table) / LOCK
+        if not path.exists():
+            return {}
+        try:
+            return _LOCK.validate_python(YamlFile.read(path).values).stages
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ParamsError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; restore it from git, or "
+                              "delete it, and all stages of the table run again") from error
+
+    def _resolved(self, table: str) -> dict[str, str]:
+        return {name: _md5(text.encode()) for name, text in resolved_files(read_table(self._folder(table))).items()}
+
+    def _folder(self, table: str) -> Path:
+        return next(folder for folder, name in self.tables.items() if name == table)
+
+
+@dataclass(frozen=True)
+class _File:
+    """What a stage read or wrote."""
+
+    path: str
+    md5: str | None = None
+
+
+@dataclass(frozen=True)
+class _Stage:
+    deps: tuple[_File, ...] = ()
+    outs: tuple[_File, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Lock:
+    """What we read of a dvc.lock."""
+
+    stages: dict[str, _Stage] = field(default_factory=dict)
+
+
+_LOCK = TypeAdapter(_Lock)
+
+
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()

@@ -1,0 +1,81 @@
+"""What is written is there after a power cut: names, bytes and folders were synced, in that order."""
+
+import os
+from pathlib import Path
+
+import pytest
+from power_loss import cut_power, watched
+
+from matchnet.files import atomic_write
+from pipeline.data.publishing import publish_file
+from pipeline.data.swap import building_place, swap_in
+from pipeline.storage import place_of
+from pipeline.training.checkpoint import newest_state, save_state
+from pipeline.training.run_log import RunLog, read_log
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> tuple[Path, Path]:
+    """A folder, and where its fsyncs are kept."""
+    (tmp_path / "disk").mkdir()
+    return tmp_path / "disk", tmp_path / "record"
+
+
+def test_what_is_not_synced_is_lost(disk):
+    folder, record = disk
+    with watched(record):
+        (folder / "a").write_text("whole")
+        with open(folder / "b", "w") as file:
+            file.write("synced")
+            file.flush()
+            os.fsync(file.fileno())
+        os.fsync(descriptor := os.open(folder, os.O_RDONLY))
+        os.close(descriptor)
+        (folder / "c").write_text("later")
+    cut_power(folder, record)
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"a": "", "b": "synced"}
+
+
+def test_a_file_is_the_old_one_or_the_new_one(disk):
+    folder, record = disk
+    path = folder / "new" / "folders" / "file"
+    with watched(record):
+        with atomic_write(path) as file:
+            file.write("one")
+        with pytest.raises(ZeroDivisionError), atomic_write(path) as file:
+            file.write(f"{1 // 0}")
+    cut_power(folder, record)
+    assert path.read_text() == "one"
+    with watched(record), atomic_write(path) as file:
+        file.write("two")
+    cut_power(folder, record)
+    assert path.read_text() == "two" and os.listdir(path.parent) == ["file"]
+
+
+def test_a_published_file_and_a_folder_that_was_swapped_in_are_there(disk, tmp_path):
+    folder, record = disk
+    (tmp_path / "origin").write_bytes(b"shard" * 1000)
+    with watched(record):
+        publish_file(tmp_path / "origin", place_of(folder / "shards" / "v1") / "a.tar")
+        new = building_place(folder / "data" / "shards")
+        with atomic_write(new / "dataset.json") as file:
+            file.write("{}")
+        swap_in(new, folder / "data" / "shards")
+    cut_power(folder, record)
+    assert (folder / "shards" / "v1" / "a.tar").read_bytes() == b"shard" * 1000
+    assert (folder / "data" / "shards" / "dataset.json").read_text() == "{}"
+
+
+def test_a_checkpoint_is_there_with_the_log_of_its_steps(disk):
+    folder, record = disk
+    with watched(record):
+        log = RunLog(folder, 0)
+        for step in (10, 20, 30):
+            log.write({"step": step, "loss": 1.0})
+            log.sync()
+            save_state(place_of(folder), {"step": step, "model": {}})
+        log.write({"step": 31, "loss": 1.0})
+    cut_power(folder, record)
+    state = newest_state(folder)
+    assert state is not None and state["step"] == 30
+    assert [line["step"] for line in read_log(folder) if "loss" in line] == [10, 20, 30]
