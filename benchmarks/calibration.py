@@ -22,11 +22,11 @@ import torch
 from benchmarks.table import print_table
 from matchnet.episodes import EpisodeSpec
 from matchnet.evaluation import embed_rows, rows_drawn, run_episodes
+from matchnet.files import atomic_write
 from matchnet.methods import Method
 from matchnet.model_file import read_model
 from pipeline.data.samples import Samples, load_samples
 from pipeline.data.spec import PARTS, Part
-from pipeline.files import atomic_write
 
 BINS = 10
 QUERIES = 5  # of each way
