@@ -1,4 +1,4 @@
-"""OneShotClassifier on picture files: seconds for many queries against many support pictures, and what of it is decoding.
+"""OneShotClassifier on picture files: seconds for many queries against many support pictures, and for decoding alone.
 
     python -m benchmarks.own_pictures SUPPORT QUERIES [--model omniglot]
 
