@@ -1,13 +1,13 @@
 """Are the probabilities of a model right? A reliability figure on test episodes.
 
-    python -m benchmarks.calibration data/models/omniglot/model.pt data/shards/omniglot --split vinyals [--part test]
+    python -m benchmarks.calibration matchnet/published/omniglot.pt data/shards/omniglot --split vinyals [--part test]
         [--ways 5 20] [--shots 1] [--episodes 1000] [--results benchmarks/results]
 
 Each query of each episode has a most probable class. Queries are sorted by that probability into ten bins, and each bin
 is compared with the share of its queries that are right. A model is calibrated where the two are equal: of queries with
 a probability of 0.6, 60 % are right. The expected calibration error is the mean distance, weighted by queries. The
-classes are new to the model, but of the kind that it was trained on; for other kinds nothing is known.
-calibration-<model>.csv and .svg hold it all.
+figure is for the data at hand: name other shards to see what the model's probabilities are worth there.
+calibration-<model>.csv and .svg hold it all; their names have the data's name, where the model was trained on other data.
 """
 
 import argparse
@@ -86,10 +86,10 @@ def write(folder: Path, name: str, found: dict[str, list[Bin]]) -> None:
         axes.plot([one.probability for one in bins], [one.right for one in bins], marker="o", markersize=4,
                   label=f"{task}, error {expected_error(bins):.3f}")
     axes.set(xlabel="probability of the most probable class", ylabel="share of queries that are right", xlim=(0, 1.02),
-             ylim=(0, 1.02), title=f"{name}, classes not trained on")
+             ylim=(0, 1.02), title=name)
     axes.legend(frameon=False)
     figure.tight_layout()
-    matplotlib.rcParams["svg.hashsalt"] = name
+    matplotlib.rcParams |= {"svg.hashsalt": name, "svg.fonttype": "none"}
     figure.savefig(folder / f"calibration-{name}.svg", metadata={"Date": None})
 
 
@@ -114,7 +114,8 @@ def main() -> None:
                          for task, bins in found.items() for one in bins])
     for task, bins in found.items():
         print(f"{task}: expected calibration error {expected_error(bins):.4f}")
-    write(options.results, model.model_name, found)
+    other_data = "" if options.shards.name == model.dataset else f"-on-{options.shards.name}"
+    write(options.results, model.model_name.replace("/", "-") + other_data, found)
 
 
 if __name__ == "__main__":

@@ -139,7 +139,7 @@ def _models(options: argparse.Namespace) -> int:
     for card in cards:
         print(f"{card.name}: {card.picture}\n  trained on: {card.trained_on}\n  limits: {card.limits}")
         for figure in card.figures:
-            print(f"  {figure.dataset}, {figure.task}: {figure.accuracy:.1f} % (95% interval {figure.ci95:.1f}, "
+            print(f"  {figure.dataset}, {figure.task}: {figure.accuracy:.2f} ± {figure.ci95:.2f} % right ("
                   f"{figure.episodes:,} episodes)")
         print(f"  {card.size:,} bytes, SHA-256 {card.sha256}")
     return ALL_READ
