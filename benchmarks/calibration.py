@@ -7,7 +7,7 @@ Each query of each episode has a most probable class. Queries are sorted by that
 is compared with the share of its queries that are right. A model is calibrated where the two are equal: of queries with
 a probability of 0.6, 60 % are right. The expected calibration error is the mean distance, weighted by queries. The
 figure is for the data at hand: name other shards to see what the model's probabilities are worth there.
-calibration-<model>.csv and .svg hold it all; their names have the data's name, where the model was trained on other data.
+calibration-<model>.csv and .svg hold it all; the names end in -on-<data>, where the model was trained on other data.
 """
 
 import argparse
