@@ -185,6 +185,8 @@ def test_the_page_of_a_model_of_photographs(folder: Path, capsys) -> None:
 def test_lost_colours_are_said_once(folder: Path, capsys) -> None:
     for name in ("1.png", "2.png"):
         save(Image.new("RGB", (20, 20), (250, 20, 20)), folder / "colours" / name)
+    for shape in SHAPES:
+        save(Image.new("RGB", (20, 20), (250, 20, 20)), folder / "support" / shape / "red.png")
     assert classify("support", "colours", "colours") == 0
     assert capsys.readouterr().err.count("matchnet: note: pictures have colours, and the model model.pt sees grey") == 1
 
