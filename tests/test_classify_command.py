@@ -185,13 +185,16 @@ def test_the_page_of_a_model_of_photographs(folder: Path, capsys) -> None:
 def test_lost_colours_are_said_once(folder: Path, capsys) -> None:
     for name in ("1.png", "2.png"):
         save(Image.new("RGB", (20, 20), (250, 20, 20)), folder / "colours" / name)
+    for shape in SHAPES:
+        save(Image.new("RGB", (20, 20), (250, 20, 20)), folder / "support" / shape / "red.png")
     assert classify("support", "colours", "colours") == 0
     assert capsys.readouterr().err.count("matchnet: note: pictures have colours, and the model model.pt sees grey") == 1
 
 
 def test_models_are_listed_and_help_needs_no_torch(folder: Path, capsys) -> None:
     assert main(["models"]) == 0
-    assert capsys.readouterr().out
+    assert re.search(r"omniglot, test classes, 20w1s: 97\.35 ± 0\.05 % right \(10,000 episodes\)",
+                     capsys.readouterr().out)
     root = Path(__file__).parent.parent
     program = ("import sys; sys.modules['torch'] = None; from matchnet.pictures.command import main; "
                "sys.exit(main(['classify', 'nowhere', 'x']))")

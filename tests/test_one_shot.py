@@ -3,6 +3,7 @@
 import pickle
 import re
 import warnings
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import check_estimator
 from small_drawings import PHOTOGRAPHS, SHAPES, drawing, model_file
+from small_omniglot import mirror
 from torch import nn
 
 from matchnet import OneShotClassifier, published
@@ -30,8 +32,9 @@ from matchnet.methods.mann import MannSpec
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.methods.pixels import PixelsSpec
 from matchnet.methods.siamese import SiameseSpec
-from matchnet.model_file import ModelFile, write_model
+from matchnet.model_file import ModelFile, read_model, write_model
 from matchnet.pictures import PictureError
+from matchnet.statistics import mean_and_interval
 from matchnet.weights import CheckpointError
 
 SMALL = Conv4Spec(num_filters=8, num_blocks=2)
@@ -155,6 +158,22 @@ def test_the_ground_of_each_picture_is_seen_by_itself(models: dict[str, Path], s
         assert classifier.predict(queries).tolist() == list(SHAPES)
     assert OneShotClassifier(models["pixels"], ink=support_ink).fit(support, SHAPES).attention(support) == \
         pytest.approx(classifier.attention(support), abs=1e-6)
+
+
+def test_pictures_that_may_not_be_written_to_are_taken_without_a_warning(models: dict[str, Path]) -> None:
+    """Pixels of Pillow's may not be; torch says so once a process, unless it is told to say it always."""
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            classifier = OneShotClassifier(models["pixels"]).fit([drawing(shape, ink="light") for shape in SHAPES],
+                                                                 SHAPES)
+            classifier.predict([drawing("cross", 1, "light").convert("RGB")])
+            vectors = np.zeros((3, 4), np.float32)
+            vectors.flags.writeable = False
+            OneShotClassifier(nn.Flatten()).fit(vectors, SHAPES)
+    finally:
+        torch.set_warn_always(False)
 
 
 def test_photographs_are_seen_as_they_are(tmp_path: Path) -> None:
@@ -332,6 +351,28 @@ def test_published_checkpoints_are_what_their_cards_say(name: str) -> None:
     assert card.name == name and card.size == path.stat().st_size <= published.LARGEST
     assert card.trained_on and card.limits and re.fullmatch("[0-9a-f]{64}", card.sha256)
     OneShotClassifier(name).fit(SUPPORT, SHAPES).predict(QUERIES)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_omniglot_checkpoint_is_as_accurate_on_files_as_its_card_says(tmp_path: Path) -> None:
+    """1,000 tasks of 20 ways, one example and one query of each, from PNG files of characters it was not trained on."""
+    for name in ("images_background", "images_evaluation"):
+        with zipfile.ZipFile(Path(mirror()) / "omniglot" / f"{name}.zip") as archive:
+            archive.extractall(tmp_path)
+    seen = set(read_model(published.checkpoint("omniglot")).seen_classes)
+    characters = sorted({path.parent for path in tmp_path.glob("images_*/*/*/*.png")})
+    new = [one for one in characters if f"{one.parent.name}/{one.name}" not in seen]
+    assert (len(characters), len(new)) == (1623, 423)
+    random, classifier, accuracy = np.random.default_rng(0), OneShotClassifier("omniglot"), []
+    for _ in range(1000):
+        ways = [new[i] for i in random.choice(len(new), 20, replace=False)]
+        pairs = [random.choice(sorted(way.glob("*.png")), 2, replace=False) for way in ways]
+        names = [way.as_posix() for way in ways]
+        accuracy.append(100 * classifier.fit([one for one, _ in pairs], names).score([two for _, two in pairs], names))
+    figure = next(one for one in published.read_card("omniglot").figures if one.task == "20w1s")
+    mean, ci95 = mean_and_interval(np.array(accuracy))
+    assert abs(mean - figure.accuracy) <= ci95 + figure.ci95
 
 
 def test_published_checkpoints_are_small_together() -> None:

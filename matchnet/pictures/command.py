@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +90,7 @@ def _classify(options: argparse.Namespace) -> int:
         raise ValueError(f"--unknown {options.unknown}: {options.support} has a class {UNKNOWN!r}; rename it")
     classifier = OneShotClassifier(options.model, ink=options.ink, margin=options.margin, device=options.device)
     with warnings.catch_warnings():
-        warnings.showwarning = _say_warning
+        warnings.showwarning = _say_once(set())
         support = fit_readable(classifier, support)
         found, unreadable = answers(classifier, queries, options.unknown)
     passed_over = support.passed_over + passed_over + unreadable
@@ -139,14 +139,19 @@ def _models(options: argparse.Namespace) -> int:
     for card in cards:
         print(f"{card.name}: {card.picture}\n  trained on: {card.trained_on}\n  limits: {card.limits}")
         for figure in card.figures:
-            print(f"  {figure.dataset}, {figure.task}: {figure.accuracy:.1f} % (95% interval {figure.ci95:.1f}, "
+            print(f"  {figure.dataset}, {figure.task}: {figure.accuracy:.2f} ± {figure.ci95:.2f} % right ("
                   f"{figure.episodes:,} episodes)")
         print(f"  {card.size:,} bytes, SHA-256 {card.sha256}")
     return ALL_READ
 
 
-def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(f"matchnet: note: {message}", file=sys.stderr)
+def _say_once(said: set[str]) -> Callable[..., None]:
+    """What Python calls with a warning; examples and queries may both give cause for the same one."""
+    def say(message: Warning | str, *_: Any, **__: Any) -> None:
+        if str(message) not in said:
+            said.add(str(message))
+            print(f"matchnet: note: {message}", file=sys.stderr)
+    return say
 
 
 if __name__ == "__main__":

@@ -227,7 +227,7 @@ class OneShotClassifier:
         assert encoder.preparation is not None
         pixels_CHW = to_pixels(image, prepared_for(image, encoder.preparation, self.ink))
         loses_colour = encoder.preparation.channels == 1 and coloured(image)
-        return torch.from_numpy(np.ascontiguousarray(pixels_CHW)), loses_colour
+        return torch.from_numpy(np.array(pixels_CHW, order="C")), loses_colour  # Pillow's may not be written to
 
     # scikit-learn's conventions
 
