@@ -29,6 +29,8 @@ install: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; $(PYTHON) is older. Say: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@test -e .git -o -e .dvc/config.local || git rev-parse --git-dir > /dev/null 2>&1 || \
+	  printf '[core]\n    no_scm = true\n' > .dvc/config.local  # a ZIP of the repository: DVC asks for git otherwise
 	@echo "installing into $(VENV): some minutes, in silence (PyTorch, Ray and DVC are large)"
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e ".[dev]"

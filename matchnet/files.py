@@ -1,5 +1,6 @@
 """Writing files so that a reader sees the old one or the new one, never half of one; after a power cut as well."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -7,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)  # trying again does not help
 
 
 @contextmanager
@@ -27,6 +30,12 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO]:
             file.flush()
             os.fsync(file.fileno())
         rename(temporary, path)
+    except OSError as error:
+        if error.errno not in FULL_DISK or error.filename is not None:
+            raise
+        raise OSError(error.errno, f"{path}: {os.strerror(error.errno)} while it was written, and nothing was "
+                      f"replaced; free some space on the disk of {path.parent}, and run the same command again"
+                      ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -3,16 +3,19 @@
 `data/models/<model>/model.pt` of the pipeline, and the published checkpoints of the package, are such files.
 """
 
+import math
+from collections.abc import Iterator
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from matchnet.messages import said, shown
 from matchnet.methods import Method, MethodSpec, build_method
 from matchnet.parsing import parse
 from matchnet.preparation import Preparation
-from matchnet.weights import CheckpointError, load_tensors, load_weights, save_tensors
+from matchnet.weights import CheckpointError, check_weights, load_tensors, load_weights, save_tensors
 
 FORMAT = 2
 
@@ -57,7 +60,12 @@ class ModelFile:
 
     def build(self, path: Path) -> Method:
         """The method with its weights; CheckpointError if they do not fit it."""
-        method = build_method(self.method, self.sample_shape, self.num_classes)
+        _require_possible(self, path)
+        try:
+            method = build_method(self.method, self.sample_shape, self.num_classes)
+        except (ValueError, RuntimeError, MemoryError, OverflowError, TypeError) as error:
+            raise CheckpointError(f"{path}: no method can be built as it says ({said(error)}); delete it and train "
+                                  "again") from error
         load_weights(method, self.state_dict, path)
         return method
 
@@ -84,13 +92,14 @@ def model_from(content: dict[str, Any], path: Path) -> ModelFile:
         raise CheckpointError(f"{path}: not a model file of matchnet: it holds {_some_names(content)}; name a file "
                               "that `python -m stages.train` wrote, data/models/<model>/model.pt")
     if content["format"] != FORMAT:
-        raise CheckpointError(f"{path}: format is {content['format']!r}, this version reads {FORMAT}; "
+        raise CheckpointError(f"{path}: format is {shown(content['format'])}, this version reads {FORMAT}; "
                               "delete it and train again")
     missing = [field.name for field in fields(ModelFile) if field.name not in content
                and field.default is MISSING and field.default_factory is MISSING]
     if missing:
         raise CheckpointError(f"{path}: {missing[0]} is missing ({len(missing)} fields are); delete it and train again")
     found = {field.name: content[field.name] for field in fields(ModelFile) if field.name in content}
+    _check_fields(found, path)
     try:
         found["method"] = parse(MethodSpec, found["method"], f"{path}: method")
         if found.get("preparation") is not None:
@@ -100,6 +109,53 @@ def model_from(content: dict[str, Any], path: Path) -> ModelFile:
         raise
     except ValueError as error:
         raise CheckpointError(f"{error}; the file is of another version of matchnet: train it again") from error
+
+
+WHOLE_NUMBERS, TEXTS = ("num_classes", "step", "seed"), ("model_name", "dataset", "dataset_sha256", "split")
+LISTS_OF_NAMES = ("train_classes", "earlier_classes")
+
+
+def _check_fields(found: dict[str, Any], path: Path) -> None:
+    """Raises CheckpointError for a value of another type, or that no training gives; method and preparation have their
+    own rules."""
+    def is_whole(value: object) -> bool:
+        return type(value) is int and 0 <= value < 2**63
+
+    def is_names(value: object) -> bool:
+        return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+    shape = found["sample_shape"]
+    rules = {
+        **{name: (is_whole(found[name]), "a whole number") for name in WHOLE_NUMBERS},
+        **{name: (isinstance(found.get(name, ""), str), "a text") for name in TEXTS},
+        **{name: (is_names(found.get(name, [])), "a list of names") for name in LISTS_OF_NAMES},
+        "seconds": (type(found["seconds"]) in (int, float) and 0 <= found["seconds"] < math.inf, "a number of seconds"),
+        "sample_shape": (isinstance(shape, list | tuple) and len(shape) in (1, 3) and all(map(is_whole, shape))
+                         and min(shape) > 0, "one or three whole numbers")}
+    for name, (holds, rule) in rules.items():
+        if not holds:
+            raise CheckpointError(f"{path}: {name} is {shown(found[name])}, not {rule}; delete it and train again")
+    check_weights(found["state_dict"], f"{path}: state_dict")
+
+
+LARGEST = 1 << 16  # number of a method that is no size of one of its weights
+
+
+def _require_possible(model: ModelFile, path: Path) -> None:
+    """Raises CheckpointError for a size that the weights do not have: to build such a method may take all memory."""
+    sizes = {size for weight in model.state_dict.values() for size in weight.shape}
+    for number in (*_numbers(asdict(model.method)), *model.sample_shape, model.num_classes):
+        if number > LARGEST and number not in sizes:
+            raise CheckpointError(f"{path}: a size is {number:,}, and none of its weights has that; delete it and "
+                                  "train again")
+
+
+def _numbers(value: object) -> Iterator[int]:
+    if isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _numbers(item)
+    elif type(value) is int:
+        yield value
 
 
 def _some_names(content: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Files with weights: written whole or not at all, read without running code (tensors and plain values alone)."""
 
 import io
+import os
 import pickle
 import re
 import zipfile
@@ -11,7 +12,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor, nn
 
-from matchnet.files import atomic_write, sha256_of
+from matchnet.files import FULL_DISK, atomic_write, sha256_of
 from matchnet.messages import said, shown
 
 
@@ -32,9 +33,9 @@ def save_tensors(path: Path, content: dict[str, Any]) -> None:
             torch.save(content, written)  # type: ignore[arg-type]
     except (OSError, RuntimeError) as error:
         cause = error if isinstance(error, OSError) else written and written.error
-        if not cause:
+        if not cause or cause.errno not in FULL_DISK:
             raise
-        reason = f"{path}: {cause.strerror or said(cause)} while it was written, and nothing was replaced"
+        reason = f"{path}: {os.strerror(cause.errno)} while it was written, and nothing was replaced"
         raise OSError(cause.errno, f"{reason}; free some space on the disk of {path.parent.parent}, and the same "
                       "command goes on from the last checkpoint") from error
 

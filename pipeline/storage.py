@@ -4,7 +4,6 @@ Both go through pyarrow's file systems, which Ray Train uses for its `storage_pa
 Cloud Storage built in, so neither needs a package more.
 """
 
-import errno
 import posixpath
 import sys
 import time
@@ -16,13 +15,13 @@ from typing import TypeVar
 import pyarrow
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
+from matchnet.files import FULL_DISK
 from matchnet.messages import said, without_credentials
 
 Result = TypeVar("Result")
 
 ATTEMPTS = 4
 FIRST_PAUSE_SECONDS = 1.0  # doubled after each failed attempt
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT)  # trying again does not help
 CREDENTIALS = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or ~/.aws, or the machine's role), and AWS_DEFAULT_REGION or "
           "`?region=` in the address",

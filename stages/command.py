@@ -1,6 +1,7 @@
 """What the stages share: a table and a name on the command line, checked parameters, plain errors for mistakes."""
 
 import argparse
+import errno
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,13 @@ from pipeline.ending import ending_in_order
 from pipeline.machine import cores
 from pipeline.params import Params, named, read_params
 
+# What to do where the system alone has said what is wrong.
+HINTS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "; free some space on that disk, and run the same command again"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "; let this user read and write it"),
+    **dict.fromkeys((errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP),
+                    "; remove or rename what is in its place, and run the same command again"),
+    errno.ENOENT: "; run the stage that makes it, or take it from where it was"}
 LONGEST_MESSAGE = 6000  # characters: one of Ray's has the end of a worker's log
 
 
@@ -47,7 +55,8 @@ def plain_errors() -> Iterator[None]:
         with ending_in_order():
             yield
     except (ValueError, OSError) as error:
-        sys.exit(f"{type(error).__name__}: {shortened(without_credentials(str(error)), LONGEST_MESSAGE)}")
+        hint = HINTS.get(error.errno or 0, "") if isinstance(error, OSError) and ";" not in str(error) else ""
+        sys.exit(f"{type(error).__name__}: {shortened(without_credentials(str(error)), LONGEST_MESSAGE)}{hint}")
     except KeyboardInterrupt as stop:
         print(f"{stop or 'interrupted'}; the same command goes on from here", file=sys.stderr)
         sys.exit(130)

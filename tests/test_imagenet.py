@@ -342,12 +342,41 @@ def test_a_corrupt_jpeg_in_the_middle(tmp_path: Path, num_processes: int) -> Non
     archive, name = small_archive(), f"{SYNSETS[1]}_3.JPEG"
     archive[SYNSETS[1]][name] = archive[SYNSETS[1]][name][:400]
     message = (rf"{ARCHIVE}: {SYNSETS[1]}/{name}@\d+\+400 \(synset/name@offset\+bytes\): not a whole JPEG \(400 bytes: "
-               r".*; the archive was verified, so another copy is no better: write keep_damaged: true, which")
-    with pytest.raises(ValueError, match=message):
-        make(small_raw(tmp_path, synsets=archive), tmp_path / "out", num_processes=num_processes)
-    with pytest.raises(ValueError, match=r"400 bytes: .*; keep_damaged cannot keep it: .*touch the archive and run"):
-        make(tmp_path / "raw/small", tmp_path / "out", with_images(keep_damaged=True), num_processes)
+               r".*; nothing of it can be decoded: .*touch the archive and run the download stage")
+    raw = small_raw(tmp_path, synsets=archive)
+    for keep_damaged in (False, True):
+        with pytest.raises(ValueError, match=message) as caught:
+            make(raw, tmp_path / "out", with_images(keep_damaged=keep_damaged), num_processes)
+        assert "keep_damaged" not in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_picture_that_cannot_be_encoded_is_named(tmp_path: Path) -> None:
+    archive, name = small_archive(), f"{SYNSETS[1]}_3.JPEG"
+    archive[SYNSETS[1]][name] = encoded(Image.new("L", (65_501, 1)), "PNG")
+    with pytest.raises(ValueError, match=rf"{ARCHIVE}: {SYNSETS[1]}/{name}@.*: a picture of 65,501 x 1 pixels cannot "
+                                         r"be a JPEG \(.*\); write a shorter_side, or leave it out"):
+        make(small_raw(tmp_path, synsets=archive), tmp_path / "out")
+
+
+def test_max_pixels_is_a_parameter(tmp_path: Path) -> None:
+    raw = small_raw(tmp_path)
+    with pytest.raises(ValueError, match=r"@.*: not a whole JPEG \(.* pixels, more than max_pixels \(99\)\); raise"):
+        make(raw, tmp_path / "out", replace(PARAMS, max_pixels=99))
+    before = sums(make(raw, tmp_path / "out"))
+    raised = sums(make(raw, tmp_path / "out", replace(PARAMS, max_pixels=10**9)))
+    assert {name for name in before if before[name] != raised[name]} == {"dataset.json"}
+
+
+def test_a_jpeg_without_its_end_is_kept_where_that_is_asked(tmp_path: Path) -> None:
+    archive, name = small_archive(), f"{SYNSETS[1]}_3.JPEG"
+    archive[SYNSETS[1]][name] = archive[SYNSETS[1]][name][:-2]
+    raw = small_raw(tmp_path, synsets=archive)
+    with pytest.raises(ValueError, match=rf"{name}@.*: not a whole JPEG \(.*\); write keep_damaged: true, which keeps "
+                                         "it as it decodes: the archive was verified, so another copy is no better$"):
+        make(raw, tmp_path / "out")
+    kept = make(raw, tmp_path / "out", with_images(keep_damaged=True))
+    assert read_manifest(kept).oddities == ODD | {"damaged JPEG": 1}
 
 
 def test_an_archive_that_changed_after_it_was_listed(tmp_path: Path) -> None:

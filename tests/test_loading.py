@@ -202,6 +202,24 @@ def test_a_jpeg_has_the_pixels_that_pillow_gives() -> None:
         open_image(file.getvalue()[:-200], "jpg")
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("extension", ["png", "jpg"])
+@pytest.mark.parametrize("content", [b"hello", b"GIF89a" + bytes(40), b"\x89PNG\r\n\x1a\n" + bytes(40),
+                                     b"\xff\xd8\xff\xe0" + bytes(40)], ids=["text", "gif", "png", "jpg"])
+def test_damage_is_told_without_addresses_of_memory_or_warnings(extension: str, content: bytes) -> None:
+    with pytest.raises(ValueError, match=rf"^not a whole {extension} image \({len(content)} bytes: .+\)$") as caught:
+        open_image(content, extension)
+    assert " at 0x" not in str(caught.value) and "; " not in str(caught.value), "who knows the shard has a remedy"
+
+
+def test_a_stored_image_larger_than_max_pixels_is_refused_by_its_size() -> None:
+    file = io.BytesIO()
+    photograph(90, 60).save(file, "png")
+    assert open_image(file.getvalue(), "png", 5400).size == (90, 60)
+    with pytest.raises(ValueError, match=r"90 x 60 pixels, more than max_pixels \(5,399\)"):
+        open_image(file.getvalue(), "png", 5399)
+
+
 @pytest.mark.parametrize("memory_bytes, kind", [(16 * 20 * 784, MemoryStore), (16 * 20 * 784 - 1, ShardStore)])
 def test_samples_that_do_not_fit_into_memory_stay_in_their_shards(folder: Path, memory_bytes: int, kind: type) -> None:
     samples = load_samples(folder / "shards", "random", PARTS, (1, 28, 28), Room(memory_bytes, num_processes=1))

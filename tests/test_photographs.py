@@ -8,6 +8,7 @@ import pytest
 from PIL import Image, ImageOps
 from small_imagenet import encoded, picture, rotated
 
+from matchnet.pictures import PictureError
 from pipeline.data.datasets.photographs import open_photograph, to_jpeg
 from pipeline.data.images import open_image
 
@@ -111,9 +112,43 @@ def test_damage_that_pillow_passes_over_is_refused_or_kept_and_counted() -> None
     assert oddities == {"damaged JPEG": 1} and opened(found).size == (133, 100)
 
 
-@pytest.mark.parametrize("content", [b"", b"GIF89a" + b"\1" * 50, encoded(LARGE)[:100], encoded(LARGE)[:3000],
-                                     encoded(LARGE.convert("CMYK"))[:3000], encoded(LARGE, "PNG")[:3000]],
-                         ids=["empty", "gif", "head", "half", "half a CMYK", "half a PNG"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("lost", [2, 3000])
+def test_a_jpeg_cut_short_is_kept_as_it_decodes_and_counted(mode: str, lost: int) -> None:
+    whole = encoded(LARGE.convert(mode), quality=90)
+    message = rf"^not a whole JPEG \({len(whole) - lost:,} bytes: .*keep_damaged"
+    with pytest.raises(PictureError, match=message) as caught:
+        stored(whole[:-lost])
+    assert caught.value.keepable
+    found, oddities = stored(whole[:-lost], keep_damaged=True)
+    assert oddities == {"damaged JPEG": 1} | ({"CMYK JPEG": 1} if mode == "CMYK" else {})
+    pixels = np.asarray(opened(found), int)
+    expected = np.asarray(opened(encoded(opened(stored(whole)[0]), quality=90)), int)
+    assert np.abs(pixels - expected)[:100 if lost > 2 else None].max() <= (24 if mode == "CMYK" else 12)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "CMYK"])
+def test_a_bomb_is_refused_by_its_size(mode: str) -> None:
+    content = bytearray(encoded(Image.new(mode, (16, 16))))
+    frame = content.index(b"\xff\xc0") + 5
+    content[frame:frame + 4] = b"\xff\xdc\xff\xdc"
+    for refuse in (stored, lambda content: open_image(content, "jpg")):
+        if mode == "RGB" or refuse is stored:
+            with pytest.raises(ValueError, match=r"65,500 x 65,500 pixels, more than max_pixels \(120,000,000\)"):
+                refuse(bytes(content))
+    whole = encoded(Image.new(mode, (16, 16)))
+    with pytest.raises(PictureError, match=r"16 x 16 pixels, more than max_pixels \(255\)"):
+        to_jpeg(whole, None, 90, Counter(), max_pixels=255)
+
+
+def test_what_cannot_be_encoded_says_so() -> None:
+    content = encoded(Image.new("L", (65_501, 1)), "PNG")
+    with pytest.raises(ValueError, match=r"^a picture of 65,501 x 1 pixels cannot be a JPEG \(.*\); write a shorter"):
+        stored(content)
+
+
+@pytest.mark.parametrize("content", [b"", b"GIF89a" + b"\1" * 50, encoded(LARGE)[:100],
+                                     encoded(LARGE, "PNG")[:3000]], ids=["empty", "gif", "head", "half a PNG"])
 @pytest.mark.parametrize("keep_damaged", [False, True])
 def test_what_is_no_image_is_refused(content: bytes, keep_damaged: bool) -> None:
     oddities: Counter[str] = Counter()

@@ -1,6 +1,7 @@
 """Pictures in all of Pillow's modes and formats are read right, or refused by name; nothing else is said."""
 
 import io
+import pickle
 import re
 import struct
 import subprocess
@@ -252,7 +253,7 @@ def test_a_bomb_is_refused_before_memory_is_taken(name: str) -> None:
                "resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, used + 2**30))\n"
                "try: read_picture(sys.stdin.buffer.read())\nexcept PictureError as error: print(error)\n")
     done = subprocess.run([sys.executable, "-c", program], input=BOMBS[name], capture_output=True, check=True)
-    assert done.stdout.decode() == ("a picture of 65,500 x 65,500 pixels, larger than max_pixels (120,000,000); raise "
+    assert done.stdout.decode() == ("a picture of 65,500 x 65,500 pixels, more than max_pixels (120,000,000); raise "
                                     "that if you trust the file, or make the picture smaller\n")
     assert not done.stderr
 
@@ -260,7 +261,7 @@ def test_a_bomb_is_refused_before_memory_is_taken(name: str) -> None:
 def test_max_pixels_is_the_limit_and_can_be_raised_beyond_pillows(monkeypatch: pytest.MonkeyPatch) -> None:
     content = encoded(grey(), "PNG")
     assert read_picture(content, max_pixels=1200).size == (40, 30)
-    with pytest.raises(PictureError, match=r"^a picture of 40 x 30 pixels, larger than max_pixels \(1,199\); raise"):
+    with pytest.raises(PictureError, match=r"^a picture of 40 x 30 pixels, more than max_pixels \(1,199\); raise"):
         read_picture(content, max_pixels=1199)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     for name in FORMATS:
@@ -278,9 +279,17 @@ def test_a_jpeg_without_its_last_two_bytes(progressive: bool) -> None:
     oddities: Counter[str] = Counter()
     kept = read_picture(whole[:-2], keep_damaged=True, oddities=oddities)
     assert np.array_equal(kept, read_picture(whole)) and oddities == {"damaged JPEG": 1}
-    with pytest.raises(PictureError, match=r"^not a whole JPEG \(.*\), but it can be decoded in part: "
-                                           "keep_damaged keeps it as it decodes$"):
+    with pytest.raises(PictureError, match=r"^not a whole JPEG \(.*\); what is there can be decoded: "
+                                           "keep_damaged keeps it so$") as caught:
         read_picture(whole[:-2])
+    assert caught.value.keepable
+
+
+def test_an_error_is_the_same_in_another_process() -> None:
+    with pytest.raises(PictureError) as caught:
+        read_picture(b"hello")
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert (str(copy), copy.keepable) == (str(caught.value), False) and copy.remedy in str(copy)
 
 
 @pytest.mark.parametrize("keep_damaged", [False, True])

@@ -52,6 +52,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return make(small_omniglot(folder / "raw", monkeypatch), folder / "shards")
 
 
+@pytest.mark.parametrize("error", [OSError("encoder error -2 when writing image file"), RuntimeError("bad password"),
+                                   NotImplementedError("compression type 99"), MemoryError()], ids=type)
+def test_whatever_a_library_says_names_archive_member_and_key(raw: Path, tmp_path: Path, error: Exception,
+                                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.data.datasets.omniglot.open_raw", lambda raw_dir, params: Mock(side_effect=error))
+    with pytest.raises(ValueError, match=rf"^images_\w+\.zip: member images_.*\.png \(key .+/character.*\): "
+                                         rf"{type(error).__name__}: {error}.*; leave the sample out$"):
+        make(raw, tmp_path / "out")
+
+
 @pytest.fixture
 def out(made: Path, tmp_path: Path) -> Path:
     """Shards that a test may break."""

@@ -22,6 +22,8 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from matchnet.messages import said
+
 MAX_PIXELS = 120_000_000  # 360 MB as RGB; most cameras make fewer
 WHITE = 255
 Paper = int | tuple[int, int, int]  # a grey value or red, green and blue, 0 to 255
@@ -42,12 +44,26 @@ _STEPS = {"L;2": 85, "L;4": 17}  # of a PNG's grey of 2 and 4 bits, as Pillow sc
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 _DEEP = (*_SIXTEEN_BITS, "I", "F")
 _COLOUR_MODES = ("P", "PA", "RGB", "RGBX", "RGBA", "RGBa", "CMYK", "YCbCr", "HSV")
+KEEP = "what is there can be decoded: keep_damaged keeps it so"
+REPLACE = "replace it with a whole copy, or leave it out"
+_LARGER = "raise that if you trust the file, or make the picture smaller"
 _ANEW = "save it again as PNG or JPEG, or leave it out"
 _quiet = threading.RLock()  # what Python and Pillow keep for the whole process is changed by one thread at a time
 
 
 class PictureError(ValueError):
-    """A file that is no picture which can be read right; says why, and what to do."""
+    """A file that is no picture which can be read right.
+
+    reason, remedy: the text is both; who knows a better remedy says the reason alone.
+    keepable: whether `keep_damaged` would have kept it.
+    """
+
+    def __init__(self, reason: str, remedy: str = "", keepable: bool = False) -> None:
+        super().__init__(reason, remedy, keepable)  # as it is sent between processes
+        self.reason, self.remedy, self.keepable = reason, remedy, keepable
+
+    def __str__(self) -> str:
+        return f"{self.reason}; {self.remedy}" if self.remedy else self.reason
 
 
 def format_of(content: bytes) -> str | None:
@@ -84,8 +100,9 @@ def read_picture(source: bytes | str | os.PathLike[str] | BinaryIO, *, colour: b
             decoded = _decode(file, max_pixels, keep_damaged, found)
             image = _flat(_upright(decoded, found), decoded, paper, found)
     except PictureError as error:
-        raise (PictureError(f"{os.fspath(source)}: {error}") if isinstance(source, str | os.PathLike) else error
-               ) from error.__cause__
+        if not isinstance(source, str | os.PathLike):
+            raise
+        raise PictureError(f"{os.fspath(source)}: {error.reason}", error.remedy, error.keepable) from error.__cause__
     if oddities is not None:
         oddities.update(found)
     return image if colour is None else image.convert("RGB" if colour else "L")
@@ -117,7 +134,7 @@ def _decode(file: BinaryIO, max_pixels: int, keep_damaged: bool, found: Counter[
     name = format_of(head)
     if name is None:
         what = f"begins with {head!r}" if head else "is a file of 0 bytes"
-        raise PictureError(f"no picture that can be read here ({', '.join(FORMATS)}): it {what}; {_ANEW}")
+        raise PictureError(f"no picture that can be read here ({', '.join(FORMATS)}): it {what}", _ANEW)
     file.seek(start)
     try:
         return _load(file, name, max_pixels)
@@ -129,11 +146,9 @@ def _decode(file: BinaryIO, max_pixels: int, keep_damaged: bool, found: Counter[
         except _Undecodable:
             mended = None
         if mended is None:
-            raise PictureError(f"not a whole {name} ({error}); replace it with a whole copy, or leave it out"
-                               ) from error.__cause__
+            raise PictureError(f"not a whole {name} ({error})", REPLACE) from error.__cause__
         if not keep_damaged:
-            raise PictureError(f"not a whole JPEG ({error}), but it can be decoded in part: keep_damaged keeps it as "
-                               "it decodes") from error.__cause__
+            raise PictureError(f"not a whole JPEG ({error})", KEEP, keepable=True) from error.__cause__
         found["damaged JPEG"] += 1
         return mended
 
@@ -146,7 +161,7 @@ def _load(file: BinaryIO, name: str, max_pixels: int) -> ImageFile.ImageFile:
     try:
         with _silent(max_pixels):
             image = _PLUGINS[name](file)
-            _check_size(image.size, max_pixels)
+            check_size(*image.size, max_pixels)
             if isinstance(image, TiffImageFile):  # reads EXIF as it loads
                 image.load()
         if isinstance(image, PngImageFile) and isinstance(image.info.get("transparency"), int):
@@ -155,33 +170,24 @@ def _load(file: BinaryIO, name: str, max_pixels: int) -> ImageFile.ImageFile:
     except PictureError:
         raise
     except Image.DecompressionBombError as error:  # before the plugin has told the size
-        raise PictureError(f"a {name} {_too_large(max_pixels)}") from error
+        raise PictureError(f"a {name}, larger than max_pixels ({max_pixels:,})", _LARGER) from error
     except MemoryError as error:
-        raise PictureError(f"a {name} of {image.width:,} x {image.height:,} pixels, and there is not enough memory for "
-                           f"it; {_ANEW}" if "image" in locals() else f"a {name}, and there is not enough memory to "
-                           f"open it; {_ANEW}") from error
+        raise PictureError(f"a {name}, and there is not enough memory for its pixels", "make the picture smaller, or "
+                           "leave it out") from error
     except Exception as error:  # decoders of damaged files raise about anything: SyntaxError, KeyError, struct.error
         if isinstance(error, OSError) and error.errno is not None:
             raise  # of the disk, not of the picture
-        raise _Undecodable(_said_by(error)) from error
+        raise _Undecodable(said(error)) from error
     return image
 
 
-def _said_by(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if text and " at 0x" not in text else type(error).__name__
-
-
-def _check_size(size: tuple[int, int], max_pixels: int) -> None:
-    width, height = size
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Raises PictureError for a picture without pixels, or with more than `max_pixels`."""
     if width * height > max_pixels:
-        raise PictureError(f"a picture of {width:,} x {height:,} pixels, {_too_large(max_pixels)}")
-    if min(size) < 1:
-        raise PictureError(f"a picture of {width} x {height} pixels: nothing is in it; leave it out")
-
-
-def _too_large(max_pixels: int) -> str:
-    return f"larger than max_pixels ({max_pixels:,}); raise that if you trust the file, or make the picture smaller"
+        raise PictureError(f"a picture of {width:,} x {height:,} pixels, more than max_pixels ({max_pixels:,})",
+                           _LARGER)
+    if min(width, height) < 1:
+        raise PictureError(f"a picture of {width} x {height} pixels", "nothing is in it: leave it out")
 
 
 @contextmanager
@@ -198,21 +204,39 @@ def _silent(max_pixels: int) -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = limit
 
 
+def orientation_of(content: bytes) -> int:
+    """EXIF's of a JPEG, 1 to 8; 1 (upright) where there is none or EXIF cannot be read."""
+    try:
+        with _silent(MAX_PIXELS):
+            return _orientation_of(JpegImageFile(io.BytesIO(content)))
+    except Exception:  # as of _load
+        return 1
+
+
+def turned_upright(image: Image.Image, orientation: int) -> Image.Image:
+    """Turned and mirrored as EXIF's orientation asks."""
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+
+
 def _upright(image: ImageFile.ImageFile, found: Counter[str]) -> Image.Image:
-    """Turned as EXIF says; TIFF's orientation is Pillow's own doing."""
-    if image.format != "TIFF" and not {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"} & image.info.keys():
-        return image
+    """Turned as EXIF says; a TIFF is so already, by Pillow."""
+    orientation = 1 if image.format == "TIFF" else _orientation_of(image)
+    turned = turned_upright(image, orientation)
+    if orientation != 1:
+        turned.info = image.info
+        found["EXIF rotation"] += 1
+    return turned
+
+
+def _orientation_of(image: ImageFile.ImageFile) -> int:
+    if not {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"} & image.info.keys():
+        return 1
     try:
         with _silent(MAX_PIXELS):
             orientation = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # EXIF that is damaged says nothing about the pixels
-        return image
-    if orientation not in _UPRIGHT:
-        return image
-    found["EXIF rotation"] += 1
-    turned = image.transpose(_UPRIGHT[orientation])
-    turned.info = image.info
-    return turned
+        return 1
+    return orientation if orientation in _UPRIGHT else 1
 
 
 def _flat(image: Image.Image, decoded: ImageFile.ImageFile, paper: Paper, found: Counter[str]) -> Image.Image:
@@ -232,7 +256,7 @@ def _flat(image: Image.Image, decoded: ImageFile.ImageFile, paper: Paper, found:
             image = image.convert("RGBA" if image.has_transparency_data else "RGB")
         transparent = None
     else:
-        raise PictureError(f"a picture of mode {mode}, which cannot be read right; {_ANEW}")
+        raise PictureError(f"a picture of mode {mode}, which cannot be read right", _ANEW)
     image.info = {}
     return _laid(image, transparent, paper, found)
 
@@ -273,7 +297,7 @@ def _scaled(image: Image.Image, decoded: ImageFile.ImageFile, found: Counter[str
     if white is None:
         kind = "floats" if image.mode == "F" else "32 bits"
         raise PictureError(f"grey values from {low} to {high} ({kind}): which of them is white is not known unless all "
-                           "are between 0 and 65,535; save it with 8 or 16 bits")
+                           "are between 0 and 65,535", "save it with 8 or 16 bits")
     scaled_HW = np.rint(np.multiply(values_HW, 255 / white, dtype=np.float32)).astype(np.uint8)
     if isinstance(decoded, TiffImageFile) and decoded.tag_v2.get(_PHOTOMETRIC) == _MIN_IS_WHITE:
         scaled_HW = 255 - scaled_HW

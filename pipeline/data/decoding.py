@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from matchnet.pictures import MAX_PIXELS
 from matchnet.pictures.pixels import to_pixels
 from pipeline.data.images import open_image, preparation_of
 from pipeline.data.index import Index, OpenShards
@@ -41,6 +42,7 @@ class Decoder:
         self.sample_shape = sample_shape
         self.preparation = preparation_of(manifest.parameters, sample_shape)
         self.extension = extension_of(manifest.parameters)
+        self.max_pixels = manifest.parameters.get("max_pixels", MAX_PIXELS)
         self.shards = OpenShards(shards_dir, manifest, groups)
 
     def decode(self, samples: Index) -> Iterator[np.ndarray]:
@@ -51,7 +53,7 @@ class Decoder:
         """
         for row, content in enumerate(self.shards.read(samples)):
             try:
-                image = open_image(content, self.extension)
+                image = open_image(content, self.extension, self.max_pixels)
             except ValueError as error:
                 raise ValueError(f"{self.shards.directory}: {samples.place_of(row)}: {error}; run the shard stage again"
                                  ) from error

@@ -83,6 +83,11 @@ def link_packed(origin: Path, name: str, pack: Callable[[Path, Path], None], raw
     return found["sha256"]
 
 
+def link_origin(origin: Path, name: str, raw_dir: Path) -> None:
+    """Link a file or folder that is read where it lies, for `archive_path` to find."""
+    _link(archive_path(raw_dir, name), _absolute(origin))
+
+
 def check_unchanged(raw_dir: Path, name: str, listed: str | None) -> None:
     """Raises ValueError unless a dataset's archive is, by size and time, the file that was verified.
 

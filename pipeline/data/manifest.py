@@ -61,6 +61,7 @@ class Manifest:
     splits: of the classes of samples; of words where there is a word table, `words` (None, and not in the file, where
         there is none).
     oddities: what was odd about the samples of a source that mends them (`CMYK JPEG`) -> how many; None for others.
+    left_out: classes that have too few samples -> how many they have; None where the source leaves none out.
     """
 
     __pydantic_config__ = STRICT
@@ -74,6 +75,7 @@ class Manifest:
     sources: Mapping[str, str]
     words: WordsEntry | None = None
     oddities: Mapping[str, int] | None = None
+    left_out: Mapping[str, int] | None = None
 
     def split(self, name: str) -> Mapping[Part, list[str]]:
         """Part -> class names of one split."""

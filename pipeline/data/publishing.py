@@ -8,13 +8,13 @@ from pathlib import Path
 
 from pyarrow.fs import LocalFileSystem
 
-from matchnet.files import make_folder, rename
+from matchnet.files import FULL_DISK, make_folder, rename
 from pipeline.data.index import INDEX
 from pipeline.data.manifest import MANIFEST, manifest_sha256, read_manifest
 from pipeline.data.shard_cache import BLOCK, version_name
 from pipeline.data.words import WORDS
 from pipeline.progress import Progress
-from pipeline.storage import FULL_DISK, Place, patiently, place_of
+from pipeline.storage import Place, patiently, place_of
 
 
 def publish_shards(folder: Path, address: str) -> str:

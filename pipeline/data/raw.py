@@ -9,6 +9,8 @@ A module of `pipeline/data/datasets` has:
     open_raw(raw_dir, params) -> ReadSample           # called in each worker process; the bytes of one sample
 where what is odd about images shows in that list (they are left out, or twice there),
     read_oddities(raw_dir, params) -> dict[str, int]  # what is odd about them -> how many
+where classes are left out, since they have too few samples,
+    read_left_out(raw_dir, params) -> dict[str, int]  # their names -> how many samples they have
 and, where splits are not of the samples' classes but of the words in them (sentences),
     read_words(raw_dir, params) -> WordTable          # which words each sample holds
 """
@@ -73,6 +75,12 @@ def listed_oddities(params: DatasetParams, raw_dir: Path) -> Mapping[str, int]:
     """What is odd about the images that a source lists, or leaves out -> how many; none for most sources."""
     read_oddities = getattr(source_of(params.source), "read_oddities", None)
     return read_oddities(raw_dir, params) if read_oddities else {}
+
+
+def classes_left_out(params: DatasetParams, raw_dir: Path) -> Mapping[str, int] | None:
+    """Classes that have too few samples -> how many they have; None for a source that leaves none out."""
+    read_left_out = getattr(source_of(params.source), "read_left_out", None)
+    return read_left_out(raw_dir, params) if read_left_out else None
 
 
 def extension_of(parameters: Mapping[str, Any]) -> str:

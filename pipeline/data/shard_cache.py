@@ -23,11 +23,12 @@ from pathlib import Path
 
 from pyarrow.fs import LocalFileSystem
 
+from matchnet.files import FULL_DISK
 from pipeline.data.index import INDEX
 from pipeline.data.manifest import MANIFEST, Manifest, parse_manifest
 from pipeline.data.words import WORDS
 from pipeline.progress import Progress, say
-from pipeline.storage import FULL_DISK, Place, StorageError, patiently, place_of
+from pipeline.storage import Place, StorageError, patiently, place_of
 
 AGAIN = "make the shards again, or remove that folder if it is a published copy, and run the same command again"
 GIB = 2**30

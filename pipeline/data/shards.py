@@ -24,14 +24,24 @@ from functools import partial
 from pathlib import Path
 
 from matchnet.files import link_or_copy, sha256_of
+from matchnet.messages import said
 from pipeline.data.archives import AGAIN
 from pipeline.data.download import recorded_checksums
 from pipeline.data.images import FORMATS, open_image
 from pipeline.data.index import INDEX, write_index
 from pipeline.data.manifest import MANIFEST, ClassEntry, Manifest, ShardEntry, WordsEntry, read_manifest, write_manifest
 from pipeline.data.plan import ShardPlan, group_classes, plan_shards
-from pipeline.data.raw import MendingReader, RawSample, ReadSample, extension_of, listed_oddities, source_of, words_of
-from pipeline.data.spec import MENDING, DatasetParams
+from pipeline.data.raw import (
+    MendingReader,
+    RawSample,
+    ReadSample,
+    classes_left_out,
+    extension_of,
+    listed_oddities,
+    source_of,
+    words_of,
+)
+from pipeline.data.spec import LOADED_ONLY, MENDING, DatasetParams
 from pipeline.data.splits import make_split
 from pipeline.data.swap import building_place, swap_in
 from pipeline.data.tar import TarWriter, WrittenShard, read_note, write_note
@@ -92,7 +102,7 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
             shards=tuple(_shard_entry(plan, written[plan.name]) for plan in plans),
             index_sha256=sha256_of(new / INDEX), parameters=params.shard_parameters(), sources=sources,
             words=WordsEntry(sha256_of(new / WORDS), len(words.word_P), len(words.vocabulary)) if words else None,
-            oddities=oddities))
+            oddities=oddities, left_out=classes_left_out(params, raw_dir)))
         _remove_strangers(new, {plan.name for plan in plans} | {INDEX, MANIFEST} | ({WORDS} if words else set()))
         _remove_strangers(notes, {job.note.name for job in jobs})
         swap_in(new, out_dir)
@@ -114,8 +124,8 @@ def _require_as_verified(raw_dir: Path, sources: Mapping[str, str]) -> None:
     for name, checksum in sources.items():
         path = raw_dir / name
         if path.is_file() and f"sha256:{sha256_of(path)}" != checksum:
-            raise ValueError(f"{path}: other bytes than the download stage verified: run it again: python -m "
-                             f"stages.download for {raw_dir.name}")
+            raise ValueError(f"{path}: other bytes than the download stage verified; run that stage of {raw_dir.name} "
+                             "again")
 
 
 def _said_by(error: OSError) -> object:
@@ -233,9 +243,7 @@ def _write_tar(read: ReadSample, job: _Job) -> WrittenShard:
             tar = TarWriter(file)
             for sample in job.plan.samples:
                 stop_if_asked()
-                content = read(sample)
-                if not isinstance(read, MendingReader):
-                    _check_sample(sample, content, job.extension)
+                content = _read_sample(read, sample, job.extension)
                 offsets.append(tar.add(f"{sample.key}.{job.extension}", content))
                 lengths.append(len(content))
             tar.finish()
@@ -248,20 +256,32 @@ def _write_tar(read: ReadSample, job: _Job) -> WrittenShard:
     return WrittenShard(job.fingerprint, tar.digest.hexdigest(), tar.size, offsets, lengths, oddities)
 
 
-def _check_sample(sample: RawSample, content: bytes, extension: str) -> None:
+def _read_sample(read: ReadSample, sample: RawSample, extension: str) -> bytes:
+    """Raises ValueError, with archive, member and key, for whatever a library says about the sample's bytes."""
+    place = f"{sample.archive}: member {sample.member} (key {sample.key})"
     try:
-        if extension in FORMATS:
+        content = read(sample)
+    except (ValueError, InterruptedError):
+        raise  # it has named the sample; or the run was given up
+    except Exception as error:  # of an archive's or a codec's library: they raise about anything
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the disk
+        raise ValueError(f"{place}: {type(error).__name__}: {said(error)}; leave the sample out") from error
+    if extension in FORMATS and not isinstance(read, MendingReader):
+        try:
             open_image(content, extension)
-    except ValueError as error:
-        place = f"{sample.archive}: member {sample.member} (key {sample.key})"
-        raise ValueError(f"{place}: {error}; {AGAIN}") from error
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}; {AGAIN}") from error
+    return content
 
 
 def _fingerprint(params: DatasetParams, plan: ShardPlan, sources: Mapping[str, str]) -> str:
     """Of all that decides the bytes of a shard: not how they are loaded, nor splits, which `plan` follows from."""
-    as_loaded = {"invert": False, "margin": None, "imagenet": replace(params.imagenet, central_crop=None)}
-    stored = replace(params, **as_loaded).shard_parameters()  # type: ignore[arg-type]
+    stored = replace(params, invert=False, margin=None).shard_parameters()
     del stored["splits"]
+    stored.pop("max_pixels", None)
+    own = stored.get(params.source, {})
+    own |= dict.fromkeys(own.keys() & set(LOADED_ONLY))  # None
     made_of = [FORMAT, stored, dict(sources), plan.name, plan.samples]
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
 

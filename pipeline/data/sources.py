@@ -91,6 +91,8 @@ SOURCES: dict[str, tuple[SourceFile, ...]] = {
     "imagenet": (),  # archives that the user names, below
     "treebank3": (),  # licensed: a folder that the user names
     "glyphs": (),  # drawn, not downloaded
+    "folder": (),  # the user's own
+    "webdataset": (),
 }
 
 # They ask for an account: no address of theirs can be fetched from here. Sizes and MD5 are those of the real ones.

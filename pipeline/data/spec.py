@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from matchnet.pictures import MAX_PIXELS
+
 Part = Literal["train", "valid", "test"]
 PARTS: tuple[Part, ...] = ("train", "valid", "test")
-SOURCES = ("omniglot", "mnist", "glyphs", "ptb", "ptb_sample", "treebank3", "imagenet", "mini_imagenet")
-MENDING = ("imagenet", "mini_imagenet")  # sources that mend odd pictures, and count them
+SOURCES = ("omniglot", "mnist", "glyphs", "ptb", "ptb_sample", "treebank3", "imagenet", "mini_imagenet", "folder",
+           "webdataset")
+MENDING = ("imagenet", "mini_imagenet", "folder", "webdataset")  # sources that mend odd pictures, and count them
 DARK_ON_LIGHT = ("omniglot", "glyphs")  # sources whose files have dark ink on light ground
 TEXT_SOURCES = ("ptb", "ptb_sample", "treebank3")  # samples are sentences, classes the words in them
 
@@ -27,8 +30,8 @@ def _require_count(field_name: str, value: int, smallest: int) -> None:
 
 
 def _require_list(field_name: str, value: str, such_as: str) -> None:
-    _require(bool(value) and "/" not in value, field_name, value, "it is the name of a list",
-             f"name a file of pipeline/data/lists/, such as {such_as}")
+    _require(bool(value), field_name, value, "it is a list of classes", f"name a file of pipeline/data/lists/, such as "
+             f"{such_as}, or the path of your own, with a slash, such as ./{such_as}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,7 +227,73 @@ class MiniImagenetParams:
         _require_count("image_size", self.image_size, 8)
 
 
-STORED_ONLY = ("held_out", "shorter_side", "quality", "central_crop", "image_size", "keep_damaged")  # not of raw files
+@dataclass(frozen=True, kw_only=True)
+class _PictureFilesParams:
+    """Somebody's own pictures, and how they are stored.
+
+    Args:
+        path: where they lie; relative to the repository's folder, or absolute. They stay there, and are not copied.
+        min_pictures: classes with fewer are left out, and named in the manifest; 0 refuses a class folder without any.
+        format: what they are stored as. `png` keeps every pixel. `jpg`, of `quality`, is for large photographs; whole,
+            upright JPEGs that are not scaled then keep their bytes.
+        shorter_side: pictures whose shorter side is longer are scaled down to it, antialiased; null keeps their size.
+            Twice the size that models see leaves them room to crop.
+        quality: 1 to 95, of a jpg.
+        central_crop: how they are loaded: null squashes the whole picture to a square; else the square in its middle
+            whose side is this share of the shorter one.
+        paper: the grey, 0 (black) to 255 (white), that shows through where a picture is transparent.
+        keep_damaged: a JPEG that is cut short or damaged is kept as it decodes, and counted; else refused.
+    """
+
+    path: str = ""
+    min_pictures: int = 0
+    format: Literal["png", "jpg"] = "png"
+    shorter_side: int | None = 168
+    quality: int = 90
+    central_crop: float | None = None
+    paper: int = 255
+    keep_damaged: bool = False
+
+    def __post_init__(self) -> None:
+        _require_count("min_pictures", self.min_pictures, 0)
+        if self.shorter_side is not None:
+            _require_count("shorter_side", self.shorter_side, 8)
+        _require(1 <= self.quality <= 95, "quality", self.quality, "a JPEG's quality is 1 to 95", "90 is usual")
+        _require(self.central_crop is None or 0 < self.central_crop <= 1, "central_crop", self.central_crop,
+                 "it is a share of the shorter side", "0.875 is usual, null takes all of the picture")
+        _require(0 <= self.paper <= 255, "paper", self.paper, "it is a grey value, 0 (black) to 255 (white)",
+                 "255 is usual, 0 suits light drawings")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderParams(_PictureFilesParams):
+    """Pictures in a folder, a zip or a tar, `class/picture.png`; the name of the class is the path of its folder.
+
+    `alphabet/character/picture.png` makes the class `alphabet/character` of the family `alphabet`. What all pictures
+    have in common at the beginning of their paths is not part of the name.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebdatasetParams(_PictureFilesParams):
+    """Pictures in WebDataset tars that others made; `path` is a tar, or a folder of tars.
+
+    Args:
+        class_from: where a sample's class stands: in its member `cls`, in the field `json_field` of its member `json`,
+            or in the folder of its key (`rose/0001.jpg`).
+        picture: the extension of the member that is the picture; null where a sample has one picture alone.
+    """
+
+    class_from: Literal["cls", "json", "folder"] = "cls"
+    json_field: str = "label"
+    picture: str | None = None
+
+
+OF_PICTURE_FILES = ("folder", "webdataset")
+LOADED_ONLY = ("central_crop",)  # decide no byte of a shard
+RAW_ONLY = ("path",)  # does not matter any more once the pictures are listed
+STORED_ONLY = ("held_out", "format", "shorter_side", "quality", "paper", "central_crop", "image_size", "keep_damaged",
+               "min_pictures")  # not of raw files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,8 +310,9 @@ class DatasetParams:
             known to have (True for Omniglot and the glyphs), False where that is not known.
         margin: None leaves the drawing where it is; else it is cropped to its ink and put in the middle with
             this share of the side free at each edge (MNIST, to fill the square as Omniglot does).
+        max_pixels: a picture of more is refused, named, before memory is taken for it.
         glyphs: only for source `glyphs`.
-        imagenet, mini_imagenet: only for the source of that name.
+        imagenet, mini_imagenet, folder, webdataset: only for the source of that name.
     """
 
     source: str
@@ -251,9 +321,12 @@ class DatasetParams:
     shard_size_mib: float = 256
     invert: bool | None = None
     margin: float | None = None
+    max_pixels: int = MAX_PIXELS
     glyphs: GlyphParams = field(default_factory=GlyphParams)
     imagenet: ImagenetParams = field(default_factory=ImagenetParams)
     mini_imagenet: MiniImagenetParams = field(default_factory=MiniImagenetParams)
+    folder: FolderParams = field(default_factory=FolderParams)
+    webdataset: WebdatasetParams = field(default_factory=WebdatasetParams)
 
     @property
     def sample(self) -> bool:
@@ -271,8 +344,18 @@ class DatasetParams:
         return self.source in ("glyphs", "ptb_sample") or self.sample
 
     def shard_parameters(self) -> dict[str, Any]:
-        """What its shards depend on: everything but the sections of other sources."""
-        return {name: value for name, value in asdict(self).items() if name == self.source or name not in SOURCES}
+        """What its shards depend on: all but the sections of other sources, and a limit that nobody has raised."""
+        found = {name: value for name, value in asdict(self).items() if name == self.source or name not in SOURCES}
+        if self.max_pixels == MAX_PIXELS:
+            del found["max_pixels"]
+        for name in RAW_ONLY:
+            found.get(self.source, {}).pop(name, None)
+        return found
+
+    @property
+    def picture_files(self) -> FolderParams | WebdatasetParams:
+        """The section of a source of somebody's own pictures."""
+        return self.webdataset if self.source == "webdataset" else self.folder
 
     def raw_parameters(self) -> dict[str, Any]:
         """What its raw files depend on."""
@@ -284,12 +367,16 @@ class DatasetParams:
         _require(self.source in SOURCES, "source", self.source, f"there are {', '.join(SOURCES)}", "name one")
         if self.invert is None:  # so that manifests, and what stages depend on, have the value itself
             object.__setattr__(self, "invert", self.source in DARK_ON_LIGHT)
+        if self.source in OF_PICTURE_FILES:
+            _require(bool(self.picture_files.path), f"{self.source}.path", self.picture_files.path,
+                     "it names where the pictures lie", f"write {self.source}: {{path: /home/me/pictures}}")
         _require(bool(self.splits), "splits", dict(self.splits), "a dataset needs a split",
                  "add one, such as all: {kind: whole, part: test}")
         for name in self.splits:
             _require(name.isidentifier(), "splits", name, "a split's name is part of file names",
                      "use letters, digits and underscores")
         _require_count("seed", self.seed, 0)
+        _require_count("max_pixels", self.max_pixels, 1)
         _require(0 < self.shard_size_mib <= 8192, "shard_size_mib", self.shard_size_mib,
                  "a shard has more than 0 and at most 8192 MiB", "256 is usual")
         _require(self.margin is None or 0 <= self.margin < 0.5, "margin", self.margin,

@@ -59,13 +59,25 @@ def make_split(params: SplitParams, class_names: Sequence[str], sample: bool = F
             return _split_words(params, names)
 
 
-def read_list(name: str) -> list[str]:
-    """The entries of `pipeline/data/lists/<name>`, without comments (`#`) and empty lines."""
-    path = LISTS / name
+def list_path(name: str) -> Path:
+    """Of a list of `pipeline/data/lists`, or, with a slash in it, of a user's own. ValueError if it is not there."""
+    path = Path(name) if "/" in name else LISTS / name
     if not path.is_file():
         known = ", ".join(sorted(path.name for path in LISTS.iterdir()))
-        raise ValueError(f"no list {name!r} in {LISTS}; name one of {known}")
-    lines = (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
+        within = "" if "/" in name else f" in {LISTS}"
+        raise ValueError(f"no list {name!r}{within}; name one of {known}, or the path of your own, with a slash "
+                         "(./classes.txt), one class or family a line")
+    return path
+
+
+def read_list(name: str) -> list[str]:
+    """The entries of a list, without comments (`#`) and empty lines."""
+    path = list_path(name)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text in UTF-8 ({error}); save it so, one class or family a line") from error
+    lines = (line.partition("#")[0].strip() for line in text.splitlines())
     return [line for line in lines if line]
 
 

@@ -31,6 +31,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
+from matchnet.pictures import MAX_PIXELS
 from matchnet.random_words import random_words, to_uniform
 from pipeline.data.cropping import WORDS, CropSpec, crop
 from pipeline.data.images import FORMATS, open_image
@@ -178,6 +179,7 @@ class PieceReader(Dataset):
             raise ValueError(f"{manifest.name}: margin is {margin}, which is for drawings; a random crop is for "
                              "photographs: train on episodes, or on a dataset without a margin")
         self.invert = manifest.parameters["invert"]
+        self.max_pixels = manifest.parameters.get("max_pixels", MAX_PIXELS)
 
     def __getitem__(self, reading: Reading) -> tuple[Tensor, Tensor] | Damage:
         """The images and their classes, or the first that cannot be had."""
@@ -187,7 +189,7 @@ class PieceReader(Dataset):
         samples = group_by_keys(tar_file_expander(self._open(reading.pieces)))
         for b, key in enumerate(reading.keys):
             try:
-                image = _decoded(next(samples, {}), key)
+                image = _decoded(next(samples, {}), key, self.max_pixels)
             except tarfile.TarError:
                 return Damage(reading.numbers[b], "no tar from there on")
             except ValueError as error:
@@ -214,11 +216,11 @@ def loaders_that_fit(num_loaders: int, batch_bytes: int, shared_bytes: int) -> t
     return loaders, fit // loaders
 
 
-def _decoded(sample: dict, key: str) -> Image.Image:
+def _decoded(sample: dict, key: str, max_pixels: int) -> Image.Image:
     if sample.get("__key__") != key:
         raise ValueError(f"the shard has {sample.get('__key__', 'nothing')} in its place")
     extension = next(name for name in sample if name in FORMATS)
-    return open_image(sample[extension], extension)
+    return open_image(sample[extension], extension, max_pixels)
 
 
 class _Readings:

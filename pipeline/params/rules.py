@@ -12,7 +12,7 @@ from matchnet.methods.language_model import LanguageModelSpec
 from matchnet.parsing import ParamsError, nearest
 from matchnet.text_training import TextSpec
 from pipeline.data.spec import TEXT_SOURCES, DatasetParams, Part, RandomSplit, WholeSplit
-from pipeline.data.splits import LISTS
+from pipeline.data.splits import LISTS, list_path
 from pipeline.params.sections import ComparisonParams, ModelParams, Params, RowParams
 
 # Facts of the sources that are known before anything is downloaded; the rest is checked when the data is there.
@@ -43,13 +43,22 @@ def _short(name: str) -> str:
 
 def _check_lists(params: Params) -> None:
     """Lists of classes that splits name: the shard stage reads them after hours."""
-    known = {path.name: path for path in LISTS.iterdir()}
     for name in params.own_datasets:
         dataset = params.datasets[name]
         for split_name, split in dataset.splits.items():
             for part in ("valid", "test"):
                 if isinstance(listed := getattr(split, part, None), str):
-                    _require_known(listed, known, f"datasets.{name}.splits.{split_name}.{part}")
+                    _require_list(listed, f"datasets.{name}.splits.{split_name}.{part}")
+
+
+def _require_list(name: str, path: str) -> None:
+    if "/" not in name:
+        _require_known(name, {path.name for path in LISTS.iterdir()}, path)
+        return
+    try:
+        list_path(name)
+    except ValueError as error:
+        raise ParamsError(f"{path}: {error}") from error
 
 
 def _check_model(model: ModelParams, params: Params, path: str) -> None:

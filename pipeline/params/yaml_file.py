@@ -47,7 +47,7 @@ class YamlFile:
             line = f":{error.problem_mark.line + 1}" if isinstance(error, MarkedYAMLError) and error.problem_mark \
                 else ""
             problem = getattr(error, "problem", None) or " ".join(str(error).split())
-            raise ParamsError(f"{path}{line}: this is not YAML: {problem}") from error
+            raise ParamsError(f"{path}{line}: this is not YAML: {problem}; correct it") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:  # a date, a number of thousands of digits
             raise ParamsError(f"{path}: a value cannot be read: {said(error)}; if it is a text, put it into quotes"
                               ) from error

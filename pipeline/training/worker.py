@@ -14,6 +14,7 @@ import torch
 import torch.distributed
 from ray.train.torch import get_device
 
+from matchnet.files import FULL_DISK
 from matchnet.methods import build_method
 from matchnet.training import train
 from matchnet.weights import load_weights
@@ -23,7 +24,7 @@ from pipeline.data.shard_cache import CacheParams, local_shards
 from pipeline.machine import available_memory, memory_to_share
 from pipeline.params.sections import ModelParams
 from pipeline.progress import lines_to
-from pipeline.storage import FULL_DISK, Place, place_of
+from pipeline.storage import Place, place_of
 from pipeline.training.checkpoint import checkpoint_folder, newest_state, save_state
 from pipeline.training.computing import choose_precision, compiler_named, ready_to_train
 from pipeline.training.data import training_classes

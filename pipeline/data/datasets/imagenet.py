@@ -71,7 +71,7 @@ def read_oddities(raw_dir: Path, params: DatasetParams) -> dict[str, int]:
 def open_raw(raw_dir: Path, params: DatasetParams) -> ReadSample:
     """The JPEG that is stored of a photograph."""
     stored = params.imagenet
-    store = partial(_store, shorter_side=stored.shorter_side, quality=stored.quality)
+    store = partial(_store, shorter_side=stored.shorter_side, quality=stored.quality, max_pixels=params.max_pixels)
     return PhotographReader(archive_path(raw_dir, _archive_name(params)), store, stored.keep_damaged)
 
 
@@ -115,8 +115,9 @@ def _archive_name(params: DatasetParams) -> str:
     return VALIDATION.name if params.imagenet.images == "validation" else TRAINING.name
 
 
-def _store(content: bytes, oddities: Counter[str], keep_damaged: bool, shorter_side: int | None, quality: int) -> bytes:
-    return to_jpeg(content, shorter_side, quality, oddities, keep_damaged)
+def _store(content: bytes, oddities: Counter[str], keep_damaged: bool, shorter_side: int | None, quality: int,
+           max_pixels: int) -> bytes:
+    return to_jpeg(content, shorter_side, quality, oddities, keep_damaged, max_pixels)
 
 
 def _stored_size(size: int, params: ImagenetParams) -> int:

@@ -7,10 +7,8 @@ other images, which most later work uses. Prepared photographs are those of `rav
 
 import csv
 import hashlib
-import io
 import os
 import re
-import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -24,7 +22,7 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from pipeline.data.datasets.imagenet import LISTING, bring_listing, check_whole
-from pipeline.data.datasets.photographs import KEEP, PhotographReader, encode_jpeg, open_photograph
+from pipeline.data.datasets.photographs import KEEP, PhotographReader, encode_jpeg, encode_png, open_photograph
 from pipeline.data.datasets.synset_archive import (
     Member,
     hold_out,
@@ -91,7 +89,7 @@ def read_oddities(raw_dir: Path, params: DatasetParams) -> dict[str, int]:
 def open_raw(raw_dir: Path, params: DatasetParams) -> ReadSample:
     """The PNG that is stored of a photograph of the archive, or the JPEG that is prepared."""
     stored = params.mini_imagenet
-    store = partial(_keep if stored.prepared else _store, image_size=stored.image_size)
+    store = partial(_keep if stored.prepared else _store, image_size=stored.image_size, max_pixels=params.max_pixels)
     remedy = KEEP_PREPARED if stored.prepared else KEEP
     return PhotographReader(archive_path(raw_dir, _archive_name(params)), store, stored.keep_damaged, remedy)
 
@@ -202,21 +200,15 @@ def _read_selected(raw_dir: Path, params: DatasetParams) -> pa.Table:
     return selected
 
 
-def _store(content: bytes, oddities: Counter[str], keep_damaged: bool, image_size: int) -> bytes:
-    """The whole image squashed to a square (Lanczos, as in most copies of miniImageNet), RGB.
-
-    PNG by Huffman codes alone: zlib's versions differ in all else, and the same input is to give the same bytes.
-    """
-    image = Image.fromarray(open_photograph(content, oddities, keep_damaged).pixels).convert("RGB")
-    square = image.resize((image_size, image_size), Image.Resampling.LANCZOS, reducing_gap=None)
-    buffer = io.BytesIO()
-    square.save(buffer, "PNG", compress_level=9, compress_type=zlib.Z_HUFFMAN_ONLY)
-    return buffer.getvalue()
+def _store(content: bytes, oddities: Counter[str], keep_damaged: bool, image_size: int, max_pixels: int) -> bytes:
+    """The whole image squashed to a square (Lanczos, as in most copies of miniImageNet), RGB, as PNG."""
+    image = Image.fromarray(open_photograph(content, oddities, keep_damaged, max_pixels).pixels).convert("RGB")
+    return encode_png(image.resize((image_size, image_size), Image.Resampling.LANCZOS, reducing_gap=None))
 
 
-def _keep(content: bytes, oddities: Counter[str], keep_damaged: bool, image_size: int) -> bytes:
+def _keep(content: bytes, oddities: Counter[str], keep_damaged: bool, image_size: int, max_pixels: int) -> bytes:
     """The bytes of a whole, upright JPEG; what had to be mended is encoded anew. Grey ones are counted."""
-    pixels, odd = open_photograph(content, oddities, keep_damaged)
+    pixels, odd = open_photograph(content, oddities, keep_damaged, max_pixels)
     height, width = pixels.shape[:2]
     if (width, height) != (image_size, image_size):
         raise ValueError(f"{width} x {height} pixels, not {image_size} x {image_size}; if all photographs are of "

@@ -55,7 +55,7 @@ def scan_synsets(archive: Path) -> Iterator[list[Member]]:
     with open(archive, "rb", buffering=0) as file:
         size = os.path.getsize(archive)
         with Progress(f"listing {archive.name}", size, "B") as progress:
-            for name, offset, length in _members(file.fileno(), str(archive), 0, size):
+            for name, offset, length in tar_members(file.fileno(), str(archive), 0, size):
                 progress.advance(offset - progress.done)
                 found = _SYNSET_TAR.fullmatch(name)
                 if found is None or name in seen:
@@ -68,7 +68,7 @@ def scan_synsets(archive: Path) -> Iterator[list[Member]]:
 def scan_images(archive: Path, file_name: re.Pattern[str]) -> Iterator[tuple[str, int, int]]:
     """Name, offset and size of each image of a flat tar whose members are all called like `file_name`."""
     with open(archive, "rb", buffering=0) as file:
-        for name, offset, size in _members(file.fileno(), str(archive), 0, os.path.getsize(archive)):
+        for name, offset, size in tar_members(file.fileno(), str(archive), 0, os.path.getsize(archive)):
             if file_name.fullmatch(name) is None:
                 raise ValueError(f"{archive}: member {shown(name)} is not called like {file_name.pattern}; {AGAIN}")
             _require_image_size(str(archive), name, size)
@@ -174,7 +174,7 @@ class ArchiveReader:
 
 
 def _scan_synset(fd: int, what: str, synset: str, start: int, end: int) -> list[Member]:
-    members = [Member(synset, *member) for member in _members(fd, what, start, end)]
+    members = [Member(synset, *member) for member in tar_members(fd, what, start, end)]
     file_name = re.compile(rf"{synset}_\d+\.JPEG")
     names: set[str] = set()
     for member in members:
@@ -187,11 +187,12 @@ def _scan_synset(fd: int, what: str, synset: str, start: int, end: int) -> list[
     return members
 
 
-def _members(fd: int, what: str, start: int, end: int) -> Iterator[tuple[str, int, int]]:
+def tar_members(fd: int, what: str, start: int, end: int, again: str = AGAIN) -> Iterator[tuple[str, int, int]]:
     """Name, offset and size of each file of the tar between two places of a file.
 
     A member may be preceded by headers with more about it: of type x (pax, which Python's tarfile writes where a time
     has a fraction or a name other letters) and L (GNU's, of a long name). One of type g is about the archive.
+    again: what to do about an error.
     """
     place, previous = start, "its beginning"
     given: dict[str, str] = {}  # what such headers say of the next member
@@ -201,30 +202,31 @@ def _members(fd: int, what: str, start: int, end: int) -> Iterator[tuple[str, in
             return
         if len(header) < _BLOCK:
             raise ValueError(f"{what}: cut short after {previous}, at byte {place:,}, where a tar has empty blocks; "
-                             f"{AGAIN}")
-        info = _read_header(header, what, place, previous)
-        name, size = given.get("path", info.name).removeprefix("./"), _size(given.get("size", info.size), what, info)
+                             f"{again}")
+        info = _read_header(header, what, place, previous, again)
+        name = given.get("path", info.name).removeprefix("./")
+        size = _size(given.get("size", info.size), what, info, again)
         begins = place + _BLOCK
         if begins + size > end:
             raise ValueError(f"{what}: cut short in member {shown(name)}, which has {size:,} bytes from byte "
-                             f"{begins:,} on, of {end:,}; {AGAIN}")
+                             f"{begins:,} on, of {end:,}; {again}")
         if info.type in (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME):
-            given |= _about_next(fd, begins, size, info, what)
+            given |= _about_next(fd, begins, size, info, what, again)
         else:
             if info.isreg() and not any(key.startswith("GNU.sparse") for key in given):
                 yield name, begins, size
             elif not info.isdir():
-                raise ValueError(f"{what}: member {shown(name)} is no plain file; {AGAIN}")
+                raise ValueError(f"{what}: member {shown(name)} is no plain file; {again}")
             given = {}
         place = begins + -(-size // _BLOCK) * _BLOCK
         previous = f"member {shown(name)}"
 
 
-def _about_next(fd: int, begins: int, size: int, info: tarfile.TarInfo, what: str) -> dict[str, str]:
+def _about_next(fd: int, begins: int, size: int, info: tarfile.TarInfo, what: str, again: str) -> dict[str, str]:
     """What a header says of the member after it: its `path`, `size`, ..., as pax calls them."""
     if size > _MOST_OF_HEADER:
         raise ValueError(f"{what}: the header at byte {begins:,} has {size:,} bytes, more than the {_MOST_OF_HEADER:,} "
-                         f"that one can have; {AGAIN}")
+                         f"that one can have; {again}")
     content = _pread(fd, size, begins, what)
     if info.type == tarfile.GNUTYPE_LONGNAME:
         return {"path": content.rstrip(b"\0").decode("utf-8", "surrogateescape")}
@@ -233,22 +235,22 @@ def _about_next(fd: int, begins: int, size: int, info: tarfile.TarInfo, what: st
         length = int(digits) if (digits := content.partition(b" ")[0]).isdigit() else 0
         key, equals, value = content[len(digits) + 1:length - 1].decode("utf-8", "surrogateescape").partition("=")
         if not (equals and length <= len(content) and content[length - 1:length] == b"\n"):
-            raise ValueError(f"{what}: the pax header at byte {begins:,} is damaged; {AGAIN}")
+            raise ValueError(f"{what}: the pax header at byte {begins:,} is damaged; {again}")
         records[key], content = value, content[length:]
     if info.type == tarfile.XHDTYPE:
         return records
     if {"path", "size"} & records.keys():
-        raise ValueError(f"{what}: the pax header at byte {begins:,} gives all members one name or size; {AGAIN}")
+        raise ValueError(f"{what}: the pax header at byte {begins:,} gives all members one name or size; {again}")
     return {}
 
 
-def _size(given: str | int, what: str, info: tarfile.TarInfo) -> int:
+def _size(given: str | int, what: str, info: tarfile.TarInfo, again: str) -> int:
     """Bytes that follow a member's header: as it says, or as one before it does."""
     if info.isdir():
         return 0
     size = int(given) if isinstance(given, int) or (given.isascii() and given.isdigit() and len(given) < 20) else -1
     if size < 0:
-        raise ValueError(f"{what}: member {shown(info.name)} says that it has {shown(given)} bytes; {AGAIN}")
+        raise ValueError(f"{what}: member {shown(info.name)} says that it has {shown(given)} bytes; {again}")
     return size
 
 
@@ -260,9 +262,9 @@ def _pread(fd: int, size: int, place: int, what: str) -> bytes:
                       "or the network's, still there?") from error
 
 
-def _read_header(header: bytes, what: str, place: int, previous: str) -> tarfile.TarInfo:
+def _read_header(header: bytes, what: str, place: int, previous: str, again: str) -> tarfile.TarInfo:
     try:
         return tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
     except (tarfile.HeaderError, ValueError) as error:
         raise ValueError(f"{what}: no header of a tar's member at byte {place:,}, after {previous} ({said(error)}); "
-                         f"{AGAIN}") from error
+                         f"{again}") from error
