@@ -5,17 +5,52 @@ import zlib
 
 from PIL import Image, ImageDraw
 
-MODES = ("1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "LA", "PA", "RGBX", "RGBa", "La", "I;16",
-         "I;16B", "I;16L")
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "ICO", "TGA", "JPEG2000", "PCX", "SGI", "DDS", "IM",
-           "MPO")
+MODES = (
+    "1",
+    "L",
+    "P",
+    "RGB",
+    "RGBA",
+    "CMYK",
+    "YCbCr",
+    "LAB",
+    "HSV",
+    "I",
+    "F",
+    "LA",
+    "PA",
+    "RGBX",
+    "RGBa",
+    "La",
+    "I;16",
+    "I;16B",
+    "I;16L",
+)
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "GIF",
+    "BMP",
+    "TIFF",
+    "WEBP",
+    "PPM",
+    "ICO",
+    "TGA",
+    "JPEG2000",
+    "PCX",
+    "SGI",
+    "DDS",
+    "IM",
+    "MPO",
+)
 SIZES = ((48, 40), (1, 1), (1, 400), (400, 1), (8, 8), (33, 47))
 
 
 def drawing(mode: str, size: tuple[int, int] = (48, 40)) -> Image.Image:
     picture = Image.new("RGBA", size, (200, 220, 240, 255))
-    ImageDraw.Draw(picture).ellipse([2, 2, size[0] - 3, size[1] - 3] if min(size) > 6 else [0, 0, 0, 0],
-                                    fill=(160, 40, 30, 128))
+    ImageDraw.Draw(picture).ellipse(
+        [2, 2, size[0] - 3, size[1] - 3] if min(size) > 6 else [0, 0, 0, 0], fill=(160, 40, 30, 128)
+    )
     if mode.startswith("I;16"):
         return picture.convert("I").convert(mode) if mode == "I;16" else Image.new(mode, size, 30_000)
     for by in (mode, f"RGB {mode}", f"LA {mode}", f"RGBA {mode}", f"L {mode}"):
@@ -52,8 +87,17 @@ def odd_pictures() -> dict[str, bytes]:
         for kind in ("JPEG", "PNG"):
             put(f"{size} {kind}", "RGB", kind, size)
     for mode in ("L", "RGB", "CMYK"):
-        for option in ({"progressive": True}, {"quality": 1}, {"quality": 100}, {"subsampling": 0}, {"subsampling": 1},
-                       {"optimize": True}, {"restart_marker_blocks": 1}, {"dpi": (0, 0)}, {"comment": b"\xff" * 9000}):
+        for option in (
+            {"progressive": True},
+            {"quality": 1},
+            {"quality": 100},
+            {"subsampling": 0},
+            {"subsampling": 1},
+            {"optimize": True},
+            {"restart_marker_blocks": 1},
+            {"dpi": (0, 0)},
+            {"comment": b"\xff" * 9000},
+        ):
             put(f"{mode} JPEG {next(iter(option))} {next(iter(option.values()))!r:.12}", mode, "JPEG", **option)
     for orientation in range(0, 11):
         exif = Image.Exif()
@@ -63,8 +107,10 @@ def odd_pictures() -> dict[str, bytes]:
     put("APNG", "RGB", "PNG", save_all=True, append_images=[drawing("RGB")])
     whole = encoded(drawing("RGB"), "JPEG")
     found |= {f"JPEG cut to {length}": whole[:length] for length in (0, 1, 2, 3, 20, 200, 600, len(whole) - 2)}
-    found |= {f"JPEG with a byte of {place} turned": whole[:place] + bytes([whole[place] ^ 0xff]) + whole[place + 1:]
-              for place in range(3, len(whole), len(whole) // 24)}
+    found |= {
+        f"JPEG with a byte of {place} turned": whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :]
+        for place in range(3, len(whole), len(whole) // 24)
+    }
     found["JPEG of 65,500 x 65,500"] = _of_size(whole, 65_500)
     found["JPEG of 0 x 0"] = _of_size(whole, 0)
     found["PNG of 60,000 x 60,000"] = _png_of_size(60_000)
@@ -75,7 +121,7 @@ def odd_pictures() -> dict[str, bytes]:
 
 def _of_size(jpeg: bytes, side: int) -> bytes:
     place = jpeg.index(b"\xff\xc0") + 5
-    return jpeg[:place] + side.to_bytes(2, "big") * 2 + jpeg[place + 4:]
+    return jpeg[:place] + side.to_bytes(2, "big") * 2 + jpeg[place + 4 :]
 
 
 def _png_of_size(side: int, pixels: bytes = b"") -> bytes:

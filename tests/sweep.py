@@ -66,36 +66,84 @@ SECONDS = 120  # a stage takes two
 ALLOWED_MIB = 4096  # of address space more than this process has
 NOBODY = 65534
 TABLE = {
-    "table": "demo", "cluster": {"mirror": "mirror", "num_processes": 1, "max_failures": 0},
+    "table": "demo",
+    "cluster": {"mirror": "mirror", "num_processes": 1, "max_failures": 0},
     "compute": {"threads_per_worker": 1, "device": "cpu", "precision": "fp32"},
     "datasets": {
-        "letters": {"source": "omniglot", "invert": True, "shard_size_mib": 0.05,
-                    "splits": {"random": {"kind": "random", "num_valid": 3, "num_test": 4}}},
-        "corpus": {"source": "ptb", "shard_size_mib": 0.03,
-                   "splits": {"words": {"kind": "words", "num_test": 8, "num_valid": 6}}},
-        "photographs": {"source": "imagenet", "shard_size_mib": 0.02, "imagenet": {"sample": True, "shorter_side": 24},
-                        "splits": {"all": {"kind": "whole", "part": "test"}}}},
+        "letters": {
+            "source": "omniglot",
+            "invert": True,
+            "shard_size_mib": 0.05,
+            "splits": {"random": {"kind": "random", "num_valid": 3, "num_test": 4}},
+        },
+        "corpus": {
+            "source": "ptb",
+            "shard_size_mib": 0.03,
+            "splits": {"words": {"kind": "words", "num_test": 8, "num_valid": 6}},
+        },
+        "photographs": {
+            "source": "imagenet",
+            "shard_size_mib": 0.02,
+            "imagenet": {"sample": True, "shorter_side": 24},
+            "splits": {"all": {"kind": "whole", "part": "test"}},
+        },
+    },
     "recipes": {
-        "conv": {"split": "random", "image_size": 12,
-                 "method": {"name": "matching_network", "encoder": {"name": "conv4", "num_filters": 4, "num_blocks": 2}},
-                 "training": {"episode": {"num_ways": 4, "num_shots": 1, "num_queries": 1}, "steps": 4,
-                              "valid_episode": {"num_ways": 3, "num_shots": 1, "num_queries": 2}, "valid_episodes": 10,
-                              "valid_every": 2, "checkpoint_every": 2, "log_every": 1}},
-        "bag": {"split": "words", "context": 4,
-                "method": {"name": "matching_network",
-                           "encoder": {"name": "bag_of_words", "num_words": 40, "embedding_size": 8}},
-                "training": {"episode": {"num_ways": 3, "num_shots": 1, "num_queries": 1}, "steps": 2,
-                             "valid_episode": {"num_ways": 2, "num_shots": 1, "num_queries": 1}, "valid_episodes": 10,
-                             "valid_every": 2, "checkpoint_every": 2, "log_every": 1}}},
-    "models": {"conv": {"recipe": "conv", "from": "shards/letters"}, "tuned": {"recipe": "conv", "from": "models/demo/conv"},
-               "pixels": {"recipe": "conv", "from": "shards/letters", "method": {"name": "pixels"}, "training": None},
-               "bag": {"recipe": "bag", "from": "shards/corpus"},
-               "photographs": {"split": "all", "train_parts": [], "from": "shards/photographs", "image_size": 16,
-                               "channels": 3, "method": {"name": "pixels"}, "training": None}},
+        "conv": {
+            "split": "random",
+            "image_size": 12,
+            "method": {"name": "matching_network", "encoder": {"name": "conv4", "num_filters": 4, "num_blocks": 2}},
+            "training": {
+                "episode": {"num_ways": 4, "num_shots": 1, "num_queries": 1},
+                "steps": 4,
+                "valid_episode": {"num_ways": 3, "num_shots": 1, "num_queries": 2},
+                "valid_episodes": 10,
+                "valid_every": 2,
+                "checkpoint_every": 2,
+                "log_every": 1,
+            },
+        },
+        "bag": {
+            "split": "words",
+            "context": 4,
+            "method": {
+                "name": "matching_network",
+                "encoder": {"name": "bag_of_words", "num_words": 40, "embedding_size": 8},
+            },
+            "training": {
+                "episode": {"num_ways": 3, "num_shots": 1, "num_queries": 1},
+                "steps": 2,
+                "valid_episode": {"num_ways": 2, "num_shots": 1, "num_queries": 1},
+                "valid_episodes": 10,
+                "valid_every": 2,
+                "checkpoint_every": 2,
+                "log_every": 1,
+            },
+        },
+    },
+    "models": {
+        "conv": {"recipe": "conv", "from": "shards/letters"},
+        "tuned": {"recipe": "conv", "from": "models/demo/conv"},
+        "pixels": {"recipe": "conv", "from": "shards/letters", "method": {"name": "pixels"}, "training": None},
+        "bag": {"recipe": "bag", "from": "shards/corpus"},
+        "photographs": {
+            "split": "all",
+            "train_parts": [],
+            "from": "shards/photographs",
+            "image_size": 16,
+            "channels": 3,
+            "method": {"name": "pixels"},
+            "training": None,
+        },
+    },
     "evaluation": {"episodes": 40, "queries": 1, "columns": ["2w1s"]},
-    "rows": {"conv": {"model": "conv", "dataset": "letters"}, "pixels": {"model": "pixels", "dataset": "letters"},
-             "tuned": {"model": "tuned", "dataset": "letters"}, "bag": {"model": "bag", "dataset": "corpus"},
-             "photographs": {"model": "photographs", "dataset": "photographs"}},
+    "rows": {
+        "conv": {"model": "conv", "dataset": "letters"},
+        "pixels": {"model": "pixels", "dataset": "letters"},
+        "tuned": {"model": "tuned", "dataset": "letters"},
+        "bag": {"model": "bag", "dataset": "corpus"},
+        "photographs": {"model": "photographs", "dataset": "photographs"},
+    },
     "comparisons": {"conv": {"row": "conv", "baseline": "pixels", "column": "2w1s"}},
     "report": {"title": "Sweep", "titles": {"conv": "Conv-4", "pixels": "pixels"}, "paper": {}},
 }
@@ -105,7 +153,9 @@ COMMANDS: dict[str, Callable[[], None]] = {
     "train": lambda: run_stage(stages.train.train, "", "model"),
     "evaluate": lambda: run_stage(stages.evaluate.evaluate, "", "row"),
     "compare": lambda: run_stage(stages.compare.compare, "", "comparison"),
-    "report": stages.report.main, "resolve": stages.resolve.main}
+    "report": stages.report.main,
+    "resolve": stages.resolve.main,
+}
 
 
 @dataclass(frozen=True)
@@ -125,8 +175,11 @@ class Run:
 def runs() -> list[Run]:
     """In an order in which each finds what it reads."""
     found = [Run("resolve", ".", (), ("data/resolved",))]
-    places = {"letters": ("mirror/omniglot", "mirror/SHA256SUMS"), "corpus": ("mirror/ptb", "mirror/SHA256SUMS"),
-              "photographs": ("mirror/imagenet", "mirror/SHA256SUMS")}
+    places = {
+        "letters": ("mirror/omniglot", "mirror/SHA256SUMS"),
+        "corpus": ("mirror/ptb", "mirror/SHA256SUMS"),
+        "photographs": ("mirror/imagenet", "mirror/SHA256SUMS"),
+    }
     for name in TABLE["datasets"]:
         found.append(Run("download", name, places[name], (f"data/raw/{name}", "data/raw/.archives")))
         raw = (f"data/raw/{name}", *(("data/raw/.archives", "mirror/imagenet") if name == "photographs" else ()))
@@ -135,17 +188,48 @@ def runs() -> list[Run]:
     for name in TABLE["models"]:
         shards = f"data/shards/{of_model.get(name, 'letters')}"
         init = ("data/models/demo/conv",) if name == "tuned" else ()
-        model, row, full = str(paths.model_file(f"demo/{name}").parent), paths.accuracies_file(f"demo/{name}"), f"demo/{name}"
-        found.append(Run("train", name, (shards, *init, "data/runs"),
-                         (model, str(paths.curve_file(full)), str(paths.speed_file(full)))))
-        found.append(Run("evaluate", name, (shards, model),
-                         (str(row.parent), str(paths.metrics_file(full)), str(paths.details_file(full)))))
-    rows = [place(f"demo/{name}") for name in ("conv", "pixels")
-            for place in (paths.model_file, paths.accuracies_file, paths.most_one_way_file, paths.details_file)]
-    found.append(Run("compare", "conv", ("data/shards/letters", *map(str, rows)),
-                     (str(paths.comparison_folder("demo/conv")), str(paths.comparison_file("demo/conv")))))
-    found.append(Run("report", "demo", ("results/details", "results/curves", "results/speed", "results/comparisons",
-                                        "data/evaluations"), ("results/demo.md", "results/demo.html")))
+        model, row, full = (
+            str(paths.model_file(f"demo/{name}").parent),
+            paths.accuracies_file(f"demo/{name}"),
+            f"demo/{name}",
+        )
+        found.append(
+            Run(
+                "train",
+                name,
+                (shards, *init, "data/runs"),
+                (model, str(paths.curve_file(full)), str(paths.speed_file(full))),
+            )
+        )
+        found.append(
+            Run(
+                "evaluate",
+                name,
+                (shards, model),
+                (str(row.parent), str(paths.metrics_file(full)), str(paths.details_file(full))),
+            )
+        )
+    rows = [
+        place(f"demo/{name}")
+        for name in ("conv", "pixels")
+        for place in (paths.model_file, paths.accuracies_file, paths.most_one_way_file, paths.details_file)
+    ]
+    found.append(
+        Run(
+            "compare",
+            "conv",
+            ("data/shards/letters", *map(str, rows)),
+            (str(paths.comparison_folder("demo/conv")), str(paths.comparison_file("demo/conv"))),
+        )
+    )
+    found.append(
+        Run(
+            "report",
+            "demo",
+            ("results/details", "results/curves", "results/speed", "results/comparisons", "data/evaluations"),
+            ("results/demo.md", "results/demo.html"),
+        )
+    )
     return found
 
 
@@ -162,10 +246,11 @@ class Outcome:
     def message(self) -> str:
         """The last error that it said, to the end."""
         found = list(re.finditer(r"(?m)^\w*(?:Error|error|Interrupt)\b[^\n]*(?:\n|$)", self.said))
-        return self.said[found[-1].start():].strip() if found else self.said.strip()[-500:]
+        return self.said[found[-1].start() :].strip() if found else self.said.strip()[-500:]
 
 
 # -- the stages without Ray ------------------------------------------------------------------------------------------
+
 
 class HereTrainer:
     """In place of Ray's: the train loop in this process."""
@@ -192,8 +277,17 @@ class HerePool:
 
 def leave_ray_out() -> None:
     shard_store.WorkerPool = HerePool  # type: ignore[misc, assignment]
-    for module in ("encodings.utf_8_sig", "encodings.cp437", "pyarrow.dataset", "torch.utils.data", "scipy.io",
-                   "PIL.PngImagePlugin", "PIL.JpegImagePlugin", "PIL.WebPImagePlugin", "ruamel.yaml.cyaml"):
+    for module in (
+        "encodings.utf_8_sig",
+        "encodings.cp437",
+        "pyarrow.dataset",
+        "torch.utils.data",
+        "scipy.io",
+        "PIL.PngImagePlugin",
+        "PIL.JpegImagePlugin",
+        "PIL.WebPImagePlugin",
+        "ruamel.yaml.cyaml",
+    ):
         importlib.import_module(module)
     Image.init()
     torch.optim.AdamW([torch.zeros(1, requires_grad=True)])  # imports 800 modules, which each process would
@@ -211,7 +305,10 @@ def leave_ray_out() -> None:
 
 # -- processes -------------------------------------------------------------------------------------------------------
 
-def forked(folder: Path, run: Run, prepare: Callable[[], object] = lambda: None, kill_after: float | None = None) -> Outcome:
+
+def forked(
+    folder: Path, run: Run, prepare: Callable[[], object] = lambda: None, kill_after: float | None = None
+) -> Outcome:
     """Run a stage in a fork of this process, in that folder; `prepare` is called in it first."""
     number, name = tempfile.mkstemp()  # elsewhere: that disk may be full
     os.close(number)
@@ -271,7 +368,7 @@ Digests = dict[str, tuple[str, str]]
 
 
 def snapshot(folder: Path, known: Digests | None = None) -> Digests:
-    """Path -> digests of its bytes, and of what counts of them, for all that is to stay as it is; `known` saves time."""
+    """Path -> digests of its bytes, and of what counts of them, for all that is to stay; `known` saves time."""
     found: Digests = {}
     for parent, folders, names in os.walk(folder):
         for name in names:
@@ -287,8 +384,14 @@ def snapshot(folder: Path, known: Digests | None = None) -> Digests:
 
 def is_passing(path: str) -> bool:
     """Unfinished work, and what only saves time: it may come and go."""
-    return path.startswith("data/runs") or ".archives" in path or ".notes" in path or path.endswith(
-        (".part", ".tmp", ".new")) or ".new/" in path or path.startswith("results/speed")
+    return (
+        path.startswith("data/runs")
+        or ".archives" in path
+        or ".notes" in path
+        or path.endswith((".part", ".tmp", ".new"))
+        or ".new/" in path
+        or path.startswith("results/speed")
+    )
 
 
 def digest(path: Path) -> str:
@@ -311,6 +414,7 @@ def digest(path: Path) -> str:
 
 
 # -- the repository that is disturbed --------------------------------------------------------------------------------
+
 
 def build(folder: Path) -> None:
     """A mirror, parameters, and all that the stages make."""
@@ -337,6 +441,7 @@ def write_photographs(folder: Path, synsets: Mapping[str, Mapping[str, bytes]]) 
 
 
 # -- faults ----------------------------------------------------------------------------------------------------------
+
 
 @dataclass
 class Fault:
@@ -365,20 +470,31 @@ def a_run(chance: random.Random) -> Run:
 
 
 def files_of(folder: Path, places: tuple[str, ...]) -> list[str]:
-    found = [path for place in places for path in ([folder / place] if (folder / place).is_file() else
-                                                   sorted((folder / place).rglob("*"))) if path.is_file()]
+    found = [
+        path
+        for place in places
+        for path in ([folder / place] if (folder / place).is_file() else sorted((folder / place).rglob("*")))
+        if path.is_file()
+    ]
     return [path.relative_to(folder).as_posix() for path in found]
 
 
 def of_a_file(kind: str, damage: Callable[[Path, random.Random], object]) -> Callable:
     """A fault that does something to one of the files that a stage reads or writes."""
+
     def draw(chance: random.Random, base: Path) -> Fault:
         while not (files := files_of(base, (run := a_run(chance)).reads + run.writes)):
             continue
         chosen = chance.choice([*files, "params.yaml"] if chance.random() < 0.1 else files)
         seed = chance.random()
-        return Fault(kind, run, chosen, named=(chosen, Path(chosen).name),
-                     steps=[lambda folder: damage(folder / chosen, random.Random(seed))])  # type: ignore[list-item]
+        return Fault(
+            kind,
+            run,
+            chosen,
+            named=(chosen, Path(chosen).name),
+            steps=[lambda folder: damage(folder / chosen, random.Random(seed))],
+        )  # type: ignore[list-item]
+
     return draw
 
 
@@ -392,12 +508,23 @@ def flip(path: Path, chance: random.Random) -> None:
 
 def cut(path: Path, chance: random.Random) -> None:
     content = path.read_bytes()
-    rewrite(path, content[:chance.choice([1, len(content) // 2, len(content) - 1, chance.randrange(len(content) + 1)])])
+    rewrite(
+        path, content[: chance.choice([1, len(content) // 2, len(content) - 1, chance.randrange(len(content) + 1)])]
+    )
 
 
 def replace_by_junk(path: Path, chance: random.Random) -> None:
-    junk = [b"\0" * 4096, b"\xff\xfe\xfd" * 99, b"null", b"[]", b"{}", b"<html>404</html>", chance.randbytes(3000),
-            b"[" * 50_000, "🦒\u202e".encode()]
+    junk = [
+        b"\0" * 4096,
+        b"\xff\xfe\xfd" * 99,
+        b"null",
+        b"[]",
+        b"{}",
+        b"<html>404</html>",
+        chance.randbytes(3000),
+        b"[" * 50_000,
+        "🦒\u202e".encode(),
+    ]
     rewrite(path, chance.choice(junk))
 
 
@@ -414,7 +541,9 @@ def replace_by_folder(path: Path, chance: random.Random) -> None:
 
 def replace_by_another(path: Path, chance: random.Random) -> None:
     """A good file in the wrong place, the like of a mixed-up copy."""
-    others = [other for other in sorted(path.parent.parent.rglob(f"*{path.suffix}")) if other.is_file() and other != path]
+    others = [
+        other for other in sorted(path.parent.parent.rglob(f"*{path.suffix}")) if other.is_file() and other != path
+    ]
     if others:
         rewrite(path, chance.choice(others).read_bytes())
 
@@ -452,8 +581,15 @@ def permissions(chance: random.Random, base: Path) -> Fault:
         os.setgid(NOBODY)
         os.setuid(NOBODY)
 
-    return Fault("permissions taken", run, "" if is_folder else chosen, place, become,
-                 named=(place, Path(place).name), steps=[take])
+    return Fault(
+        "permissions taken",
+        run,
+        "" if is_folder else chosen,
+        place,
+        become,
+        named=(place, Path(place).name),
+        steps=[take],
+    )
 
 
 def full_disk(chance: random.Random, base: Path) -> Fault:
@@ -471,9 +607,16 @@ def full_disk(chance: random.Random, base: Path) -> Fault:
 
 
 def killed(chance: random.Random, base: Path) -> Fault:
-    run = chance.choice([run for run in runs() if run.stage in ("download", "shard", "train", "evaluate", "compare", "report")])
-    return Fault("killed", run, about="at a random moment", kill_after=chance.random() * 1.5,
-                 steps=[lambda folder: remove_outputs(folder, run) if chance.random() < 0.7 else None])
+    run = chance.choice(
+        [run for run in runs() if run.stage in ("download", "shard", "train", "evaluate", "compare", "report")]
+    )
+    return Fault(
+        "killed",
+        run,
+        about="at a random moment",
+        kill_after=chance.random() * 1.5,
+        steps=[lambda folder: remove_outputs(folder, run) if chance.random() < 0.7 else None],
+    )
 
 
 def remove_outputs(folder: Path, run: Run) -> None:
@@ -488,7 +631,9 @@ TEXTS = ["", " ", "🦒", "a\u202eb", "../../x", "a;touch X", "x" * 100_000, "-1
 MUTATIONS: dict[str, Callable[[Any, random.Random], Any]] = {
     "type": lambda value, chance: chance.choice([None, True, "text", 7, 0.5, [], {}, [1, "a"], {"a": {"b": 1}}]),
     "sign": lambda value, chance: -value if isinstance(value, int | float) and value else -1,
-    "size": lambda value, chance: chance.choice([0, 1, 10**6, 10**12, 10**400, 1e308, math.inf, math.nan, -math.inf, 1e-320]),
+    "size": lambda value, chance: chance.choice(
+        [0, 1, 10**6, 10**12, 10**400, 1e308, math.inf, math.nan, -math.inf, 1e-320]
+    ),
     "unicode": lambda value, chance: chance.choice(TEXTS),
     "list": lambda value, chance: [value] if not isinstance(value, list) else value * 2,
 }
@@ -514,10 +659,24 @@ def mutated_parameters(chance: random.Random, base: Path) -> Fault:
         if path[-1] in ENDLESS and isinstance(value, int | float) and value > 1000:
             value = 7
         parent[path[-1]] = value
-    text = json.dumps(values, indent=1, ensure_ascii=False).replace("-Infinity", "-.inf").replace("Infinity", ".inf").replace("NaN", ".nan")
-    about = f"{'.'.join(map(str, path))} {how}" + (f": {parent.get(path[-1])!r:.80}" if isinstance(parent, dict) else "")
-    return Fault(f"parameter, {how}", run, "params.yaml", about, named=("params.yaml", *map(str, path[-1:])),
-                 results_may_differ=True, steps=[lambda folder: rewrite(folder / "params.yaml", text.encode())])
+    text = (
+        json.dumps(values, indent=1, ensure_ascii=False)
+        .replace("-Infinity", "-.inf")
+        .replace("Infinity", ".inf")
+        .replace("NaN", ".nan")
+    )
+    about = f"{'.'.join(map(str, path))} {how}" + (
+        f": {parent.get(path[-1])!r:.80}" if isinstance(parent, dict) else ""
+    )
+    return Fault(
+        f"parameter, {how}",
+        run,
+        "params.yaml",
+        about,
+        named=("params.yaml", *map(str, path[-1:])),
+        results_may_differ=True,
+        steps=[lambda folder: rewrite(folder / "params.yaml", text.encode())],
+    )
 
 
 def _leaves(values: Any, path: tuple = ()) -> Iterator[tuple]:
@@ -543,8 +702,15 @@ def odd_picture(chance: random.Random, base: Path) -> Fault:
         assert (outcome := forked(folder, run)).status == 0, outcome.said
 
     run = next(run for run in runs() if (run.stage, run.of) == ("shard", "photographs"))
-    return Fault("odd picture", run, f"mirror/imagenet/{small_imagenet.ARCHIVE}", name, named=(file,),
-                 results_may_differ=True, steps=[put])
+    return Fault(
+        "odd picture",
+        run,
+        f"mirror/imagenet/{small_imagenet.ARCHIVE}",
+        name,
+        named=(file,),
+        results_may_differ=True,
+        steps=[put],
+    )
 
 
 KINDS: dict[str, tuple[int, Callable[[random.Random, Path], Fault]]] = {
@@ -568,16 +734,22 @@ KINDS: dict[str, tuple[int, Callable[[random.Random, Path], Fault]]] = {
 
 # -- the rule --------------------------------------------------------------------------------------------------------
 
-WHAT_TO_DO = re.compile(r"\b(run|delete|write|free|check|remove|names?|set|make|lower|take|restore|mount|correct|train|add|use|"
-                        r"give|save|put|choose|fetch|download|rename|change|let|leave|known are|did you mean|raise|is it|must be|must have)\b")
+WHAT_TO_DO = re.compile(
+    r"\b(run|delete|write|free|check|remove|names?|set|make|lower|take|restore|mount|correct|train|add|use|"
+    r"give|save|put|choose|fetch|download|rename|change|let|leave|known are|did you mean|raise|is it|"
+    r"must be|must have)\b"
+)
 
 
 def broken(fault: Fault, outcome: Outcome, before: Digests, after: Digests, good: Digests) -> str:
     """Which part of the rule does not hold; "" if it does. `good` is what an undisturbed run leaves."""
     if outcome.hung:
         return f"no end after {SECONDS} s"
-    changed = sorted(path for path in good if path not in (fault.file, "params.yaml") and before.get(path) == good[path]
-                     and not same(after, good, path))
+    changed = sorted(
+        path
+        for path in good
+        if path not in (fault.file, "params.yaml") and before.get(path) == good[path] and not same(after, good, path)
+    )
     if "Traceback" in outcome.said:
         return "a traceback"
     if re.search(r"0x[0-9a-f]{6,}", outcome.said):
@@ -585,10 +757,15 @@ def broken(fault: Fault, outcome: Outcome, before: Digests, after: Digests, good
     if outcome.status == 0:
         if fault.results_may_differ:
             return ""
-        written = [path for path in good if any(path == place or path.startswith(f"{place}/") for place in fault.run.writes)]
+        written = [
+            path for path in good if any(path == place or path.startswith(f"{place}/") for place in fault.run.writes)
+        ]
         wrong = sorted(path for path in written if not same(after, good, path))
-        return f"succeeded with other results: {', '.join(wrong[:3])}" if wrong else (
-            f"succeeded and changed {', '.join(changed[:3])}" if changed else "")
+        return (
+            f"succeeded with other results: {', '.join(wrong[:3])}"
+            if wrong
+            else (f"succeeded and changed {', '.join(changed[:3])}" if changed else "")
+        )
     if changed:
         return f"good outputs have changed: {', '.join(changed[:3])}"
     if outcome.status != 1:
@@ -657,7 +834,9 @@ class Sweep:
             shutil.rmtree(place, ignore_errors=True)
 
 
-def sweep(seed: int, numbers: range, show: Callable[[str], None] = print) -> tuple[dict[str, collections.Counter], list[str]]:
+def sweep(
+    seed: int, numbers: range, show: Callable[[str], None] = print
+) -> tuple[dict[str, collections.Counter], list[str]]:
     """Counts by kind, and what broke the rule."""
     counts: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
     failures = []
@@ -670,8 +849,10 @@ def sweep(seed: int, numbers: range, show: Callable[[str], None] = print) -> tup
             fault, why, outcome = found
             counts[fault.kind]["broken" if why else "right result" if outcome.status == 0 else "refused"] += 1
             if why:
-                failures.append(f"{seed}/{number} {fault.kind}: {fault.run.stage} {fault.run.of}, "
-                                f"{fault.file} {fault.about}: {why}\n    {outcome.message[-1500:]}")
+                failures.append(
+                    f"{seed}/{number} {fault.kind}: {fault.run.stage} {fault.run.of}, "
+                    f"{fault.file} {fault.about}: {why}\n    {outcome.message[-1500:]}"
+                )
                 show(failures[-1])
     return counts, failures
 
@@ -680,15 +861,21 @@ def table(counts: Mapping[str, collections.Counter]) -> str:
     columns = ("right result", "refused", "broken", "skipped")
     lines = [f"{'fault':<28}" + "".join(f"{column:>14}" for column in columns)]
     rows = {**{kind: counts[kind] for kind in sorted(counts)}, "all": sum(counts.values(), collections.Counter())}
-    return "\n".join([*lines, *(f"{kind:<28}" + "".join(f"{count[column]:>14}" for column in columns)
-                                for kind, count in rows.items())])
+    return "\n".join(
+        [
+            *lines,
+            *(f"{kind:<28}" + "".join(f"{count[column]:>14}" for column in columns) for kind, count in rows.items()),
+        ]
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--faults", type=int, default=1000)
-    parser.add_argument("--first", type=int, default=0, help="number of the first fault: with --faults 1 one is repeated")
+    parser.add_argument(
+        "--first", type=int, default=0, help="number of the first fault: with --faults 1 one is repeated"
+    )
     given = parser.parse_args()
     counts, failures = sweep(given.seed, range(given.first, given.first + given.faults))
     print(table(counts))

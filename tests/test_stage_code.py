@@ -104,6 +104,9 @@ def test_every_table_has_the_same_stages():
     assert files.keys() == {path.parent.name for path in ROOT.glob("experiments/*/params.yaml")}
     stages = {name: text.replace(f"experiments/{name}", "TABLE").replace(f"resolved/{name}", "resolved/TABLE")
               for name, text in files.items()}
+    own = "        - ${item.folder.path} # so that a picture more makes the table stale\n"
+    assert own in stages["folder"]
+    stages["folder"] = stages["folder"].replace(own, "")
     assert len(set(stages.values())) == 1
     table = YAML(typ="safe").load(next(iter(stages.values())))["stages"]
     demo = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]

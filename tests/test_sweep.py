@@ -1,0 +1,12 @@
+"""The sweep of faults: forty of them, drawn from a seed. `python tests/sweep.py --faults 1000` draws more."""
+
+import pytest
+from sweep import sweep
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_forty_faults_end_with_the_right_result_or_with_one_message_and_nothing_lost() -> None:
+    counts, failures = sweep(7, range(40), show=lambda line: None)
+    assert not failures, "\n".join(failures)
+    assert sum(sum(of_kind.values()) for of_kind in counts.values()) == 40
