@@ -72,13 +72,13 @@ def test_new_lines_are_read_once_and_when_they_are_whole(tmp_path):
     new = NewLines(log.path)
     log.write({"step": 1})
     with open(log.path, "a") as file:
-        file.write('{"step": 2, "attempt": 0, ')
+        file.write('{"step": 2, "attempt": 0, "seconds": 1.0, ')
     assert [line["step"] for line in new.read()] == [1]
     with open(log.path, "a") as file:
         file.write('"loss": 1}\n')
     assert [line["step"] for line in new.read()] == [2]
     assert new.read() == []
-    log.path.write_text('{"step": 1, "attempt": 0}\n')
+    log.path.write_text('{"step": 1, "attempt": 0, "seconds": 1.0}\n')
     assert [line["step"] for line in new.read()] == [1], "another copy"
     assert NewLines(tmp_path / "none").read() == []
 

@@ -129,7 +129,7 @@ def photo_shards(folder: Path, samples: dict[str, bytes]) -> Path:
         name="photos", num_samples=count, classes=(ClassEntry("n01", "all_train", count),),
         splits={"all": {"train": ["n01"], "valid": [], "test": []}}, index_sha256=sha256_of(folder / INDEX), sources={},
         shards=(ShardEntry("all_train-000000.tar", "all_train", tar.size, count, tar.digest.hexdigest()),),
-        parameters={"invert": False, "margin": None}))
+        parameters={"source": "imagenet", "invert": False, "margin": None}))
     return folder
 
 
