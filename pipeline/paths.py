@@ -32,11 +32,19 @@ def model_file(model: str) -> Path:
 
 
 def curve_file(model: str) -> Path:
+    """The copy that git keeps; see `training_files`."""
     return RESULTS / "curves" / f"{model}.csv"
 
 
 def speed_file(model: str) -> Path:
+    """The copy that git keeps; see `training_files`."""
     return RESULTS / "speed" / f"{model}.json"
+
+
+def training_files(model: str) -> dict[Path, Path]:
+    """What training measured, beside the model, where DVC keeps it -> the copy of it that git keeps."""
+    folder = MODELS / model
+    return {folder / "curve.csv": curve_file(model), folder / "speed.json": speed_file(model)}
 
 
 def trace_file(model: str) -> Path:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 from pipeline import paths
 from pipeline.params import Params, read_params, read_table, table_folders
+from pipeline.results.curves import copy_training_files
 from pipeline.results.report import write_report
 from pipeline.results.tables import collect_table, terminal_table
 from stages.command import plain_errors
@@ -15,6 +16,8 @@ from stages.command import plain_errors
 
 def report(params: Params) -> None:
     models = {name: asdict(model) for name, model in params.own_models.items()}
+    for name in models:
+        copy_training_files(name)
     write_report(collect_table(params), models, list(params.comparisons), paths.report_file(params.table, "md"),
                  paths.report_file(params.table, "html"))
 

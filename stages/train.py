@@ -1,4 +1,4 @@
-"""Stage train: make one model, data/models/TABLE/MODEL/model.pt, its curve and its speed, results/curves and /speed.
+"""Stage train: make one model, data/models/TABLE/MODEL/model.pt, with its curve and its speed, copied to results.
 
 With --profile a trace of some steps is written as well, data/profiles/TABLE/MODEL.json.gz, for ui.perfetto.dev or
 chrome://tracing. It is there after some ten steps; the training goes on to its end, with the same weights.
@@ -7,7 +7,7 @@ chrome://tracing. It is there after some ten steps; the training goes on to its 
 from matchnet.model_file import write_model
 from pipeline import paths
 from pipeline.params import Params, named
-from pipeline.results.curves import curve_from_records, write_curve
+from pipeline.results.curves import copy_training_files, curve_from_records, write_curve
 from pipeline.results.speed import speed_from_logs, write_speed
 from pipeline.training.models import make_model
 from pipeline.training.run_log import read_worker_logs
@@ -26,9 +26,11 @@ def train(name: str, params: Params, profile: bool = False) -> None:
         trace.unlink(missing_ok=True)
     model, log = make_model(name, params, shards, paths.RUNS, init, trace)
     logs = read_worker_logs(run_folder(name, wanted, params.compute_of(name), shards, paths.RUNS, init))
-    write_curve(paths.curve_file(name), curve_from_records(log))
-    write_speed(paths.speed_file(name), speed_from_logs(logs))
+    curve, speed = paths.training_files(name)
+    write_curve(curve, curve_from_records(log))
+    write_speed(speed, speed_from_logs(logs))
     write_model(paths.model_file(name), model)
+    copy_training_files(name)
     forget_runs(name, paths.RUNS, params.cluster.storage)
     if trace:
         print(f"the trace of some steps: {trace} (open it at ui.perfetto.dev or chrome://tracing)" if trace.exists()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from matchnet.files import atomic_write
 from matchnet.messages import said, shown
+from pipeline import paths
 
 FRACTIONS = ("accuracy", "valid_accuracy", "valid_ci95")
 
@@ -60,6 +61,14 @@ def write_curve(path: Path, points: Sequence[CurvePoint]) -> None:
         for point in points:
             rest = (getattr(point, name) for name in names[1:])
             writer.writerow([point.step, *("" if value is None else f"{value:.6g}" for value in rest)])
+
+
+def copy_training_files(model: str) -> None:
+    """Copy a model's curve and speed to results, where git keeps them; what DVC took from its run cache has no copy."""
+    for origin, target in paths.training_files(model).items():
+        if origin.exists():
+            with atomic_write(target, "wb") as file:
+                file.write(origin.read_bytes())
 
 
 def read_curve(path: Path) -> list[CurvePoint]:
