@@ -43,7 +43,7 @@ class Attention(nn.Module):
     """log P(y|x^, S) by a softmax over the support set of a scaled similarity.
 
     Departs from the paper, by default, in the scale: cosines lie in [-1, 1], so no item's weight is more than e^2 times
-    another's, and training stalls (row `omniglot-short-plain-cosine` of results/report.md shows what it costs).
+    another's, and training stalls (row `short-cosine` of results/omniglot.md shows what it costs).
     """
 
     def __init__(self, spec: AttentionSpec) -> None:

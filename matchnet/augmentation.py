@@ -1,7 +1,7 @@
 """Small random affine distortions of training images.
 
 A departure from the paper, which rotates by multiples of 90 degrees only (matchnet.store.with_rotations); Koch et al.
-2015 distort like this for their siamese nets. Row `omniglot-short-no-affine` of results/report.md shows its worth.
+2015 distort like this for their siamese nets. Row `short-no-affine` of results/omniglot.md shows its worth.
 """
 
 import math

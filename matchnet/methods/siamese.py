@@ -18,7 +18,7 @@ class SiameseSpec:
     """The encoder is the one that all methods share, not Koch's larger one: the comparison is of methods.
 
     attention: how the last layer's features are matched in a test; None is by what the net has learnt of same and
-        different. Table 1 of Vinyals et al. says cosine: row `omniglot-siamese-cosine` of results/report.md.
+        different. Table 1 of Vinyals et al. says cosine: row `siamese-cosine` of results/omniglot.md.
     """
 
     name: Literal["siamese"] = "siamese"

@@ -1,4 +1,4 @@
-"""`results/TABLE/training/MODEL.speed.json`: what training was like for each of its workers.
+"""`results/speed/TABLE/MODEL.json`: what training was like for each of its workers.
 
 A file of its own, since these figures differ from run to run where the weights do not. The file is checked when it is
 written and when it is read, as details.json is.
