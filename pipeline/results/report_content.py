@@ -43,11 +43,11 @@ class ModelSection:
 
 @dataclass(frozen=True)
 class ComparisonSection:
-    """Two rows on the same episodes: a heading, what was counted, and the picture."""
+    """Two rows on the same episodes: a heading, what was counted, and the picture, if it is here: git has none."""
 
     heading: str
     facts: str
-    picture: Path
+    picture: Path | None
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,8 @@ def _comparison_section(name: str, table: Table) -> ComparisonSection:
              f"the same {found.episodes:,} episodes): ahead in {found.better:,}, behind in {found.worse:,}, equal in "
              f"{found.equal:,}. More than {HUB_SHARE:.0%} of the queries were said to be of one and the same way in "
              f"{found.hubness:.2f}% of the episodes, by the baseline in {found.baseline_hubness:.2f}%.")
-    return ComparisonSection(heading, facts, paths.comparison_picture(name))
+    picture = paths.comparison_picture(name)
+    return ComparisonSection(heading, facts, picture if picture.exists() else None)
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

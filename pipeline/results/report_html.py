@@ -128,8 +128,11 @@ def _parameters(parameters: Mapping[str, str]) -> str:
 
 
 def _comparison(comparison: ComparisonSection) -> str:
+    picture = comparison.picture
+    shown = "" if picture is None else \
+        f'<img alt="Test episodes with the answers of both" src="{_data_uri(picture)}">'
     return (f"<details open><summary>{escape(comparison.heading)}</summary><p>{escape(comparison.facts)}</p>"
-            f'<img alt="Test episodes with the answers of both" src="{_data_uri(comparison.picture)}"></details>\n')
+            f"{shown}</details>\n")
 
 
 def _episodes(report: Report) -> str:
