@@ -61,15 +61,19 @@ def test_a_head_is_asked_for_its_token():
         assert asks_for_token(address)
 
 
-def test_a_cluster_that_is_not_there_is_named_at_once():
-    began = time.monotonic()
+@pytest.fixture
+def no_ray_yet(monkeypatch) -> None:
+    """A session of other tests may have one, and what is connected is used."""
+    monkeypatch.setattr("pipeline.training.cluster.ray.is_initialized", lambda: False)
+
+
+def test_a_cluster_that_is_not_there_is_named_before_ray_is_asked(no_ray_yet):
     with nobody() as address, pytest.raises(ResourcesError, match=rf"no Ray cluster answers at {address} .*refused; "
                                             "check the address, and that Ray runs there"):
         ray_cluster(address).__enter__()
     with pytest.raises(ResourcesError, match=r"address .* is http://head:8265; a stage joins a cluster at the host and "
                                              r"port of its head, such as 10.0.0.1:6379"):
         ray_cluster("http://head:8265").__enter__()
-    assert time.monotonic() - began < 30
 
 
 def test_a_host_that_takes_connections_and_says_nothing_is_given_up():
@@ -77,7 +81,7 @@ def test_a_host_that_takes_connections_and_says_nothing_is_given_up():
         asks_for_token(f"127.0.0.1:{silent.getsockname()[1]}", timeout=0.5)
 
 
-def test_a_token_that_is_missing_here_is_asked_for(monkeypatch, tmp_path):
+def test_a_token_that_is_missing_here_is_asked_for(no_ray_yet, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
