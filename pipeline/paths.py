@@ -27,6 +27,11 @@ def require_no_links_out() -> None:
                              f"folder here (mount --bind {path.resolve()} {path})")
 
 
+def short_name(full_name: str) -> str:
+    """Without the table."""
+    return full_name.partition("/")[2]
+
+
 def model_file(model: str) -> Path:
     return MODELS / model / "model.pt"
 

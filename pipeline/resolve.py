@@ -49,16 +49,17 @@ def stage_parameters(params: Params) -> Iterator[tuple[str, str, tuple[str, ...]
     for full_name, model in params.own_models.items():
         parameters = {"model": asdict(model), "sample_shape": model.sample_shape,
                       "compute": asdict(params.compute_of(full_name))}
-        yield f"train/{_short(full_name)}.json", "train", (model.method.name,), parameters
+        yield f"train/{paths.short_name(full_name)}.json", "train", (model.method.name,), parameters
     for full_name, row in params.rows.items():
         parameters = asdict(row) | {"tasks": {column: asdict(task) for column, task in row.tasks.items()}}
         del parameters["columns"], parameters["queries"]
-        yield f"evaluate/{_short(full_name)}.json", "evaluate", (params.models[row.model].method.name,), parameters
+        method = params.models[row.model].method.name
+        yield f"evaluate/{paths.short_name(full_name)}.json", "evaluate", (method,), parameters
     for full_name, comparison in params.comparisons.items():
         rows = comparison.row, comparison.baseline
         titles = [title_of(params, row) for row in rows]
         methods = tuple(params.models[params.rows[row].model].method.name for row in rows)
-        yield f"compare/{_short(full_name)}.json", "compare", methods, asdict(comparison) | {"titles": titles}
+        yield f"compare/{paths.short_name(full_name)}.json", "compare", methods, asdict(comparison) | {"titles": titles}
     yield f"{REPORT}.json", REPORT, (), report_parameters(params)
 
 
@@ -71,12 +72,8 @@ def report_parameters(params: Params) -> dict[str, Any]:
 
 def title_of(params: Params, row: str) -> str:
     """A row's title; its name where the report gives it none."""
-    short = _short(row)
+    short = paths.short_name(row)
     return params.report.titles.get(short, short)
-
-
-def _short(full_name: str) -> str:
-    return full_name.partition("/")[2]
 
 
 def _code(stage: str, methods: tuple[str, ...], root: Path) -> dict[str, str]:

@@ -64,6 +64,6 @@ def plain_errors() -> Iterator[None]:
 
 def dataset_name(name: str, params: Params) -> str:
     """The dataset of `omniglot/mnist`; ParamsError unless that table declares it."""
-    short = name.partition("/")[2]
+    short = paths.short_name(name)
     named(dict.fromkeys(params.own_datasets), f"{params.folder / 'params.yaml'}: datasets", short)
     return short

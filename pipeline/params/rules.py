@@ -14,6 +14,7 @@ from matchnet.text_training import TextSpec
 from pipeline.data.spec import TEXT_SOURCES, DatasetParams, Part, RandomSplit, WholeSplit
 from pipeline.data.splits import LISTS, list_path
 from pipeline.params.sections import ComparisonParams, ModelParams, Params, RowParams
+from pipeline.paths import short_name
 
 # Facts of the sources that are known before anything is downloaded; the rest is checked when the data is there.
 NUM_CLASSES = {"omniglot": 1623, "mnist": 10}
@@ -27,18 +28,13 @@ SENTENCES_ONLY = ("language_model",)
 def check_params(params: Params) -> None:
     """Raise ParamsError for the first rule that is broken. Errors name the sections as they are in the file."""
     for name, model in params.own_models.items():
-        _check_model(model, params, f"models.{_short(name)}")
+        _check_model(model, params, f"models.{short_name(name)}")
     for name, row in params.rows.items():
-        _check_row(row, params, f"rows.{_short(name)}")
+        _check_row(row, params, f"rows.{short_name(name)}")
     for name, comparison in params.comparisons.items():
-        _check_comparison(comparison, params, f"comparisons.{_short(name)}")
+        _check_comparison(comparison, params, f"comparisons.{short_name(name)}")
     _check_report(params)
     _check_lists(params)
-
-
-def _short(name: str) -> str:
-    """Without the table."""
-    return name.partition("/")[2]
 
 
 def _check_lists(params: Params) -> None:
@@ -157,7 +153,7 @@ def _check_training(model: ModelParams, path: str) -> None:
 
 def _check_row(row: RowParams, params: Params, path: str) -> None:
     dataset = _dataset_with_split(row, params, path)
-    model, name = params.models[row.model], _short(row.model)
+    model, name = params.models[row.model], short_name(row.model)
     if (dataset.source in TEXT_SOURCES) != (model.context is not None):
         raise ParamsError(f"{path}.dataset: found {row.dataset!r}, and model {name!r} learns from {model.dataset}: one "
                           "is of images, one of sentences; name another dataset or model")
@@ -223,8 +219,8 @@ SAME_EPISODES = ("dataset", "split", "part", "seed", "episodes", "queries")  # w
 
 
 def _check_comparison(comparison: ComparisonParams, params: Params, path: str) -> None:
-    rows = {_short(name): row for name, row in params.rows.items()}
-    names = {role: _short(getattr(comparison, role)) for role in ("row", "baseline")}
+    rows = {short_name(name): row for name, row in params.rows.items()}
+    names = {role: short_name(getattr(comparison, role)) for role in ("row", "baseline")}
     for role, name in names.items():
         _require_known(name, rows, f"{path}.{role}")
         _require_known(comparison.column, rows[name].columns, f"{path}.column: of row {name}")
@@ -242,7 +238,7 @@ def _check_comparison(comparison: ComparisonParams, params: Params, path: str) -
 
 
 def _check_report(params: Params) -> None:
-    rows = {_short(name): row for name, row in params.rows.items()}
+    rows = {short_name(name): row for name, row in params.rows.items()}
     for section in ("titles", "paper", "notes"):
         for name in getattr(params.report, section):
             _require_known(name, rows, f"report.{section}")

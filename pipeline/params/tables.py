@@ -96,7 +96,6 @@ class _Reader:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.files: dict[Path, tuple[YamlFile, Sections]] = {}
-        self.declared: dict[str, Path] | None = None  # dataset -> the folder of its table
 
     def table(self, folder: Path) -> Params:
         file, written = self._sections(folder)
@@ -226,8 +225,6 @@ class _Reader:
     def _datasets(self) -> dict[str, Path]:
         """Every dataset of every table, and the folder of its table. Tables are read as they are, so that a mistake in
         another table stops this one only if it uses that table."""
-        if self.declared is not None:
-            return self.declared
         found: dict[str, Path] = {}
         for folder in table_folders(self.root):
             values = YamlFile.read(self.root / folder / PARAMS_FILE).values
@@ -236,7 +233,6 @@ class _Reader:
                     raise ParamsError(f"datasets.{name}: {folder / PARAMS_FILE} and {found[name] / PARAMS_FILE} both "
                                       "have it; shards have one place: rename one of them, or use the other table's")
                 found[str(name)] = folder
-        self.declared = found
         return found
 
     def _dataset(self, name: str) -> DatasetParams:

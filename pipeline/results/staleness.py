@@ -25,7 +25,7 @@ def stale_rows(params: Params) -> dict[str, str]:
     found = {}
     for name in params.rows:
         files = [path for path in (paths.metrics_file(name), paths.details_file(name)) if path.exists()]
-        reason = locks.reason(params.table, f"evaluate@{name.partition('/')[2]}", files) if files else ""
+        reason = locks.reason(params.table, f"evaluate@{paths.short_name(name)}", files) if files else ""
         if reason:
             found[name] = reason
     return found

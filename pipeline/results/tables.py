@@ -132,7 +132,7 @@ def collect_table(params: Params) -> Table:
     stale = stale_rows(params)
     rows = []
     for name, row in params.rows.items():
-        short, dataset = name.partition("/")[2], params.datasets[row.dataset]
+        short, dataset = paths.short_name(name), params.datasets[row.dataset]
         where = "" if params.folder == Path() else f"{params.folder / 'dvc.yaml'}:"
         info = RowInfo(name=name, title=title_of(params, name), note=params.report.notes.get(short, ""),
                        paper=params.report.paper_of(short, row.columns), stand_in=dataset.stands_in,
