@@ -6,6 +6,8 @@ chrome://tracing. It is there after some ten steps; the training goes on to its 
 
 from matchnet.model_file import write_model
 from pipeline import paths
+from pipeline.data.manifest import MANIFEST, read_manifest
+from pipeline.data.selection import require_episodes
 from pipeline.params import Params, named
 from pipeline.results.curves import copy_training_files, curve_from_records, write_curve
 from pipeline.results.speed import speed_from_logs, write_speed
@@ -20,6 +22,7 @@ FLAGS = {"profile": "write a trace of some steps to data/profiles"}
 def train(name: str, params: Params, profile: bool = False) -> None:
     wanted = named(params.models, "models", name)
     shards = paths.SHARDS / wanted.dataset
+    require_test_episodes(name, params)
     init = paths.model_file(wanted.init) if wanted.init else None
     trace = paths.trace_file(name) if profile else None
     if trace:
@@ -35,6 +38,22 @@ def train(name: str, params: Params, profile: bool = False) -> None:
     if trace:
         print(f"the trace of some steps: {trace} (open it at ui.perfetto.dev or chrome://tracing)" if trace.exists()
               else f"{name}: no trace: no step was left to run; the same command trains it anew")
+
+
+def require_test_episodes(model: str, params: Params) -> None:
+    """Refuse, before the training, columns of this model's rows that the test classes cannot serve.
+
+    The rows are those of `params`. A row whose dataset has no shards yet is looked at when it is evaluated.
+
+    Raises:
+        ValueError: see `require_episodes`.
+    """
+    for name, row in params.rows.items():
+        folder = paths.SHARDS / row.dataset
+        if row.model == model and (folder / MANIFEST).exists():
+            manifest = read_manifest(folder)
+            for column, task in row.tasks.items():
+                require_episodes(manifest, row.split, (row.part,), task, f"rows: {name}: column {column}")
 
 
 if __name__ == "__main__":

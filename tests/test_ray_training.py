@@ -32,7 +32,7 @@ from pipeline.data.publishing import publish_file
 from pipeline.data.shard_cache import CacheParams
 from pipeline.memory import KEEP_FREED_MEMORY
 from pipeline.params import ComputeParams, ModelParams
-from pipeline.params.sections import ClusterParams
+from pipeline.params.sections import ClusterParams, Params, ReportParams, RowParams
 from pipeline.storage import place_of
 from pipeline.training import log_copies
 from pipeline.training.checkpoint import newest_state, save_state
@@ -43,6 +43,7 @@ from pipeline.training.ray_training import TrainingError, name_runs_left_aside, 
 from pipeline.training.run_log import read_log, read_worker_logs
 from pipeline.training.runs import RunInUseError, forget_runs, only_driver, run_folder
 from pipeline.training.worker import WorkerTask, init_file, room_of
+from stages.train import require_test_episodes
 
 TRAINING = EpisodicSpec(episode=EpisodeSpec(5, 1, 2), steps=160, valid_episode=EpisodeSpec(2, 1, 2), valid_episodes=10,
                         valid_every=80, checkpoint_every=20, log_every=5)
@@ -256,6 +257,22 @@ def test_classes_that_cannot_serve_the_episodes_are_refused_before_ray_starts(ar
     model = replace(MODEL, training=replace(TRAINING, **change))
     with pytest.raises(ValueError, match="^" + re.escape(message)):
         run_training(**{**arguments, "model": model})
+
+
+@pytest.mark.parametrize(("columns", "message"), [
+    (("5w1s", "700w1s"), "rows: t/row: column 700w1s: num_ways is 700, and there are "),
+    (("2w99s",), "rows: t/row: column 2w99s: num_shots is 99 and num_queries 5, 104 samples of a class, and class '")])
+def test_columns_that_the_test_classes_cannot_serve_are_refused_before_training(
+        small_shards, tmp_path, monkeypatch, columns, message):
+    monkeypatch.setattr("pipeline.paths.SHARDS", tmp_path)
+    row = RowParams(model="t/small", dataset="small", split="random", part="train", columns=columns)
+    params = Params(table="t", folder=Path("t"), datasets={}, models={"t/small": MODEL}, rows={"t/row": row},
+                    comparisons={}, report=ReportParams(title="t"))
+    require_test_episodes("t/small", params)  # no shards yet: nothing to look at
+    (tmp_path / "small").symlink_to(small_shards)
+    with pytest.raises(ValueError, match="^" + re.escape(message)):
+        require_test_episodes("t/small", params)
+    require_test_episodes("t/other", params)
 
 
 def test_a_training_without_shards_names_the_command_that_makes_them(arguments, tmp_path):

@@ -223,7 +223,8 @@ def test_an_unreachable_address(tmp_path):
 
 def test_what_checks_that_nothing_is_left_can_fail():
     mark = "a-process-that-was-left"
-    with subprocess.Popen(["sh", "-c", "sleep 60; true", mark]) as left:
+    with subprocess.Popen(["sh", "-c", "echo begun; sleep 60; true", mark], stdout=subprocess.PIPE) as left:
+        assert left.stdout.readline()  # until then it may still be a copy of this process, which does not name it
         assert left.pid in processes_naming(mark)
         left.kill()
     line = Line(1)
