@@ -24,6 +24,7 @@ from pipeline.results.report_content import COMPARED, INTRODUCTION, LEAD, NOTHIN
 LARGEST_PAGE = 2_000_000  # bytes; pictures that would make it larger are left out and named
 WORDS = {"INTRODUCTION": INTRODUCTION, "LEAD": LEAD, "STAND_IN": STAND_IN, "COMPARED": COMPARED, "NOTHING": NOTHING,
          "STALE": STALE, "STALE_SAYS": STALE_SAYS}
+INCLUDED = ("page.html", "style.css")  # by the other templates: stage_code.py counts the files that are named here
 ENVIRONMENT = Environment(loader=FileSystemLoader(Path(__file__).with_name("templates")), autoescape=True,
                           undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
