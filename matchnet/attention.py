@@ -17,10 +17,12 @@ Kernel = Literal["cosine", "dot_product", "euclidean", "projection"]
 class AttentionSpec:
     """Which similarity the softmax is over, and what it is multiplied with.
 
-    kernel: cosine (the paper's), dot_product, euclidean (minus the squared distance), or projection: the dot product
-        of the query with the unit support vector, i.e. the cosine times the norm of the query (what easyfsl and
-        meta-dataset do).
-    scale: none (the paper's formula), fixed, or learned (through its logarithm) starting at scale_value.
+    Args:
+        kernel: `cosine` (the paper's), `dot_product`, `euclidean` (minus the squared distance), or `projection`: the
+            dot product of the query with the unit support vector, which is the cosine times the norm of the query.
+            easyfsl and meta-dataset use `projection`.
+        scale: `none` (the paper's formula), `fixed`, or `learned` through its logarithm.
+        scale_value: the fixed scale, or the one that learning starts from.
     """
 
     kernel: Kernel = "cosine"

@@ -32,9 +32,13 @@ FIRST_DRAWS, LARGEST_DRAWS = 4, 64  # at once: numpy's calls cost more than the 
 
 @dataclass(frozen=True)
 class FineGrainedSpec:
-    """In a `share` of the episodes all classes are of one group of at most `largest_group`, and at least num_ways.
+    """Some episodes take all their classes from one group of classes that are alike; the others draw them uniformly.
 
-    In the others they are drawn uniformly, as without this; see ClassGroups.probabilities for which group it is.
+    ClassGroups.probabilities says which group is drawn.
+
+    Args:
+        share: share of the episodes that do so.
+        largest_group: classes of a group, at most. A group has at least as many as the episode has ways.
     """
 
     share: float = 1.0
@@ -48,7 +52,15 @@ class FineGrainedSpec:
 
 @dataclass(frozen=True)
 class EpisodeSpec:
-    """N-way k-shot, with `num_queries` queries a way."""
+    """N-way k-shot.
+
+    Args:
+        num_ways: N, classes of an episode.
+        num_shots: k, support samples of each class.
+        num_queries: queries of each class.
+        fine_grained: draws the classes of some episodes from one group of classes that are alike. Null draws all
+            classes uniformly.
+    """
 
     num_ways: int
     num_shots: int

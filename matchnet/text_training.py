@@ -20,8 +20,14 @@ from matchnet.training import Task, TrainingSpec, Values
 
 @dataclass(frozen=True, kw_only=True)
 class TextSpec(TrainingSpec):
-    """targets: the words that are predicted, `all` of the vocabulary or those of the training classes alone (with what
-    is no class of any part, as `<unk>`); others are read as context, but never predicted."""
+    """Training a language model on running text.
+
+    Args:
+        targets: the words that are predicted: `all` of the vocabulary, or those of the training classes alone, together
+            with tokens that are never a class, such as `<unk>`. Other words are read as context, but never predicted.
+        num_streams: places of the text that are read side by side.
+        window: tokens of each stream in a step. Gradients stop at its beginning.
+    """
 
     targets: Literal["all", "train"] = "all"
     num_streams: int = 20

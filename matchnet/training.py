@@ -30,22 +30,33 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSpec:
-    """What every training run has. Lengths are in steps; what a step is made of, the task's own spec says.
+    """What every training run has. Lengths are in steps. The task's own spec says what a step is made of.
 
-    optimizer: sgd has Nesterov's momentum of 0.9, as is usual for classifiers of ImageNet.
-    accumulate: a worker does its share of a step in so many parts, one after another, and adds up their gradients:
-        where a share does not fit into memory. Batch normalisation sees a part at a time, as it does a worker's share.
-    ema_decay: if set, an exponential moving average of the weights is what validates and what is kept; see
-        matchnet.averaging.
+    Args:
+        steps: length of the training.
+        optimizer: `sgd` has Nesterov's momentum of 0.9, as is usual for classifiers of ImageNet.
+        learning_rate: the largest rate, which the warm-up ends with.
+        warmup_steps: the rate rises linearly over these first steps.
+        schedule: the rate after the warm-up. `cosine` would reach 0 one step past the last.
+        weight_decay: decoupled with AdamW, in the gradient with SGD. Matrices and filters decay, other weights do not.
+        gradient_clip: largest norm of the gradient. Null does not clip.
+        accumulate: into how many micro-batches a worker divides its share of a step, where the share does not fit into
+            memory. It takes one after another and adds up their gradients. Batch normalisation sees one at a time.
+        ema_decay: decay of an exponential moving average of the weights, which is then validated and kept; see
+            matchnet.averaging. Null keeps the weights themselves.
+        seed: decides the first weights, and everything random in the training.
+        valid_every: steps between validations.
+        checkpoint_every: steps between checkpoints.
+        log_every: steps between lines of the log.
     """
 
     steps: int
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = 1e-3
-    warmup_steps: int = 0  # the rate rises linearly, and is learning_rate at the last of them
-    schedule: Literal["cosine", "constant"] = "cosine"  # after the warm-up; cosine would be 0 one step past the last
-    weight_decay: float = 0.0  # decoupled with AdamW, in the gradient with SGD; of matrices and filters alone
-    gradient_clip: float | None = None  # largest norm of the gradient
+    warmup_steps: int = 0
+    schedule: Literal["cosine", "constant"] = "cosine"
+    weight_decay: float = 0.0
+    gradient_clip: float | None = None
     accumulate: int = 1
     ema_decay: float | None = None
     seed: int = 0

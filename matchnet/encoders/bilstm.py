@@ -17,8 +17,14 @@ from matchnet.encoders.words import Words, check_text_spec, padding_last, window
 
 @dataclass(frozen=True)
 class BiLstmSpec:
-    """num_words: how many tokens there are, those that are no words included; dropout: of the words' embeddings and of
-    the last states."""
+    """The states of a forward and a backward LSTM at the blank.
+
+    Args:
+        num_words: how many tokens there are, special ones included.
+        word_size: numbers of a word's embedding.
+        state_size: numbers of the state of each LSTM.
+        dropout: share of the embeddings' and the last states' numbers that is dropped in training.
+    """
 
     num_words: int
     name: Literal["bilstm"] = "bilstm"

@@ -25,11 +25,13 @@ AUXILIARY_POOL, AUXILIARY_GRID = 5, 5  # 17 x 17 pooled by 5 x 5 with stride 3 i
 
 @dataclass(frozen=True)
 class InceptionSpec:
-    """width 1 is the paper's network, 2048 numbers an image and 5.7 billion multiplications at 299 px.
+    """Inception v3. Width 1 is the paper's network: 2,048 numbers an image, and 5.7 billion multiplications at 299 px.
 
-    width: factor of every layer's filters, of which each keeps at least 16: 0.25 trains in minutes on a CPU.
-    batch_statistics: false has every batch normalisation of the encoder use its running statistics in training too,
-        and leave them as they are: for weights that were trained before, on minibatches as small as an episode.
+    Args:
+        width: factor of every layer's number of filters. Each layer keeps at least 16. A width of 0.25 trains in
+            minutes on a CPU.
+        batch_statistics: false makes every batch normalisation use its running statistics in training too, and leave
+            them as they are. Use it for weights that were trained before, on minibatches as small as an episode.
     """
 
     name: Literal["inception_v3"] = "inception_v3"

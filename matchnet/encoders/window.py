@@ -18,7 +18,13 @@ from matchnet.tokens import PADDING
 
 @dataclass(frozen=True)
 class WindowSpec:
-    """num_words: how many tokens there are, those that are no words included; dropout: of the words' embeddings."""
+    """The embeddings of the words around the blank, each at its place.
+
+    Args:
+        num_words: how many tokens there are, special ones included.
+        embedding_size: numbers of a word's embedding.
+        dropout: share of the embeddings' numbers that is dropped in training.
+    """
 
     num_words: int
     name: Literal["window"] = "window"

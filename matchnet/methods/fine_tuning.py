@@ -30,20 +30,26 @@ from matchnet.methods.siamese import Siamese
 
 @dataclass(frozen=True)
 class FineTuningSpec:
-    """Gradient descent on S' and `num_copies` distorted copies of it.
+    """Gradient descent on S' and distorted copies of it.
 
-    loss: `episode` classifies the copies by matching them with S'; with k > 1 shots it classifies each shot
-        and its copies by matching with the other k - 1. `softmax` trains a fresh linear head on unit
-        features, and classifies with it.
-    frozen_blocks: the first blocks of the encoder keep their weights; the more, the cheaper.
-    seed: of the distortions. Every sample gets the same `num_copies` distortions, so copies are embedded once
-        a sample and an episode's result does not depend on which others are in its batch.
+    Args:
+        loss: `episode` classifies the copies by matching them with S'. With k > 1 shots it classifies each shot and its
+            copies by matching with the other k - 1. `softmax` trains a fresh linear head on unit features, and
+            classifies with it.
+        steps: steps of gradient descent.
+        learning_rate: of the encoder's weights.
+        head_learning_rate: of the head that `softmax` trains.
+        num_copies: distorted copies of each shot.
+        frozen_blocks: how many of the encoder's first blocks keep their weights. More is cheaper.
+        affine: how copies are distorted.
+        seed: decides the distortions. Every sample gets the same ones, so that copies are embedded once a sample, and
+            the result of an episode does not depend on the others in its batch.
     """
 
     loss: Literal["episode", "softmax"] = "episode"
     steps: int = 5
     learning_rate: float = 0.1
-    head_learning_rate: float = 2.0  # of the softmax's head alone
+    head_learning_rate: float = 2.0
     num_copies: int = 4
     frozen_blocks: int = 3
     affine: AffineSpec = field(default_factory=AffineSpec)

@@ -33,7 +33,12 @@ PAIRS_AT_ONCE = 8192
 
 @dataclass(frozen=True)
 class LanguageModelSpec:
-    """cutoffs: where the softmax over words in order of frequency is cut into head and tails (see LanguageModel)."""
+    """The LSTM language model that serves as oracle of the language task.
+
+    Args:
+        reader: its LSTMs.
+        cutoffs: where the softmax over words, in order of frequency, is cut into a head and tails; see LanguageModel.
+    """
 
     name: Literal["language_model"] = "language_model"
     reader: ReaderSpec = field(default_factory=lambda: ReaderSpec(num_words=10_003))

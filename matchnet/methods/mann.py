@@ -21,15 +21,22 @@ NO_NORM = 1e-4  # an empty slot has a cosine of 0 with every key
 
 @dataclass(frozen=True)
 class MannSpec:
-    """Sizes are the paper's. Labels are one-hot, so a network serves tasks of its own `num_ways` alone.
+    """A memory-augmented network, of its paper's sizes. Labels are one-hot, so it serves tasks of `num_ways` ways only.
 
-    image_size: images are shrunk to this before the controller sees their pixels, as in the paper.
-    usage_decay: gamma.
-    key_strength: the softmax over slots is of the cosine times this, learned from here on, a head each. The
-        paper prints the cosine alone, whose softmax over 128 slots is near uniform; 1.0 starts there.
-    read_first: heads read before they write, M_{t-1}, or after, M_t, as printed: a key then finds itself.
-        On a 3-way problem of 8 x 8 patterns (one seed, 300 steps of 16 sequences, 33% is chance), accuracy
-        in training: reading first 68% with strength 10, 36% with 1; as printed 44% with 10, 37% with 1.
+    Args:
+        num_ways: ways of every task.
+        image_size: images are shrunk to this many pixels a side before the controller sees them, as in the paper.
+        num_cells: cells of the controller's LSTM.
+        num_heads: heads that read, and as many that write.
+        num_slots: slots of the memory.
+        slot_size: numbers of a slot.
+        usage_decay: gamma, how much of a slot's usage remains after a step.
+        key_strength: what the cosine is multiplied with before the softmax over slots; each head learns its own from
+            here on. The paper prints the cosine alone, whose softmax over 128 slots is near uniform; 1.0 starts there.
+        read_first: true reads the memory before it is written, M_{t-1}. False reads after writing, M_t, as printed: a
+            key then finds itself. On a 3-way problem of 8 x 8 patterns (one seed, 300 steps of 16 sequences, 33% is
+            chance), accuracy in training is 68% reading first with strength 10, and 36% with 1; as printed it is 44%
+            with 10, and 37% with 1.
     """
 
     name: Literal["mann"] = "mann"
