@@ -151,8 +151,11 @@ def _written(value: Any) -> str:
         return f"{{{', '.join(departures)}}}"
     if isinstance(value, tuple):
         return f"[{', '.join(map(_written, value))}]"
-    return {None: "null", True: "true", False: "false"}.get(value) if value is None or isinstance(value, bool) \
-        else '""' if value == "" else str(value)
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if value != "" else '""'
 
 
 def _own_default(field: Field) -> Any:
