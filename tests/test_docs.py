@@ -11,7 +11,7 @@ from statistics import median
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-TEXTS = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")), *sorted(ROOT.glob("docs/*.md"))]
+TEXTS = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")), *sorted(ROOT.glob("docs/**/*.md"))]
 NAMES = [path.relative_to(ROOT).as_posix() for path in TEXTS]
 LONGEST_README = 150  # lines
 LONGEST_SENTENCE, MEDIAN_SENTENCE = 35, 18  # words
