@@ -71,8 +71,10 @@ class ClassifierData:
 
 
 class ClassifierTask(Task):
-    """Validated by one-shot learning of other classes, which is what its features are for: a classifier cannot tell
-    the accuracy of its softmax on classes that it does not know."""
+    """Training a classifier. It is validated by one-shot learning of other classes, which its features are made for.
+
+    The accuracy of its softmax says nothing here: the softmax does not know the classes of the validation.
+    """
 
     prefetch = 1
 

@@ -15,9 +15,9 @@ from matchnet.attention import similarity
 class FullContextSpec:
     """Full context embeddings  [Vinyals et al. 2016, section 2.1.2 and appendix A].
 
-    Departs from the paper where `size` is not null. Of Inception's 2,048 numbers, the dot products of equation 6 spread
-    by 196 over five support items (15 photographs), so that a query reads one item alone. The LSTMs would have 117
-    million weights.
+    Departs from the paper where `size` is not null. With Inception's 2,048 numbers, the dot products of equation 6
+    spread by 196 over five support items (15 photographs), so that a query reads one item alone. The LSTMs would have
+    117 million weights.
 
     Args:
         num_steps: K, how often a query reads the support set. The paper does not say its value.

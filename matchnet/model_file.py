@@ -24,12 +24,14 @@ FORMAT = 2
 class ModelFile:
     """What the file holds.
 
-    preparation: how pictures become samples; None for a model of sentences.
-    sample_shape: of one sample as the method takes it, (C, H, W) or (L,).
-    dataset, split: that it was trained on.
-    train_classes: names, in the order of a classifier's outputs.
-    earlier_classes: what the model that it began with had seen.
-    seconds: that training took.
+    Attributes:
+        preparation: how pictures become samples; None for a model of sentences.
+        sample_shape: shape of one sample as the method takes it, (C, H, W) or (L,).
+        dataset: the dataset that it was trained on.
+        split: the split of that dataset.
+        train_classes: names of the training classes, in the order of a classifier's outputs.
+        earlier_classes: training classes of the model that it began with.
+        seconds: how long the training took.
     """
 
     model_name: str

@@ -1,8 +1,8 @@
 """Training on running text: truncated back-propagation through time, over parallel streams of it.
 
-The text, its sentences one after another, is cut into `num_streams` streams of equal length that are read side by side;
-step t is a window of `window` tokens of each, and the LSTM goes on from where the window before left it. At the end of
-the text it begins again from nothing.
+The text, one sentence after another, is cut into `num_streams` streams of equal length, which are read side by side.
+Step t is a window of `window` tokens of each stream. The LSTM goes on from its state at the end of the window before.
+At the end of the text it begins again from nothing.
 
 Shapes: T positions in time, B streams, V tokens there are, D directions.
 """

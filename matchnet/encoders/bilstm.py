@@ -1,9 +1,9 @@
-"""A bidirectional LSTM read at the blank: the words before it forwards, those after it backwards, both up to it.
+"""A bidirectional LSTM read at the blank: one LSTM reads the words before it, another those after it, backwards.
 
 Melamud, Goldberger and Dagan 2016, context2vec: learning generic context embedding with bidirectional LSTM.
 
-Shapes: B samples, L tokens of a window with the blank at its centre, C tokens on one side of it, W a word's embedding,
-H states of one LSTM, D embedding.
+Shapes: B samples, L tokens of a window with the blank at its centre, C tokens on one side of it.
+W numbers of a word's embedding, H numbers of one LSTM's state, D embedding.
 """
 
 from dataclasses import dataclass

@@ -2,8 +2,8 @@
 
 The paper's future work: "combining parametric models such as an LSTM-LM with non-parametric components such as the
 Matching Networks explored here"  [Vinyals et al. 2016, section 4.1.3]. The LSTM is that of Zaremba, Sutskever, Vinyals
-2014, Recurrent neural network regularization (arXiv 1409.2329); one reads forward, another backward, over one table of
-word embeddings, as in Peters et al. 2018 (ELMo, arXiv 1802.05365).
+2014, Recurrent neural network regularization (arXiv 1409.2329). One LSTM reads forward, another backward, and both use
+one table of word embeddings, as in Peters et al. 2018 (ELMo, arXiv 1802.05365).
 
 Shapes: B samples, L tokens of one, T positions in time, V tokens there are, H cells, Y layers, D directions.
 """
@@ -139,9 +139,9 @@ class LanguageModelStatesSpec:
 class LanguageModelStates(nn.Module):
     """sample_BL int64 -> embedding_BD: what each language model has read when it comes to the blank, side by side.
 
-    The forward one stops before the blank and the backward one after it, so of the word there nothing is read. BEGIN
-    and END are both the END that parts sentences in a text. Where the word occurs once more, the model reads BLANK, a
-    token that no text had in training: its embedding is as it was at first, near 0 (for good, if `frozen`).
+    The forward model stops before the blank and the backward model after it, so neither reads the word at the blank.
+    BEGIN and END are both the END that parts sentences in a text. At other occurrences of the word the models read
+    BLANK, a token that no text had in training. Its embedding is still near 0, as at first; if `frozen`, it stays so.
 
     Raises:
         ValueError: samples that are no windows around a blank.

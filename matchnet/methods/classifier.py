@@ -1,8 +1,8 @@
 """Baseline Classifier: nearest neighbours on the features of a classifier of the training classes.
 
-Vinyals et al. 2016, section 4.1: trained "to classify an image into one of the original classes present in
-the training data set", then "the features from the last layer (before the softmax) for nearest neighbour
-matching"; after Donahue et al. 2014, DeCAF (arXiv 1310.1531).
+Vinyals et al. 2016, section 4.1, after Donahue et al. 2014, DeCAF (arXiv 1310.1531). It is trained "to classify an
+image into one of the original classes present in the training data set". Then "the features from the last layer
+(before the softmax)" are taken "for nearest neighbour matching".
 """
 
 import math

@@ -1,15 +1,15 @@
 """Fine-tuning on the support set S' alone  [Vinyals et al. 2016, section 4.1].
 
 "We also tried further fine tuning the features using only the support set S' sampled from L'. This yields
-massive overfitting, but given that our networks are highly regularized, can yield extra gains." Still
-one-shot: nothing but S' is seen. The paper does not say how; the steps, the rates and the number of copies
-are parameters, to be chosen on validation classes.
+massive overfitting, but given that our networks are highly regularized, can yield extra gains." It is still
+one-shot learning, because the model sees only S'. The paper does not say how it fine-tunes. The steps, the rates
+and the number of copies are parameters, to be chosen on validation classes.
 
 Each episode has its own copy of the last blocks' weights. A block is one batched matrix product over all
-episodes (a vmap of the convolution would be a grouped one, which is slow on CPUs); batch normalisation keeps
-its running statistics.
+episodes; a vmap of the convolution would be a grouped convolution, which is slow on CPUs. Batch normalisation
+keeps its running statistics.
 
-Shapes: E episodes, N ways, k shots, S = N k support items, Q queries, K distorted copies, T images,
+Shapes: E episodes, N ways, k shots, S = N k support items, Q queries, K distorted copies, T images.
 B samples, C H W pixels, D embedding, O channels out, I = 9 * channels in (a 3 x 3 convolution as a matrix).
 """
 

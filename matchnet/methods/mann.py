@@ -31,12 +31,12 @@ class MannSpec:
         num_slots: slots of the memory.
         slot_size: numbers of a slot.
         usage_decay: gamma, how much of a slot's usage remains after a step.
-        key_strength: what the cosine is multiplied with before the softmax over slots; each head learns its own from
-            here on. The paper prints the cosine alone, whose softmax over 128 slots is near uniform; 1.0 starts there.
+        key_strength: factor of the cosine before the softmax over slots; each head learns its own from here on. The
+            paper prints the cosine alone, whose softmax over 128 slots is near uniform; 1.0 starts there.
         read_first: true reads the memory before it is written, M_{t-1}. False reads after writing, M_t, as printed: a
-            key then finds itself. On a 3-way problem of 8 x 8 patterns (one seed, 300 steps of 16 sequences, 33% is
-            chance), accuracy in training is 68% reading first with strength 10, and 36% with 1; as printed it is 44%
-            with 10, and 37% with 1.
+            key then finds itself. We measured the accuracy in training on a 3-way problem of 8 x 8 patterns (one seed,
+            300 steps of 16 sequences, 33% is chance). Reading first gave 68% with strength 10, and 36% with 1. Reading
+            as printed gave 44% with 10, and 37% with 1.
     """
 
     name: Literal["mann"] = "mann"
