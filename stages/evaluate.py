@@ -1,4 +1,7 @@
-"""Stage evaluate: measure one row; results/metrics and results/details, and of every episode data/evaluations."""
+"""Stage evaluate: measure one row.
+
+It writes the accuracies to results/metrics, the details to results/details, and every episode to data/evaluations.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,7 +45,7 @@ def evaluate(name: str, params: Params) -> None:
 
 @contextmanager
 def _workers(params: Params, model: str, shards: Path) -> Iterator[Workers | None]:
-    """Those of the cluster that is named; None without one."""
+    """The workers of the cluster in `params`; None without a cluster."""
     if params.cluster.ray_address is None:
         yield None
         return
