@@ -62,7 +62,7 @@ def distort(image_ETCHW: Tensor, spec: AffineSpec, seed: int, numbers: Sequence[
     E, T, _, height, width = image_ETCHW.shape
     uniform = to_uniform(random_words(seed, STREAM, numbers, T * 7)).reshape(E * T, 7) * 2 - 1
     theta_B23 = torch.from_numpy(_affine_matrices(uniform, spec, height, width)).to(image_ETCHW.dtype)
-    if spec.mirror:  # before the copy: to index by a mask is to wait for a GPU
+    if spec.mirror:  # before the copy, because indexing by a mask waits for a GPU
         turned_B = torch.from_numpy(to_uniform(random_words(seed, MIRROR_STREAM, numbers, T)).reshape(E * T) < 0.5)
         theta_B23[turned_B, 0] *= -1
     theta_B23 = to_device(theta_B23, image_ETCHW.device)

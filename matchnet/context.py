@@ -45,7 +45,7 @@ class FullContext(nn.Module):
         self.query = QueryContext(spec.size or embedding_size, spec.num_steps)
 
     def forward(self, query_EQD: Tensor, support_ESD: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.autocast(query_EQD.device.type, enabled=False):  # as the attention: bf16 is too coarse for exp
+        with torch.autocast(query_EQD.device.type, enabled=False):  # bf16 is too coarse for exp, as in attention
             query_EQD, support_ESD = query_EQD.float(), support_ESD.float()
             if self.linear is not None:
                 query_EQD, support_ESD = self.linear(query_EQD), self.linear(support_ESD)

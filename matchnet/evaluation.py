@@ -20,8 +20,8 @@ from matchnet.methods.base import Method, accuracy
 from matchnet.store import MemoryStore, SomeRows, Store
 
 EMBED_BATCH = 256  # samples, on a GPU and at most
-# On a CPU as many as make this many numbers, 256 images of 28 x 28: Conv-4's largest activation is then 51 MB, near its
-# last cache. But 8 at least, so that the processes of a store on shards share them.
+# On a CPU a batch has this many numbers, which is 256 images of 28 x 28: Conv-4's largest activation is then 51 MB,
+# near the last cache's size. A batch has at least 8 samples, for the processes of a store on shards to share.
 EMBED_NUMBERS, EMBED_AT_LEAST = 200_704, 8
 FEATURES_PER_BATCH = 2**23  # numbers gathered for one batch of episodes: 32 MB
 EPISODES_AT_ONCE = 1024  # when only their rows are looked at

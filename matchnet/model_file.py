@@ -140,7 +140,7 @@ def _check_fields(found: dict[str, Any], path: Path) -> None:
     check_weights(found["state_dict"], f"{path}: state_dict")
 
 
-LARGEST = 1 << 16  # number of a method that is no size of one of its weights
+LARGEST = 1 << 16  # a method's numbers that are not the size of a weight
 
 
 def _require_possible(model: ModelFile, path: Path) -> None:

@@ -33,7 +33,7 @@ class TextSpec(TrainingSpec):
     num_streams: int = 20
     window: int = 35
 
-    fused_on_cpu: ClassVar[bool] = True  # its 5 million weights cost 24 ms a step otherwise, and 8 so
+    fused_on_cpu: ClassVar[bool] = True  # 5 million weights: 8 ms a step in place of 24
 
     def __post_init__(self) -> None:
         super().__post_init__()

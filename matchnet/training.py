@@ -24,7 +24,7 @@ from matchnet.methods.base import Method
 from matchnet.random_words import random_words
 
 MOMENTUM = 0.9  # of SGD
-NOISE_STREAM = 1  # of random_words: torch's own stream (dropout) starts anew from it at each step
+NOISE_STREAM = 1  # of random_words: it seeds torch's own generator (dropout) at each step
 Values = dict[str, Any]
 
 

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 SMALLEST = 75  # px, of either side: the last grid is then 1 x 1
-LEAST_FILTERS = 16  # of a layer at any width: min_depth of TF-slim's inception_v3, whose depth_multiplier is our width
-INITIAL_STD = 0.1  # of weights; truncated at 2 as torchvision has it, so hardly truncated
+LEAST_FILTERS = 16  # filters of a layer at any width: TF-slim's min_depth; its depth_multiplier is our width
+INITIAL_STD = 0.1  # of weights; torchvision truncates at 2, so hardly at all
 AUXILIARY_POOL, AUXILIARY_GRID = 5, 5  # 17 x 17 pooled by 5 x 5 with stride 3 is 5 x 5, all that conv1 takes
 
 

@@ -95,7 +95,7 @@ class FineTuned(Method):
         return torch.stack([self.frozen(image_BCHW) for image_BCHW in [sample_B, *copies]], dim=1)
 
     def classify(self, support_ES: Tensor, way_ES: Tensor, query_EQ: Tensor, num_ways: int) -> Tensor:
-        # Gradients even in the evaluation's inference mode, whose tensors take part in them as clones only.
+        # Evaluation runs in inference mode. Gradients are wanted here, and its tensors can have them only as clones.
         with torch.inference_mode(False), torch.enable_grad():
             support_EkN = shot_by_shot(support_ES.clone(), way_ES.clone(), num_ways)
             weights, support_EkND = self.tune(support_EkN)

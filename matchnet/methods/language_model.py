@@ -27,8 +27,8 @@ from matchnet.tokens import BEGIN, END, PADDING
 
 NO_TARGET = -1  # the row of a token that is never predicted
 AT_ONCE = 512  # sentences scored together: their states and gates fit a core's cache
-# Pairs to one softmax, at most: 200 MB for the 6,000 words of the last tail. A matrix product of few rows may round
-# otherwise; of thousands each row has the bits that it has among all pairs.
+# Most pairs of one softmax: 200 MB for the 6,000 words of the last tail. A matrix product of few rows may round
+# differently. With thousands of rows, each row has the same bits as among all pairs.
 PAIRS_AT_ONCE = 8192
 
 
@@ -115,7 +115,7 @@ class LanguageModel(Method):
         check_tokens(token_B, len(self.row_V))
         row_B = self.row_V[token_B]
         target_B = (row_B != NO_TARGET).nonzero().squeeze(1)
-        with torch.autocast(output_BH.device.type, enabled=False):  # bf16 is too coarse, and the parts are float32
+        with torch.autocast(output_BH.device.type, enabled=False):  # bf16 is too coarse; the softmax is float32
             found = self.softmax(output_BH[target_B].float(), row_B[target_B]).output
         return found.new_zeros(len(token_B)).index_copy(0, target_B, found)
 

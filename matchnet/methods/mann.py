@@ -104,7 +104,7 @@ class Mann(Method):
         self.memory = LeastRecentlyUsedMemory(spec)
         self.output = nn.Linear(spec.num_cells + read_size, spec.num_ways)
         with torch.no_grad():
-            # Larger than torch's own, so that keys and reads do not all start near 0; its worth was not measured.
+            # Larger than torch's own, so that keys and reads do not all start near 0. We have not measured its effect.
             self.heads.weight *= 4
             self.output.weight *= 4
             self.pixels.bias[spec.num_cells:2 * spec.num_cells] += 1  # the forget gate: remember, at first
@@ -157,7 +157,7 @@ class Mann(Method):
 
     def step(self, feature_E: Tensor, state: State) -> tuple[Tensor, State]:
         """One presentation: the controller, an LSTM over pixels, last label and last reads; then its heads."""
-        with torch.autocast(feature_E.device.type, enabled=False):  # 8 bits (bf16) would wear the memory down
+        with torch.autocast(feature_E.device.type, enabled=False):  # bf16 would lose the memory's small values
             return self._step(feature_E.float(), state)
 
     def _step(self, feature_E: Tensor, state: State) -> tuple[Tensor, State]:

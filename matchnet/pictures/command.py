@@ -82,7 +82,7 @@ def _classify(options: argparse.Namespace) -> int:
     if not queries:
         raise ValueError(f"{passed_over[0].path}: {passed_over[0].reason}; name pictures, or folders of "
                          "them")
-    # torch takes seconds to import; what can be said without it has been said
+    # torch takes seconds to import, so mistakes are reported first
     from matchnet.pictures.answers import UNKNOWN, answers, fit_readable
     from matchnet.pictures.one_shot import OneShotClassifier
 
