@@ -42,16 +42,17 @@ class Progress:
     Args:
         what: the work, as its line begins.
         total: how many units there are; 0 if nobody knows yet.
-        unit: in the plural, or "B" for bytes, which are shown in MiB.
+        unit: `step` or `steps`; or "B" for bytes, which are shown in MiB.
         done: units of an earlier try. They count as done, and the rate leaves them out.
     """
 
     def __init__(self, what: str, total: int, unit: str, done: int = 0) -> None:
-        self.what, self.total, self.unit = what, total, unit
+        self.what, self.total = what, total
+        self.unit = unit if unit == "B" or unit.endswith("s") else f"{unit}s"
         self.done = self.done_before = done
         self.shown: int | None = None  # what the last line said is done
         self.started = self.last_line = time.monotonic()
-        self.bar = tqdm(total=total or None, desc=what, unit=unit if unit == "B" else f" {unit}", unit_scale=True,
+        self.bar = tqdm(total=total or None, desc=what, unit=unit if unit == "B" else f" {self.unit}", unit_scale=True,
                         initial=done) if sys.stderr.isatty() else None
 
     def advance(self, count: int = 1, note: str = "") -> None:

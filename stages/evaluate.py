@@ -1,7 +1,4 @@
-"""Stage evaluate: measure one row.
-
-It writes the accuracies to results/metrics, the details to results/details, and every episode to data/evaluations.
-"""
+"""Stage evaluate: measure one row; results/metrics and results/details, and of every episode data/evaluations."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,7 +42,7 @@ def evaluate(name: str, params: Params) -> None:
 
 @contextmanager
 def _workers(params: Params, model: str, shards: Path) -> Iterator[Workers | None]:
-    """The workers of the cluster in `params`; None without a cluster."""
+    """Those of the cluster that is named; None without one."""
     if params.cluster.ray_address is None:
         yield None
         return

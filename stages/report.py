@@ -1,6 +1,6 @@
 """Stage report: a table's results beside the paper's figures, results/TABLE.md and results/TABLE.html.
 
-With --table it prints the accuracies and writes nothing. Without a name it then prints all tables that have results.
+With --table the accuracies are printed instead, of all tables that have results if none is named; nothing is written.
 """
 
 import argparse

@@ -56,7 +56,7 @@ def draw_archive(path: Path, characters: Sequence[Character], params: DatasetPar
     """Draw `characters` and write them to a zip, in their order; the same bytes for any `num_processes`."""
     pngs: dict[Character, list[bytes]] = {}
     args = (params.glyphs.num_hands, params.seed)
-    with Progress("drawing glyphs", total=len(characters), unit="characters") as progress:
+    with Progress("drawing glyphs", total=len(characters), unit="character") as progress:
         for character, drawn in run_jobs(_hands_and_seed, args, _draw_pngs, characters, num_processes):
             pngs[character] = drawn
             progress.advance()
