@@ -349,6 +349,7 @@ class DatasetParams:
             source: true for Omniglot and the glyphs, false for others.
         margin: a number crops each drawing to its ink, and puts it in the middle with this share of the side free at
             each edge. MNIST has it, to fill the square as Omniglot does. Null leaves drawings where they are.
+        upright: true first shears each drawing until it stands upright, since MNIST's digits lean. Needs a margin.
         max_pixels: a picture with more is refused by name, before memory is taken for it.
         glyphs: how glyphs are drawn, for the source `glyphs`.
         imagenet, mini_imagenet, folder, webdataset: for the source of that name.
@@ -360,6 +361,7 @@ class DatasetParams:
     shard_size_mib: float = 256
     invert: bool | None = None
     margin: float | None = None
+    upright: bool = False
     max_pixels: int = MAX_PIXELS
     glyphs: GlyphParams = field(default_factory=GlyphParams)
     imagenet: ImagenetParams = field(default_factory=ImagenetParams)
@@ -383,10 +385,12 @@ class DatasetParams:
         return self.source in ("glyphs", "ptb_sample") or self.sample
 
     def shard_parameters(self) -> dict[str, Any]:
-        """What its shards depend on: all but the sections of other sources, and a limit that nobody has raised."""
+        """What its shards depend on: all but the sections of other sources, and what nobody has changed."""
         found = {name: value for name, value in asdict(self).items() if name == self.source or name not in SOURCES}
         if self.max_pixels == MAX_PIXELS:
             del found["max_pixels"]
+        if not self.upright:
+            del found["upright"]
         for name in RAW_ONLY:
             found.get(self.source, {}).pop(name, None)
         return found
@@ -421,3 +425,5 @@ class DatasetParams:
         _require(self.margin is None or 0 <= self.margin < 0.5, "margin", self.margin,
                  "the share left free at each edge is at least 0 and below 0.5",
                  "write 0.1, or null to leave drawings where they are")
+        _require(self.margin is not None or not self.upright, "upright", self.upright,
+                 "ink that was moved is cropped anew, with a margin", "write a margin too, such as 0.18")
