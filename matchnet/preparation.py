@@ -13,12 +13,12 @@ Kind = Literal["drawings", "photographs"]
 class Preparation:
     """A decoded and upright picture -> channels x size x size numbers in [0, 1].
 
-    In this order: the picture becomes grey (1 channel) or RGB (3); it is inverted; it is cropped; it is resized,
-    antialiased, without regard to its shape; each byte is divided by 255.
+    The picture becomes grey (1 channel) or RGB (3). Then it is inverted, cropped, and resized, antialiased, whatever
+    its shape. Last, each byte is divided by 255.
 
     Args:
         kind: drawings are light ink on a dark ground when the model sees them, whatever they are in their files.
-            Photographs are seen as they are. None: pictures of a folder of which nothing was said.
+            Photographs are seen as they are. None: nothing is known of the pictures of a folder.
         invert: the model's training files had dark ink on a light ground.
         margin: None leaves a drawing where it is. Otherwise it is cropped to its ink, its longer side is scaled to
             size * (1 - 2 * margin), and it is put in the middle. For one channel.
@@ -54,7 +54,7 @@ class Preparation:
 
     @property
     def sample_shape(self) -> tuple[int, int, int]:
-        """Of one sample as the model takes it, (C, H, W)."""
+        """The shape of one sample as the model takes it, (C, H, W)."""
         return self.channels, self.size, self.size
 
     def differences(self, other: "Preparation") -> list[str]:

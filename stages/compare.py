@@ -1,4 +1,7 @@
-"""Stage compare: two rows on the same episodes, as in Figure 2; results/comparisons/TABLE/NAME.json and a picture."""
+"""Stage compare: two rows on the same episodes, as in Figure 2.
+
+It writes results/comparisons/TABLE/NAME.json and a picture.
+"""
 
 from pipeline import paths
 from pipeline.comparison import compare as compare_rows
