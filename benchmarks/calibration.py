@@ -25,7 +25,7 @@ from matchnet.evaluation import embed_rows, rows_drawn, run_episodes
 from matchnet.files import atomic_write
 from matchnet.methods import Method
 from matchnet.model_file import read_model
-from pipeline.data.samples import Samples, load_samples
+from pipeline.data.load.samples import Samples, load_samples
 from pipeline.data.spec import PARTS, Part
 
 BINS = 10

@@ -28,10 +28,10 @@ from matchnet.episodic_training import EpisodicData, EpisodicSpec, EpisodicTask
 from matchnet.methods import Batch, ClassifierSpec, LabelledBatch, Method, MethodSpec, build_method
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.training import Task, TrainingSpec, Values, train
-from pipeline.data.cropping import CropSpec
-from pipeline.data.shard_store import ShardStore
-from pipeline.data.streaming import ShardStream
-from pipeline.machine import cores
+from pipeline.data.load.crop import CropSpec
+from pipeline.data.load.from_shards import ShardStore
+from pipeline.data.load.stream import ShardStream
+from pipeline.system.machine import cores
 from pipeline.training.computing import ready_to_train
 from pipeline.training.tasks import SHARES_AHEAD
 

@@ -102,9 +102,9 @@ def ray_phases(steps: int) -> dict[str, Cost]:
     def now(name: str) -> None:
         moments.append((name, time.time(), *tree.look()))
 
+    from pipeline.cluster.connection import ray_cluster
     from pipeline.params import ComputeParams
     from pipeline.params.sections import ClusterParams
-    from pipeline.training.cluster import ray_cluster
     from pipeline.training.ray_training import run_training
     from pipeline.training.run_log import read_log
 
@@ -151,9 +151,9 @@ def tiny_problem(shards: Path, steps: int):
     from matchnet.episodic_training import EpisodicSpec
     from matchnet.files import sha256_of
     from matchnet.methods.matching_network import MatchingNetworkSpec
-    from pipeline.data.index import INDEX, write_index
-    from pipeline.data.manifest import ClassEntry, Manifest, ShardEntry, write_manifest
-    from pipeline.data.tar import TarWriter
+    from pipeline.data.formats.tar import TarWriter
+    from pipeline.data.shards.index import INDEX, write_index
+    from pipeline.data.shards.manifest import ClassEntry, Manifest, ShardEntry, write_manifest
     from pipeline.params import ModelParams
 
     shards.mkdir()

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.table import calls_per_second, print_table
-from pipeline.data.index import INDEX, ShardReader, read_index
+from pipeline.data.shards.index import INDEX, ShardReader, read_index
 
 READS = 20_000
 

@@ -25,11 +25,11 @@ from benchmarks.table import print_table
 from matchnet.episodes import ClassRows, EpisodeSpec, sample_episodes
 from matchnet.pictures.pixels import to_pixels
 from matchnet.preparation import Preparation
-from pipeline.data.images import open_image
-from pipeline.data.index import INDEX, read_index
-from pipeline.data.manifest import read_manifest
-from pipeline.data.selection import select
-from pipeline.data.shard_store import ShardStore
+from pipeline.data.formats.images import open_image
+from pipeline.data.load.from_shards import ShardStore
+from pipeline.data.shards.index import INDEX, read_index
+from pipeline.data.shards.manifest import read_manifest
+from pipeline.data.shards.selection import select
 
 NUM_IMAGES, NUM_CLASSES = 800, 40
 SPEC = EpisodeSpec(5, 1, 5)

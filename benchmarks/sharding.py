@@ -21,11 +21,11 @@ from PIL import Image
 from benchmarks.archive import make_raw
 from benchmarks.photographs import read_photographs
 from benchmarks.table import print_table
-from pipeline.data import shards
-from pipeline.data.datasets import imagenet
-from pipeline.data.plan import ShardPlan
+from pipeline.data.raw.datasets import imagenet
+from pipeline.data.shards import make as shards
+from pipeline.data.shards.plan import ShardPlan
 from pipeline.data.spec import DatasetParams, ImagenetParams, WholeSplit
-from pipeline.machine import cores
+from pipeline.system.machine import cores
 
 IMAGES, ROUNDS = 64, 31
 REAL_IMAGES = sum(imagenet.NUM_IMAGES.values())

@@ -27,9 +27,9 @@ import psutil
 
 from benchmarks.table import print_table
 from pipeline import paths
+from pipeline.cluster.connection import ray_cluster  # first: it sets what Ray reads when it is imported
 from pipeline.params import ModelParams, named, read_params
-from pipeline.threads import thread_beside
-from pipeline.training.cluster import ray_cluster  # first: it sets what Ray reads when it is imported
+from pipeline.system.threads import thread_beside
 
 import ray  # isort: skip
 

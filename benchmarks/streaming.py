@@ -21,9 +21,9 @@ import numpy as np
 from benchmarks.photographs import read_photographs, write_shards
 from benchmarks.table import print_table
 from matchnet.random_words import random_words, to_uniform
-from pipeline.data.cropping import WORDS, CropSpec, crop
-from pipeline.data.images import open_image
-from pipeline.data.streaming import CROP_STREAM, ShardStream
+from pipeline.data.formats.images import open_image
+from pipeline.data.load.crop import WORDS, CropSpec, crop
+from pipeline.data.load.stream import CROP_STREAM, ShardStream
 
 BATCH = 32
 

@@ -28,9 +28,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.access import warn_of_open_cluster
-from pipeline.submission.cluster import Cluster, ClusterError, UnknownJobError, UnreachableError, job_server_address
+from pipeline.cluster.access import warn_of_open_cluster
 from pipeline.submission.follow import Follower
+from pipeline.submission.job_server import Cluster, ClusterError, UnknownJobError, UnreachableError, job_server_address
 from pipeline.submission.package import pack
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from matchnet.model_file import read_model
 from pipeline import paths
-from pipeline.data.manifest import read_manifest
-from pipeline.data.selection import groups_of
-from pipeline.data.shard_cache import local_shards
-from pipeline.evaluation import Workers
-from pipeline.experiment import device_of, evaluate_row, write_columns
+from pipeline.data.nodes.cache import local_shards
+from pipeline.data.shards.manifest import read_manifest
+from pipeline.data.shards.selection import groups_of
+from pipeline.evaluate.on_workers import Workers
+from pipeline.evaluate.row import device_of, evaluate_row, write_columns
 from pipeline.params import Params, named
 from pipeline.results.episode_grid import draw_episodes
 from pipeline.results.episode_text import write_episodes
@@ -46,7 +46,7 @@ def _workers(params: Params, model: str, shards: Path) -> Iterator[Workers | Non
     if params.cluster.ray_address is None:
         yield None
         return
-    from pipeline.ray_jobs import cluster_workers  # Ray takes seconds to import
+    from pipeline.workers.ray_tasks import cluster_workers  # Ray takes seconds to import
 
     with cluster_workers(params.cluster, params.compute_of(model), shards) as workers:
         yield workers

@@ -6,8 +6,8 @@ chrome://tracing. It is there after some ten steps; the training goes on to its 
 
 from matchnet.model_file import write_model
 from pipeline import paths
-from pipeline.data.manifest import MANIFEST, read_manifest
-from pipeline.data.selection import require_episodes
+from pipeline.data.shards.manifest import MANIFEST, read_manifest
+from pipeline.data.shards.selection import require_episodes
 from pipeline.params import Params, named
 from pipeline.results.curves import copy_training_files, curve_from_records, write_curve
 from pipeline.results.speed import speed_from_logs, write_speed

@@ -43,7 +43,7 @@ from matchnet.episodic_training import EpisodicSpec
 from matchnet.methods.mann import MannSpec
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.weights import CheckpointError, load_tensors
-from pipeline.data.shards import shard_dataset
+from pipeline.data.shards.make import shard_dataset
 from pipeline.params import ComputeParams, ModelParams
 from pipeline.params.sections import ClusterParams
 from pipeline.training.checkpoint import STATE_FILE

@@ -11,9 +11,10 @@ import fsspec.implementations.local
 import pytest
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 
-from pipeline import storage
-from pipeline.data import publishing, shard_cache
-from pipeline.storage import Place
+from pipeline.data.nodes import cache as shard_cache
+from pipeline.data.nodes import upload as publishing
+from pipeline.system import storage
+from pipeline.system.storage import Place
 
 SCHEME = "far://"
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from faulty_storage import Faults, use_far_storage
 
-from pipeline.data.index import verify_shards
-from pipeline.data.shard_cache import CacheParams, local_shards
+from pipeline.data.nodes.cache import CacheParams, local_shards
+from pipeline.data.shards.index import verify_shards
 
 
 def main(root: str, name: str, cache: str, gib: str, log: str, seconds: str) -> None:

@@ -5,8 +5,8 @@ import sys
 import time
 from pathlib import Path
 
-from pipeline.data.cropping import CropSpec
-from pipeline.data.streaming import ShardStream
+from pipeline.data.load.crop import CropSpec
+from pipeline.data.load.stream import ShardStream
 
 if __name__ == "__main__":
     shards, *names = sys.argv[1:]

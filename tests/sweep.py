@@ -54,11 +54,11 @@ import stages.shard
 import stages.train
 from matchnet.files import sha256_of
 from pipeline import paths
-from pipeline.data import shard_store
-from pipeline.data.datasets import omniglot, ptb
+from pipeline.cluster.connection import Placement
+from pipeline.data.load import from_shards as shard_store
+from pipeline.data.raw.datasets import omniglot, ptb
 from pipeline.stage_code import PACKAGES
 from pipeline.training import ray_training, worker
-from pipeline.training.cluster import Placement
 from stages.command import run_stage
 
 ROOT = Path(__file__).resolve().parent.parent

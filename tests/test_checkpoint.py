@@ -18,8 +18,8 @@ from matchnet.methods.pixels import PixelsSpec
 from matchnet.model_file import ModelFile, read_model, write_model
 from matchnet.preparation import Preparation
 from matchnet.weights import CheckpointError, load_tensors, load_weights, save_tensors
-from pipeline import storage
-from pipeline.storage import place_of
+from pipeline.system import storage
+from pipeline.system.storage import place_of
 from pipeline.training import checkpoint
 from pipeline.training.checkpoint import newest_state, save_state
 

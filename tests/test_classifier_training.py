@@ -18,8 +18,8 @@ from matchnet.episodic_training import VALID_SEED_OFFSET
 from matchnet.evaluation import evaluate
 from matchnet.methods import ClassifierSpec, Method, build_method
 from matchnet.training import train
-from pipeline.data.samples import Room
-from pipeline.data.streaming import ShardStream
+from pipeline.data.load.samples import Room
+from pipeline.data.load.stream import ShardStream
 from pipeline.params import ComputeParams, ModelParams
 from pipeline.params.sections import ClusterParams
 from pipeline.training.data import training_classes

@@ -16,9 +16,9 @@ from matchnet.model_file import ModelFile, write_model
 from matchnet.preparation import Preparation
 from matchnet.statistics import mean_and_interval
 from pipeline import paths
-from pipeline.comparison import compare, most_ahead
-from pipeline.data.manifest import manifest_sha256
-from pipeline.experiment import evaluate_row, write_columns
+from pipeline.data.shards.manifest import manifest_sha256
+from pipeline.evaluate.compare import compare, most_ahead
+from pipeline.evaluate.row import evaluate_row, write_columns
 from pipeline.params import ModelParams, Params, ParamsError, RowParams, read_params
 from pipeline.params.rules import check_params
 from pipeline.params.sections import ComparisonParams, ReportParams

@@ -14,16 +14,17 @@ from small_omniglot import mirror
 from matchnet.episodes import EpisodeSpec, sample_episodes
 from matchnet.files import sha256_of
 from matchnet.tokens import BLANK, FIRST_WORD
-from pipeline.data.datasets import ptb, ptb_sample, treebank3, treebank_form
-from pipeline.data.index import verify_shards
-from pipeline.data.manifest import read_manifest
-from pipeline.data.samples import load_samples
-from pipeline.data.sentence_files import read_sentences
-from pipeline.data.sentences import load_sentences, load_words
-from pipeline.data.shards import shard_dataset
+from pipeline.data.formats.word_table import WORDS, make_word_table, read_words
+from pipeline.data.load.samples import load_samples
+from pipeline.data.load.sentences import load_sentences, load_words
+from pipeline.data.raw.datasets import ptb, ptb_sample, treebank3
+from pipeline.data.raw.readers import treebank as treebank_form
+from pipeline.data.raw.readers.sentence_files import read_sentences
+from pipeline.data.shards.index import verify_shards
+from pipeline.data.shards.make import shard_dataset
+from pipeline.data.shards.manifest import read_manifest
 from pipeline.data.spec import PARTS, DatasetParams, Part, WordSplit
 from pipeline.data.splits import make_split, read_list
-from pipeline.data.words import WORDS, make_word_table, read_words
 
 SPEC = EpisodeSpec(2, 1, 1)
 

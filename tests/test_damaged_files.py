@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline.comparison import _column
-from pipeline.data.index import INDEX, ShardReader
-from pipeline.data.large_archives import FOLDER, VERIFIED, _record
-from pipeline.data.manifest import MANIFEST, read_manifest
-from pipeline.data.sentences import words_of
-from pipeline.data.tar import WrittenShard, read_note, write_note
-from pipeline.data.words import WORDS
-from pipeline.experiment import write_columns
+from pipeline.data.formats.tar import WrittenShard, read_note, write_note
+from pipeline.data.formats.word_table import WORDS
+from pipeline.data.load.sentences import words_of
+from pipeline.data.raw.linked_archives import FOLDER, VERIFIED, _record
+from pipeline.data.shards.index import INDEX, ShardReader
+from pipeline.data.shards.manifest import MANIFEST, read_manifest
+from pipeline.evaluate.compare import _column
+from pipeline.evaluate.row import write_columns
 from pipeline.results.curves import CurvePoint, read_curve, write_curve
 from pipeline.results.episode_text import read_episodes
 from pipeline.results.metrics import (

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from small_omniglot import COUNTS, PARAMS, members_of, mirror, write_zip
 
-from pipeline.data import download, fetch
-from pipeline.data.datasets import omniglot
-from pipeline.data.download import download_dataset, read_checksums, recorded_checksums
-from pipeline.data.fetch import DownloadError
-from pipeline.data.sources import SOURCES, SourceFile
+from pipeline.data.raw import download
+from pipeline.data.raw import fetch_file as fetch
+from pipeline.data.raw.datasets import omniglot
+from pipeline.data.raw.download import download_dataset, read_checksums, recorded_checksums
+from pipeline.data.raw.fetch_file import DownloadError
+from pipeline.data.raw.registry import SOURCES, SourceFile
 
 CONTENT = bytes(range(256)) * 4000
 CHECKSUM = "md5:" + hashlib.md5(CONTENT).hexdigest()

@@ -14,10 +14,10 @@ from matchnet.methods.classifier import ClassifierSpec
 from matchnet.methods.pixels import PixelsSpec
 from matchnet.model_file import ModelFile
 from matchnet.preparation import Preparation
-from pipeline.data.manifest import manifest_sha256, read_manifest
-from pipeline.data.shard_store import ShardStore
+from pipeline.data.load.from_shards import ShardStore
+from pipeline.data.shards.manifest import manifest_sha256, read_manifest
 from pipeline.data.spec import Part
-from pipeline.experiment import Measured, device_of, evaluate_row
+from pipeline.evaluate.row import Measured, device_of, evaluate_row
 from pipeline.params import ComputeParams, RowParams
 
 PREPARATION = Preparation(channels=1, size=16, kind="drawings", invert=True)
@@ -71,7 +71,7 @@ def test_samples_that_stay_in_their_shards_give_the_same_and_their_processes_end
         small_shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     in_memory = run(small_shards, ROW, ["a"], PixelsSpec())
     closed = []
-    monkeypatch.setattr("pipeline.experiment.DECODED_FIRST", 0)
+    monkeypatch.setattr("pipeline.evaluate.row.DECODED_FIRST", 0)
     close = ShardStore.close
     monkeypatch.setattr(ShardStore, "close", lambda store: (closed.append(store), close(store)))
     from_shards = run(small_shards, ROW, ["a"], PixelsSpec())

@@ -17,8 +17,8 @@ from matchnet.methods.pixels import Pixels, PixelsSpec
 from matchnet.parsing import parse
 from matchnet.random_words import random_words, to_uniform
 from matchnet.store import MemoryStore
-from pipeline.data.class_tree import class_groups, imagenet_tree
 from pipeline.data.splits import read_list
+from pipeline.data.wordnet.class_tree import class_groups, imagenet_tree
 from pipeline.results.tables import column_order, column_title
 
 NUM_CLASSES = 30

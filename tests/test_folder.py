@@ -13,11 +13,11 @@ from PIL import Image
 from small_folder import drawn, encoded, folder_params, small_files, write_folder, write_tar, write_zip
 
 from matchnet.files import sha256_of
-from pipeline.data.download import download_dataset
-from pipeline.data.index import ShardReader
-from pipeline.data.loading import load_split
-from pipeline.data.manifest import Manifest
-from pipeline.data.shards import shard_dataset
+from pipeline.data.load.in_memory import load_split
+from pipeline.data.raw.download import download_dataset
+from pipeline.data.shards.index import ShardReader
+from pipeline.data.shards.make import shard_dataset
+from pipeline.data.shards.manifest import Manifest
 from pipeline.data.spec import DatasetParams, FolderParams, ListSplit, RandomSplit, WebdatasetParams
 
 FILES = small_files()

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from matchnet.augmentation import background
-from pipeline.data.datasets import glyphs
-from pipeline.data.datasets.glyph_characters import Character, choose_characters, distinct_characters
-from pipeline.data.datasets.glyph_drawing import FRAME, draw, masks, thin
-from pipeline.data.loading import load_split
-from pipeline.data.shards import shard_dataset
+from pipeline.data.load.in_memory import load_split
+from pipeline.data.raw.datasets import glyphs
+from pipeline.data.raw.readers.glyph_characters import Character, choose_characters, distinct_characters
+from pipeline.data.raw.readers.glyph_drawing import FRAME, draw, masks, thin
+from pipeline.data.shards.make import shard_dataset
 from pipeline.data.spec import DatasetParams, FamilySplit, GlyphParams, WholeSplit
 from pipeline.data.splits import make_split
 

@@ -36,15 +36,17 @@ from small_imagenet import (
 from small_omniglot import mirror
 
 from matchnet.files import sha256_of
-from pipeline.data import shards
-from pipeline.data.datasets import ilsvrc_devkit, imagenet, synset_archive
-from pipeline.data.datasets.photographs import to_jpeg
-from pipeline.data.datasets.synset_archive import ArchiveReader, scan_synsets
-from pipeline.data.fetch import is_address
-from pipeline.data.index import INDEX, ShardReader, read_index
-from pipeline.data.large_archives import archive_path
-from pipeline.data.manifest import read_manifest
-from pipeline.data.shards import shard_dataset
+from pipeline.data.raw.datasets import imagenet
+from pipeline.data.raw.fetch_file import is_address
+from pipeline.data.raw.linked_archives import archive_path
+from pipeline.data.raw.readers import ilsvrc_devkit
+from pipeline.data.raw.readers import imagenet_tars as synset_archive
+from pipeline.data.raw.readers.imagenet_tars import ArchiveReader, scan_synsets
+from pipeline.data.raw.readers.photographs import to_jpeg
+from pipeline.data.shards import make as shards
+from pipeline.data.shards.index import INDEX, ShardReader, read_index
+from pipeline.data.shards.make import shard_dataset
+from pipeline.data.shards.manifest import read_manifest
 from pipeline.data.spec import DatasetParams, ImagenetParams, ListSplit
 
 ODD = {"0 bytes": 1, "CMYK JPEG": 2, "EXIF rotation": 1, "PNG named JPEG": 1}

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from small_omniglot import NUM_CLASSES
 
-from pipeline.data.index import INDEX, ShardReader, read_index, verify_shards
-from pipeline.data.manifest import MANIFEST, read_manifest
+from pipeline.data.shards.index import INDEX, ShardReader, read_index, verify_shards
+from pipeline.data.shards.manifest import MANIFEST, read_manifest
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from matchnet.methods.torchvision_names import to_torchvision
 from matchnet.model_file import ModelFile, write_model
 from matchnet.preparation import Preparation
 from matchnet.weights import CheckpointError
-from pipeline.data.manifest import manifest_sha256, read_manifest
+from pipeline.data.shards.manifest import manifest_sha256, read_manifest
 from pipeline.params import ModelParams
 from pipeline.training.initial import take_weights
 

@@ -17,10 +17,10 @@ from matchnet.model_file import ModelFile, write_model
 from matchnet.text_training import TextSpec, TextTask
 from matchnet.tokens import END, FIRST_WORD
 from matchnet.training import train
-from pipeline.data.manifest import manifest_sha256, read_manifest
-from pipeline.data.sentences import load_sentences
-from pipeline.data.words import WORDS, read_words
-from pipeline.experiment import evaluate_row
+from pipeline.data.formats.word_table import WORDS, read_words
+from pipeline.data.load.sentences import load_sentences
+from pipeline.data.shards.manifest import manifest_sha256, read_manifest
+from pipeline.evaluate.row import evaluate_row
 from pipeline.params import ComputeParams, ModelParams, RowParams
 from pipeline.params.sections import ClusterParams
 from pipeline.training.data import training_classes

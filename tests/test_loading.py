@@ -16,15 +16,15 @@ from small_omniglot import NUM_CLASSES, PARAMS, members_of, mirror, small_omnigl
 from matchnet.pictures.pixels import to_pixels
 from matchnet.preparation import Preparation
 from matchnet.store import MemoryStore
-from pipeline.data.download import download_dataset
-from pipeline.data.images import open_image
-from pipeline.data.index import INDEX, read_index
-from pipeline.data.loading import load_split
-from pipeline.data.manifest import manifest_sha256, read_manifest
-from pipeline.data.samples import Room, load_samples
-from pipeline.data.selection import groups_of
-from pipeline.data.shard_store import ShardStore
-from pipeline.data.shards import shard_dataset
+from pipeline.data.formats.images import open_image
+from pipeline.data.load.from_shards import ShardStore
+from pipeline.data.load.in_memory import load_split
+from pipeline.data.load.samples import Room, load_samples
+from pipeline.data.raw.download import download_dataset
+from pipeline.data.shards.index import INDEX, read_index
+from pipeline.data.shards.make import shard_dataset
+from pipeline.data.shards.manifest import manifest_sha256, read_manifest
+from pipeline.data.shards.selection import groups_of
 from pipeline.data.spec import PARTS, DatasetParams, ListSplit, RandomSplit, WholeSplit
 
 
@@ -103,7 +103,7 @@ def test_the_store_on_shards_gives_what_the_store_in_memory_gives(folder: Path) 
 
 
 def test_the_store_on_shards_needs_little_shared_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.data.shard_store.memory_to_share", lambda: 4 * 7 * 28 * 28)
+    monkeypatch.setattr("pipeline.data.load.from_shards.memory_to_share", lambda: 4 * 7 * 28 * 28)
     data = load_split(folder / "shards", "random", sample_shape=(1, 28, 28))
     with ShardStore(folder / "shards", "random", sample_shape=(1, 28, 28)) as store:
         for count in (1, 7, 8, 100):
@@ -113,7 +113,7 @@ def test_the_store_on_shards_needs_little_shared_memory(folder: Path, monkeypatc
 
 def test_the_store_on_shards_decodes_the_next_samples_while_the_last_are_used(
         folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.data.shard_store.memory_to_share", lambda: 4 * 7 * 28 * 28)
+    monkeypatch.setattr("pipeline.data.load.from_shards.memory_to_share", lambda: 4 * 7 * 28 * 28)
     data = load_split(folder / "shards", "random", sample_shape=(1, 28, 28))
     wanted = [torch.arange(3), torch.arange(20, 40).reshape(4, 5), torch.arange(0), torch.arange(5)]
     asked_for: list[int] = []

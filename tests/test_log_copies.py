@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.storage import place_of
+from pipeline.system.storage import place_of
 from pipeline.training import log_copies
 from pipeline.training.log_copies import bring_logs, following, log_folder
 from pipeline.training.run_log import LOG_FILE, log_file

@@ -5,7 +5,7 @@ import io
 import pytest
 
 from matchnet.messages import LONGEST, LONGEST_ERROR, said, shown, without_credentials
-from pipeline.storage import Place, StorageError, place_of
+from pipeline.system.storage import Place, StorageError, place_of
 
 
 def test_a_long_value_is_cut_and_its_length_is_said() -> None:

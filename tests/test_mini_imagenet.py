@@ -21,12 +21,12 @@ from small_imagenet import (
 from small_imagenet import PARAMS as PHOTOGRAPHS
 from small_omniglot import mirror
 
-from pipeline.data.datasets import mini_imagenet
-from pipeline.data.datasets.mini_imagenet import read_image_list, read_lists
-from pipeline.data.download import download_dataset
-from pipeline.data.fetch import is_address
-from pipeline.data.index import ShardReader
-from pipeline.data.shards import shard_dataset
+from pipeline.data.raw.datasets import mini_imagenet
+from pipeline.data.raw.datasets.mini_imagenet import read_image_list, read_lists
+from pipeline.data.raw.download import download_dataset
+from pipeline.data.raw.fetch_file import is_address
+from pipeline.data.shards.index import ShardReader
+from pipeline.data.shards.make import shard_dataset
 from pipeline.data.spec import DatasetParams, MiniImagenetParams
 from pipeline.data.splits import make_split
 from pipeline.params import read_params

@@ -7,9 +7,9 @@ import pytest
 from power_loss import cut_power, watched
 
 from matchnet.files import atomic_write
-from pipeline.data.publishing import publish_file
-from pipeline.data.swap import building_place, swap_in
-from pipeline.storage import place_of
+from pipeline.data.nodes.upload import publish_file
+from pipeline.system.storage import place_of
+from pipeline.system.swap import building_place, swap_in
 from pipeline.training.checkpoint import newest_state, save_state
 from pipeline.training.run_log import RunLog, read_log
 

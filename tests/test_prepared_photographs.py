@@ -26,16 +26,16 @@ from small_imagenet import (
 )
 from small_omniglot import mirror
 
-from pipeline.data import download
-from pipeline.data.datasets import mini_imagenet
-from pipeline.data.download import download_dataset
-from pipeline.data.fetch import DownloadError, is_address
-from pipeline.data.index import ShardReader
-from pipeline.data.loading import load_split
-from pipeline.data.manifest import MANIFEST, Manifest, read_manifest
-from pipeline.data.prepared import PHOTOGRAPHS, pack_photographs
-from pipeline.data.shards import shard_dataset
-from pipeline.data.sources import PREPARED
+from pipeline.data.load.in_memory import load_split
+from pipeline.data.raw import download
+from pipeline.data.raw.datasets import mini_imagenet
+from pipeline.data.raw.download import download_dataset
+from pipeline.data.raw.fetch_file import DownloadError, is_address
+from pipeline.data.raw.readers.mini_photographs import PHOTOGRAPHS, pack_photographs
+from pipeline.data.raw.registry import PREPARED
+from pipeline.data.shards.index import ShardReader
+from pipeline.data.shards.make import shard_dataset
+from pipeline.data.shards.manifest import MANIFEST, Manifest, read_manifest
 from pipeline.data.spec import CutListSplit, DatasetParams, MiniImagenetParams, RandomSplit, TwoListsSplit
 from pipeline.params.sections import LicensedParams
 

@@ -9,10 +9,10 @@ from small_omniglot import mirror
 from matchnet.methods import build_method
 from matchnet.model_file import ModelFile
 from matchnet.training import train
-from pipeline.data.download import download_dataset
-from pipeline.data.manifest import manifest_sha256
-from pipeline.data.shards import shard_dataset
-from pipeline.experiment import evaluate_row
+from pipeline.data.raw.download import download_dataset
+from pipeline.data.shards.make import shard_dataset
+from pipeline.data.shards.manifest import manifest_sha256
+from pipeline.evaluate.row import evaluate_row
 from pipeline.params import read_params
 from pipeline.training.data import training_classes
 from pipeline.training.tasks import load_task

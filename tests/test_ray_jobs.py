@@ -24,16 +24,16 @@ from matchnet.methods import Method, build_method
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.model_file import ModelFile
 from matchnet.preparation import Preparation
-from pipeline import evaluation
-from pipeline.data.manifest import manifest_sha256, read_manifest
-from pipeline.data.samples import load_samples
-from pipeline.data.selection import groups_of
-from pipeline.data.shard_cache import CacheParams
-from pipeline.data.shards import shard_dataset
-from pipeline.data.workers import RunJobs, run_jobs
-from pipeline.evaluation import Source, Workers, embed_on
-from pipeline.experiment import evaluate_row
+from pipeline.data.load.samples import load_samples
+from pipeline.data.nodes.cache import CacheParams
+from pipeline.data.shards.make import shard_dataset
+from pipeline.data.shards.manifest import manifest_sha256, read_manifest
+from pipeline.data.shards.selection import groups_of
+from pipeline.evaluate import on_workers as evaluation
+from pipeline.evaluate.on_workers import Source, Workers, embed_on
+from pipeline.evaluate.row import evaluate_row
 from pipeline.params import RowParams
+from pipeline.workers.processes import RunJobs, run_jobs
 
 PREPARATION = Preparation(channels=1, size=96, kind="drawings", invert=True)
 SHAPE = PREPARATION.sample_shape
@@ -53,7 +53,7 @@ def by_value() -> Iterator[None]:
 
 
 def on_ray(at_once: int) -> RunJobs:
-    from pipeline.ray_jobs import run_tasks
+    from pipeline.workers.ray_tasks import run_tasks
 
     return partial(run_tasks, at_once=at_once)
 
@@ -152,7 +152,7 @@ def test_waiting_for_the_cores_of_others_is_told_once(
         capsys: pytest.CaptureFixture[str]) -> None:
     import ray
 
-    from pipeline import ray_jobs
+    from pipeline.workers import ray_tasks as ray_jobs
 
     monkeypatch.setattr(ray_jobs, "SECONDS_WITHOUT_A_WORD", 0.5)
     both = ray.remote(num_cpus=2)(wait_for).remote(tmp_path / "ready")
@@ -173,8 +173,8 @@ def wait_until_free(cpus: int) -> None:
 
 
 def test_a_job_that_no_node_has_room_for(ray_session: None) -> None:
-    from pipeline.ray_jobs import run_tasks
-    from pipeline.training.cluster import ResourcesError
+    from pipeline.cluster.connection import ResourcesError
+    from pipeline.workers.ray_tasks import run_tasks
 
     message = (r"a job needs 3 CPUs and 0 GPUs of one node, and none of the cluster's 1 has them: the most are 2 CPUs "
                r"and \d+ GPUs; add a node")

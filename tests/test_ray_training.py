@@ -28,15 +28,15 @@ from matchnet.methods import build_method
 from matchnet.methods.mann import MannSpec
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.training import train
-from pipeline.data.publishing import publish_file
-from pipeline.data.shard_cache import CacheParams
-from pipeline.memory import KEEP_FREED_MEMORY
+from pipeline.cluster.connection import ResourcesError, place
+from pipeline.data.nodes.cache import CacheParams
+from pipeline.data.nodes.upload import publish_file
 from pipeline.params import ComputeParams, ModelParams
 from pipeline.params.sections import ClusterParams, Params, ReportParams, RowParams
-from pipeline.storage import place_of
+from pipeline.system.memory import KEEP_FREED_MEMORY
+from pipeline.system.storage import place_of
 from pipeline.training import log_copies
 from pipeline.training.checkpoint import newest_state, save_state
-from pipeline.training.cluster import ResourcesError, place
 from pipeline.training.computing import choose_precision
 from pipeline.training.data import load_training_data, training_classes
 from pipeline.training.ray_training import TrainingError, name_runs_left_aside, run_training
@@ -346,7 +346,7 @@ def test_workers_that_no_node_has_room_for_are_refused(monkeypatch):
 def three_nodes(monkeypatch: pytest.MonkeyPatch, gpus: int = 0) -> None:
     """Of 8 cores each, and one that is gone."""
     nodes = [{"Alive": alive, "Resources": {"CPU": 8.0, "GPU": gpus}} for alive in (True, True, False, True)]
-    monkeypatch.setattr("pipeline.training.cluster.ray.nodes", lambda: nodes)
+    monkeypatch.setattr("pipeline.cluster.connection.ray.nodes", lambda: nodes)
 
 
 def test_precision_is_what_was_asked_for_or_what_the_device_has():

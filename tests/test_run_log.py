@@ -8,7 +8,7 @@ import pytest
 
 from matchnet.methods.pixels import PixelsSpec
 from pipeline.params import ComputeParams, ModelParams
-from pipeline.progress import Progress, lines_to, say
+from pipeline.system.progress import Progress, lines_to, say
 from pipeline.training.run_log import (
     LOG_FILE,
     NewLines,

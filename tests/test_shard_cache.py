@@ -17,14 +17,14 @@ import numpy as np
 import pytest
 from faulty_storage import Faults, use_far_storage
 
-from pipeline import storage
-from pipeline.data import shard_cache
-from pipeline.data.index import INDEX, ShardReader, verify_shards
-from pipeline.data.manifest import MANIFEST, manifest_sha256, read_manifest
-from pipeline.data.publishing import publish_shards
-from pipeline.data.selection import groups_of, select
-from pipeline.data.shard_cache import GIB, CacheParams, ChangedError, local_shards, version_name
-from pipeline.storage import StorageError, place_of
+from pipeline.data.nodes import cache as shard_cache
+from pipeline.data.nodes.cache import GIB, CacheParams, ChangedError, local_shards, version_name
+from pipeline.data.nodes.upload import publish_shards
+from pipeline.data.shards.index import INDEX, ShardReader, verify_shards
+from pipeline.data.shards.manifest import MANIFEST, manifest_sha256, read_manifest
+from pipeline.data.shards.selection import groups_of, select
+from pipeline.system import storage
+from pipeline.system.storage import StorageError, place_of
 
 LOST = ConnectionResetError(errno.ECONNRESET, "the line is dead")
 

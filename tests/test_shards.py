@@ -20,15 +20,15 @@ import webdataset
 from small_omniglot import NUM_CLASSES, PARAMS, small_omniglot
 
 from matchnet.files import sha256_of
-from pipeline.data import shards
-from pipeline.data.index import INDEX, ShardReader, verify_shards
-from pipeline.data.manifest import read_manifest
-from pipeline.data.shards import notes_of, shard_dataset
+from pipeline.data.formats.tar import TarWriter, WrittenShard
+from pipeline.data.shards import make as shards
+from pipeline.data.shards.index import INDEX, ShardReader, verify_shards
+from pipeline.data.shards.make import notes_of, shard_dataset
+from pipeline.data.shards.manifest import read_manifest
 from pipeline.data.spec import RandomSplit, WholeSplit
-from pipeline.data.swap import building_place
-from pipeline.data.tar import TarWriter, WrittenShard
-from pipeline.data.workers import run_jobs
-from pipeline.progress import Progress
+from pipeline.system.progress import Progress
+from pipeline.system.swap import building_place
+from pipeline.workers.processes import run_jobs
 
 
 def sums(directory: Path) -> dict[str, str]:
@@ -56,7 +56,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
                                    NotImplementedError("compression type 99"), MemoryError()], ids=type)
 def test_whatever_a_library_says_names_archive_member_and_key(raw: Path, tmp_path: Path, error: Exception,
                                                               monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.data.datasets.omniglot.open_raw", lambda raw_dir, params: Mock(side_effect=error))
+    monkeypatch.setattr("pipeline.data.raw.datasets.omniglot.open_raw", lambda raw_dir, params: Mock(side_effect=error))
     with pytest.raises(ValueError, match=rf"^images_\w+\.zip: member images_.*\.png \(key .+/character.*\): "
                                          rf"{type(error).__name__}: {error}.*; leave the sample out$"):
         make(raw, tmp_path / "out")
@@ -330,8 +330,8 @@ MAIN = """
 import resource, sys, time
 from dataclasses import replace
 from pathlib import Path
-from pipeline.data.datasets import omniglot
-from pipeline.data.shards import shard_dataset
+from pipeline.data.raw.datasets import omniglot
+from pipeline.data.shards.make import shard_dataset
 from small_omniglot import COUNTS, PARAMS
 
 {patch}
@@ -408,7 +408,7 @@ def test_an_old_version_that_cannot_be_removed_is_not_in_the_way(
         raw: Path, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """As over NFS, while a node reads it."""
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.data.swap.shutil.rmtree", lambda path, ignore_errors: None)
+        patch.setattr("pipeline.system.swap.shutil.rmtree", lambda path, ignore_errors: None)
         make(raw, out, seed=1)
         make(raw, out)
     left = list(out.parent.glob("shards.old*"))

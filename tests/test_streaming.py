@@ -20,12 +20,12 @@ from small_omniglot import mirror
 
 from matchnet.files import sha256_of
 from matchnet.random_words import random_words, to_uniform
-from pipeline.data.cropping import WORDS, CropSpec, crop, random_box
-from pipeline.data.index import INDEX, ShardReader, write_index
-from pipeline.data.loading import load_split
-from pipeline.data.manifest import MANIFEST, ClassEntry, Manifest, ShardEntry, read_manifest, write_manifest
-from pipeline.data.streaming import CROP_STREAM, RUN, ShardStream, loaders_that_fit
-from pipeline.data.tar import TarWriter
+from pipeline.data.formats.tar import TarWriter
+from pipeline.data.load.crop import WORDS, CropSpec, crop, random_box
+from pipeline.data.load.in_memory import load_split
+from pipeline.data.load.stream import CROP_STREAM, RUN, ShardStream, loaders_that_fit
+from pipeline.data.shards.index import INDEX, ShardReader, write_index
+from pipeline.data.shards.manifest import MANIFEST, ClassEntry, Manifest, ShardEntry, read_manifest, write_manifest
 
 WHOLE = CropSpec(smallest=1.0, flip=False)  # of a square image
 SHAPE = (1, 16, 16)

@@ -22,7 +22,8 @@ from ruamel.yaml import YAML
 from pipeline import submit
 from pipeline.stage_code import PACKAGES
 from pipeline.submission import follow, package
-from pipeline.submission.cluster import (
+from pipeline.submission.follow import Follower
+from pipeline.submission.job_server import (
     LEAST_RAY,
     NO_RAY,
     Cluster,
@@ -31,7 +32,6 @@ from pipeline.submission.cluster import (
     UnreachableError,
     job_server_address,
 )
-from pipeline.submission.follow import Follower
 from pipeline.submission.package import PackageError, pack, shipped_files
 from pipeline.submission.workspace import WorkspaceError, lay_out
 
@@ -60,14 +60,15 @@ def write(root: Path, files: dict[str, str]) -> Path:
 def test_code_is_sent_and_data_never(tmp_path):
     root = write(tmp_path, {
         ".gitignore": "/data/\n*.egg-info/\n", ".rayignore": (ROOT / ".rayignore").read_text(), "dvc.yaml": "",
-        "data/raw/omniglot/images.zip": "x", "pipeline/data/shards.py": "", "results/omniglot/short/metrics.json": "{}",
+        "data/raw/omniglot/images.zip": "x", "pipeline/data/shards/make.py": "",
+        "results/omniglot/short/metrics.json": "{}",
         ".dvc/config": "", ".dvc/cache/files/ab": "x", ".dvc/.gitignore": "/config.local\n", ".dvc/config.local": "x",
         ".git/HEAD": "x", ".venv/bin/python": "x", "stages/__pycache__/train.pyc": "x", "stages/train.py": "",
         "matchnet.egg-info/PKG-INFO": "x", "notes/.gitignore": "*.txt\n!kept.txt\n", "notes/a.txt": "",
         "notes/kept.txt": ""})
     assert [path.as_posix() for path in shipped_files(root)] == [
         ".dvc/.gitignore", ".dvc/config", ".gitignore", ".rayignore", "dvc.yaml", "notes/.gitignore", "notes/kept.txt",
-        "pipeline/data/shards.py", "stages/train.py"]
+        "pipeline/data/shards/make.py", "stages/train.py"]
 
 
 def test_a_link_to_data_elsewhere_is_not_followed(tmp_path):

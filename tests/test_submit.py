@@ -16,8 +16,8 @@ from ray_head import Line, cluster_environment, is_open, processes_naming, ray_h
 from small_omniglot import mirror, mirror_if_any
 
 from pipeline import submit
-from pipeline.submission.cluster import Cluster
 from pipeline.submission.follow import Follower
+from pipeline.submission.job_server import Cluster
 
 ROOT = Path(__file__).parent.parent
 COUNT = "import time\nfor number in range({0}): print('number', number, flush=True); time.sleep({1})"

@@ -15,8 +15,8 @@ from matchnet.model_file import ModelFile
 from matchnet.text import SentenceStore
 from matchnet.tokens import BEGIN, BLANK, END, FIRST_WORD, PADDING
 from pipeline import paths
-from pipeline.data.manifest import manifest_sha256, read_manifest
-from pipeline.experiment import Measured, evaluate_row
+from pipeline.data.shards.manifest import manifest_sha256, read_manifest
+from pipeline.evaluate.row import Measured, evaluate_row
 from pipeline.params import ModelParams, RowParams
 from pipeline.results.episode_text import sentence, write_episodes
 from pipeline.results.metrics import read_details, write_details

@@ -25,8 +25,8 @@ from matchnet.methods.mann import Mann, MannSpec
 from matchnet.store import MemoryStore
 from matchnet.text_training import TextSpec
 from matchnet.training import build_optimizer, train
-from pipeline.data.samples import Room
-from pipeline.data.shard_store import ShardStore
+from pipeline.data.load.from_shards import ShardStore
+from pipeline.data.load.samples import Room
 from pipeline.params import ModelParams
 from pipeline.training.tasks import SHARES_AHEAD, load_task, near
 

@@ -301,7 +301,7 @@ class DatasetParams:
     """One entry of `datasets:`.
 
     Args:
-        source: which module of `pipeline/data/datasets` reads (or draws) it.
+        source: which module of `pipeline/data/raw/datasets` reads (or draws) it.
         splits: the named splits of its classes.
         seed: decides the order of the samples in the shards (and what glyphs look like).
         shard_size_mib: a shard is closed before it would grow beyond this many MiB; by guessed sizes, good to a

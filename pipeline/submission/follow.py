@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pipeline.submission.cluster import Cluster, UnreachableError
+from pipeline.submission.job_server import Cluster, UnreachableError
 
 PATIENCE = 600.0  # seconds without an answer after which we give up; the job goes on
 SILENCE = 60.0  # seconds without a line after which we connect anew: a connection may be dead without a word

@@ -12,8 +12,8 @@ from pyarrow.fs import FileSelector, LocalFileSystem
 
 from matchnet.messages import shown
 from matchnet.weights import CheckpointError, check_weights, parse_tensors, save_tensors
-from pipeline.data.publishing import publish_file
-from pipeline.storage import Place, place_of
+from pipeline.data.nodes.upload import publish_file
+from pipeline.system.storage import Place, place_of
 
 STATE_FILE = "state.pt"
 STATES_KEPT = 2  # of a run: the last, and one before it should the last be damaged

@@ -10,10 +10,10 @@ from matchnet.episodes import ClassRows
 from matchnet.episodic_training import EpisodicData, EpisodicSpec, ValidatedSpec
 from matchnet.store import MemoryStore, Store, with_rotations
 from matchnet.text_training import TextSpec
-from pipeline.data.manifest import Manifest, read_manifest
-from pipeline.data.samples import Room, Samples, load_samples
-from pipeline.data.selection import require_episodes
-from pipeline.data.sentences import words_of
+from pipeline.data.load.samples import Room, Samples, load_samples
+from pipeline.data.load.sentences import words_of
+from pipeline.data.shards.manifest import Manifest, read_manifest
+from pipeline.data.shards.selection import require_episodes
 from pipeline.params.sections import ModelParams
 
 END_NAME = "<eos>"  # the end of a sentence, among the words that a language model predicts

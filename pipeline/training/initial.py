@@ -11,7 +11,7 @@ from matchnet.methods import Method
 from matchnet.methods.torchvision_names import ATTENTION, from_torchvision
 from matchnet.model_file import ModelFile, read_model
 from matchnet.weights import CheckpointError, check_hash_in_name, load_tensors, load_weights
-from pipeline.data.manifest import manifest_sha256, read_manifest
+from pipeline.data.shards.manifest import manifest_sha256, read_manifest
 from pipeline.params.sections import ModelParams
 
 READER = "reader."  # the part of a language model that encodes

@@ -11,8 +11,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from matchnet.files import atomic_write
-from pipeline.storage import Place, StorageError
-from pipeline.threads import thread_beside
+from pipeline.system.storage import Place, StorageError
+from pipeline.system.threads import thread_beside
 from pipeline.training.run_log import LOG_FILE
 
 SECONDS_BETWEEN_LISTINGS = 5.0  # a listing of an object store takes a tenth of a second, and costs

@@ -7,8 +7,8 @@ import torch
 
 from matchnet.methods import build_method
 from matchnet.model_file import ModelFile, read_model
-from pipeline.data.images import preparation_of
-from pipeline.data.manifest import manifest_sha256, read_manifest
+from pipeline.data.formats.images import preparation_of
+from pipeline.data.shards.manifest import manifest_sha256, read_manifest
 from pipeline.params import ModelParams, Params
 from pipeline.training.data import training_classes
 from pipeline.training.initial import take_weights

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
-from pipeline.data.publishing import publish_file
-from pipeline.storage import StorageError, place_of
+from pipeline.data.nodes.upload import publish_file
+from pipeline.system.storage import StorageError, place_of
 
 WAIT, WARM_UP, ACTIVE = 5, 2, 3  # steps: the first few are not like the others; the profiler's own start is costly
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 # First: it sets what Ray reads when it is imported.
-from pipeline.training.cluster import place, ray_cluster, say_what_is_used
+from pipeline.cluster.connection import place, ray_cluster, say_what_is_used
 
 from ray.exceptions import RayError  # isort: skip
 from ray.train import FailureConfig, RunConfig, ScalingConfig  # isort: skip
@@ -14,13 +14,13 @@ from ray.train import TrainingFailedError  # isort: skip
 from ray.train.torch import TorchConfig, TorchTrainer  # isort: skip
 
 from matchnet.files import FULL_DISK, atomic_write
-from pipeline.data.manifest import read_manifest
-from pipeline.data.publishing import publish_file, shards_for_nodes
-from pipeline.data.selection import groups_of
-from pipeline.memory import KEEP_FREED_MEMORY
+from pipeline.data.nodes.upload import publish_file, shards_for_nodes
+from pipeline.data.shards.manifest import read_manifest
+from pipeline.data.shards.selection import groups_of
 from pipeline.params import ComputeParams, ModelParams
 from pipeline.params.sections import ClusterParams
-from pipeline.storage import Place
+from pipeline.system.memory import KEEP_FREED_MEMORY
+from pipeline.system.storage import Place
 from pipeline.training.checkpoint import newest_state, newest_step
 from pipeline.training.data import require_classes
 from pipeline.training.log_copies import bring_logs, following, log_folder

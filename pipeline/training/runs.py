@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from matchnet.messages import shown
-from pipeline.data.manifest import manifest_sha256
+from pipeline.data.shards.manifest import manifest_sha256
 from pipeline.params import ComputeParams, ModelParams
-from pipeline.storage import Place, place_of
+from pipeline.system.storage import Place, place_of
 
 
 def run_folder(name: str, model: ModelParams, compute: ComputeParams, shards: Path, runs: Path,

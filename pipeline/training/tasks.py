@@ -11,11 +11,11 @@ from matchnet.store import MemoryStore, Store
 from matchnet.text_training import TextData, TextSpec, TextTask
 from matchnet.tokens import END, FIRST_WORD
 from matchnet.training import Task
-from pipeline.data.cropping import CropSpec
-from pipeline.data.samples import Room
-from pipeline.data.sentences import load_sentences, words_of
-from pipeline.data.shard_store import ShardStore
-from pipeline.data.streaming import ShardStream
+from pipeline.data.load.crop import CropSpec
+from pipeline.data.load.from_shards import ShardStore
+from pipeline.data.load.samples import Room
+from pipeline.data.load.sentences import load_sentences, words_of
+from pipeline.data.load.stream import ShardStream
 from pipeline.params.sections import ModelParams
 from pipeline.training.data import END_NAME, load_training_data, load_valid_data, training_classes
 

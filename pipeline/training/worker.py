@@ -18,13 +18,14 @@ from matchnet.files import FULL_DISK
 from matchnet.methods import build_method
 from matchnet.training import train
 from matchnet.weights import load_weights
-from pipeline.data.publishing import publish_file
-from pipeline.data.samples import Room
-from pipeline.data.shard_cache import CacheParams, local_shards
-from pipeline.machine import available_memory, memory_to_share
+from pipeline.data.load.samples import Room
+from pipeline.data.nodes.cache import CacheParams, local_shards
+from pipeline.data.nodes.upload import publish_file
 from pipeline.params.sections import ModelParams
-from pipeline.progress import lines_to
-from pipeline.storage import Place, place_of
+from pipeline.system.machine import available_memory, memory_to_share
+from pipeline.system.progress import lines_to
+from pipeline.system.storage import Place, place_of
+from pipeline.system.usage import peak_memory
 from pipeline.training.checkpoint import checkpoint_folder, newest_state, save_state
 from pipeline.training.computing import choose_precision, compiler_named, ready_to_train
 from pipeline.training.data import training_classes
@@ -33,7 +34,6 @@ from pipeline.training.log_copies import bring_logs, log_folder
 from pipeline.training.profiling import profiler
 from pipeline.training.run_log import RunLog, next_attempt
 from pipeline.training.tasks import load_task
-from pipeline.training.usage import peak_memory
 
 
 @dataclass(frozen=True)

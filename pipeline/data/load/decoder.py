@@ -1,0 +1,90 @@
+"""From rows of the index to pixels. Imports no torch: worker processes that decode start in half a second."""
+
+import math
+from collections.abc import Collection, Iterator
+from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from matchnet.pictures import MAX_PIXELS
+from matchnet.pictures.pixels import to_pixels
+from pipeline.data.formats.images import open_image, preparation_of
+from pipeline.data.raw.source import extension_of
+from pipeline.data.shards.index import Index, OpenShards
+from pipeline.data.shards.manifest import Manifest, read_manifest
+
+
+def require_images(shards_dir: Path, manifest: Manifest) -> None:
+    """Raises ValueError for shards of sentences."""
+    if manifest.words is not None:
+        raise ValueError(f"{shards_dir}: {manifest.name} holds sentences; give the model a context instead of an "
+                         "image_size")
+
+
+class Decoder:
+    """Reads and decodes samples, as the manifest says.
+
+    Holds open shards and no index: what a worker process takes does not grow with the number of samples.
+
+    Args:
+        sample_shape: (C, size, size): one channel, or three.
+        groups: whose shards are read; None is all.
+    Raises:
+        ValueError: shards of sentences.
+    """
+
+    def __init__(self, shards_dir: Path, sample_shape: tuple[int, ...],
+                 groups: Collection[str] | None = None) -> None:
+        manifest = read_manifest(shards_dir)
+        require_images(shards_dir, manifest)
+        self.sample_shape = sample_shape
+        self.preparation = preparation_of(manifest.parameters, sample_shape)
+        self.extension = extension_of(manifest.parameters)
+        self.max_pixels = manifest.parameters.get("max_pixels", MAX_PIXELS)
+        self.shards = OpenShards(shards_dir, manifest, groups)
+
+    def decode(self, samples: Index) -> Iterator[np.ndarray]:
+        """One (*sample_shape) uint8 after the other; the bytes of all are read first.
+
+        Raises:
+            ValueError: an image that cannot be decoded; names shard, key and offset.
+        """
+        for row, content in enumerate(self.shards.read(samples)):
+            try:
+                image = open_image(content, self.extension, self.max_pixels)
+            except ValueError as error:
+                raise ValueError(f"{self.shards.directory}: {samples.place_of(row)}: {error}; run the shard stage again"
+                                 ) from error
+            yield to_pixels(image, self.preparation)
+
+    def close(self) -> None:
+        self.shards.close()
+
+    def __enter__(self) -> "Decoder":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class DecodingJob(NamedTuple):
+    """Samples to decode into the shared memory of this name, from sample `start` on."""
+
+    memory: str
+    start: int
+    samples: Index
+
+
+def decode_job(decoder: Decoder, job: DecodingJob) -> None:
+    """What a worker process of the store on shards does."""
+    shape = len(job.samples), *decoder.sample_shape
+    memory = SharedMemory(job.memory)
+    pixels_RCHW = np.ndarray(shape, np.uint8, memory.buf, job.start * math.prod(decoder.sample_shape))
+    try:
+        for row, pixels in enumerate(decoder.decode(job.samples)):
+            pixels_RCHW[row] = pixels
+    finally:
+        del pixels_RCHW  # memory that an array lies in cannot be closed
+        memory.close()
