@@ -13,9 +13,9 @@ def shard(name: str, params: Params) -> None:
     if params.cluster.ray_address is None or params.cluster.storage is not None:  # then nodes need not see this folder
         shard_dataset(dataset, wanted, raw, shards, num_processes=params.cluster.num_processes or cores())
         return
-    from pipeline.workers.ray_tasks import cluster_jobs  # Ray takes seconds to import
+    from pipeline.workers.ray_tasks import cluster_tasks  # Ray takes seconds to import
 
-    with cluster_jobs(params.cluster) as run:  # a worker's working directory is Ray's: absolute paths
+    with cluster_tasks(params.cluster) as run:  # a worker's working directory is Ray's: absolute paths
         shard_dataset(dataset, wanted, raw.absolute(), shards.absolute(), run=run)
 
 

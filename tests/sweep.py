@@ -268,8 +268,8 @@ class HerePool:
     def __init__(self, start: Callable, start_args: tuple, num_processes: int, setting: str = "") -> None:
         self.started = start(*start_args)
 
-    def run(self, work: Callable, jobs: list) -> list:
-        return [(job, work(self.started, job)) for job in jobs]
+    def run(self, work: Callable, tasks: list) -> list:
+        return [(task, work(self.started, task)) for task in tasks]
 
     def close(self) -> None:
         self.started.close()
@@ -293,7 +293,7 @@ def leave_ray_out() -> None:
     torch.optim.AdamW([torch.zeros(1, requires_grad=True)])  # imports 800 modules, which each process would
     ray_training.TorchTrainer = HereTrainer  # type: ignore[misc, assignment]
     ray_training.ray_cluster = lambda address: contextlib.nullcontext()  # type: ignore[assignment]
-    ray_training.place = lambda compute: Placement(False, 1)  # type: ignore[assignment]
+    ray_training.choose_placement = lambda compute: Placement(False, 1)  # type: ignore[assignment]
     ray_training.say_what_is_used = lambda *of: None  # type: ignore[assignment]
     worker.get_device = lambda: torch.device("cpu")  # type: ignore[assignment]
     context = SimpleNamespace(get_world_rank=lambda: 0, get_world_size=lambda: 1, get_local_world_size=lambda: 1)

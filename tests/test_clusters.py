@@ -99,7 +99,7 @@ def test_a_cluster_that_asks_for_no_token_is_named(capsys):
 
 @pytest.mark.parametrize("asks", [False, True])
 def test_a_dashboard_that_shows_its_jobs_to_everybody_is_open(asks):
-    from pipeline.submission.job_server import Cluster
+    from pipeline.submission.job_server import JobServer
 
     class Dashboard(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -111,7 +111,7 @@ def test_a_dashboard_that_shows_its_jobs_to_everybody_is_open(asks):
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Dashboard) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        cluster = object.__new__(Cluster)  # without what Ray asks at first
+        cluster = object.__new__(JobServer)  # without what Ray asks at first
         cluster.address = f"http://127.0.0.1:{server.server_address[1]}"
         assert cluster.is_open() != asks
         server.shutdown()

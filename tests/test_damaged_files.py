@@ -36,7 +36,7 @@ from pipeline.results.report_html import _data_uri
 from pipeline.results.speed import Speed, SpeedError, WorkerSpeed, read_speed, speed_from_logs, write_speed
 from pipeline.results.staleness import _Locks
 from pipeline.training.run_log import LOG_FILE, NewLines, RunLog, read_log
-from pipeline.training.runs import place_of_run
+from pipeline.training.runs import location_of_run
 
 DETAILS = Details({"5w1s": ColumnResult(99.31, 0.03, 10000, 5)}, SecondsSpent(1012.3, 14.2),
                   Machine("a processor", 2, None, "2.13.0"), DatasetUsed("omniglot", "vinyals", "test", "ab" * 32),
@@ -275,7 +275,7 @@ def test_a_damaged_dvc_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tex
 def test_the_name_of_a_checkout_that_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "checkout").write_bytes(b"../..\xff")
     with pytest.raises(ValueError, match=rf"^{tmp_path}/checkout: found '\.\./\.\..', not the 12 hex digits .*; del"):
-        place_of_run(tmp_path / "conv4-0123456789ab", str(tmp_path / "storage"))
+        location_of_run(tmp_path / "conv4-0123456789ab", str(tmp_path / "storage"))
 
 
 def test_a_speed_that_was_written_is_read(tmp_path: Path) -> None:

@@ -1,5 +1,4 @@
-"""Imports go down only: stages -> pipeline -> matchnet; inside pipeline results, training -> data -> params; inside data
-from load back to raw."""
+"""Imports go down only: stages -> pipeline -> matchnet; inside pipeline training, results -> data -> params."""
 
 import ast
 import subprocess

@@ -117,11 +117,11 @@ def test_a_run_that_was_interrupted_counts_what_it_had_mended(tmp_path: Path, mo
     raw = small_raw(tmp_path)
     whole, write_shard, done = make(raw, tmp_path / "whole"), shards.write_shard, []
 
-    def break_off(read: Callable, job: object) -> object:
+    def break_off(read: Callable, task: object) -> object:
         if len(done) == 3:
             raise KeyboardInterrupt
-        done.append(job)
-        return write_shard(read, job)  # type: ignore[arg-type]
+        done.append(task)
+        return write_shard(read, task)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(shards, "write_shard", break_off)
@@ -491,7 +491,7 @@ def test_what_is_needed_is_nearly_what_is_written(tmp_path: Path, monkeypatch: p
 
 def test_room_that_a_killed_run_took_is_free_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = small_raw(tmp_path)
-    left_behind = shards.building_place(tmp_path / "out") / "rand_test-000000.tar.5f3.part"
+    left_behind = shards.building_folder(tmp_path / "out") / "rand_test-000000.tar.5f3.part"
     left_behind.write_bytes(b"0" * 2**20)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shards.shutil, "disk_usage",

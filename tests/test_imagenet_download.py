@@ -24,7 +24,7 @@ from small_imagenet import (
 )
 from small_omniglot import mirror
 
-from pipeline.data.raw import fetch_file as fetch
+from pipeline.data.raw import fetch_file
 from pipeline.data.raw import linked_archives as large_archives
 from pipeline.data.raw.download import download_dataset, recorded_checksums
 from pipeline.data.raw.fetch_file import DownloadError
@@ -37,13 +37,13 @@ from pipeline.data.spec import DatasetParams, ImagenetParams, WholeSplit
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Paths of the archives that are read whole from now on."""
     read: list[Path] = []
-    read_whole = fetch.checksums_of
+    read_whole = fetch_file.checksums_of
 
     def checksums_of(path: Path, kinds: set[str]) -> dict[str, str]:
         read.append(path)
         return read_whole(path, kinds)
 
-    for module in (fetch, large_archives):
+    for module in (fetch_file, large_archives):
         monkeypatch.setattr(module, "checksums_of", checksums_of)
     return read
 
@@ -212,7 +212,7 @@ def test_a_disk_without_room_for_a_download_is_told_before_it(
         tmp_path: Path, served: str, monkeypatch: pytest.MonkeyPatch) -> None:
     size = (tmp_path / "served" / ARCHIVE).stat().st_size
     usage = shutil.disk_usage(tmp_path)._replace(free=size - 1)
-    monkeypatch.setattr(fetch.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(fetch_file.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(OSError, match=rf"{size:,} bytes are to come, {size - 1:,} are free on the disk of"):
         download_dataset("small", PARAMS, tmp_path / "raw/small", folder=served)
 

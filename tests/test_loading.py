@@ -132,7 +132,7 @@ def test_what_a_worker_of_the_store_is_sent_is_of_its_samples_alone(folder: Path
     index = read_index(folder / "shards" / INDEX)
     rows = np.array([300, 5, 5, 17])
     some = index.take(rows)
-    assert [some.place_of(row) for row in range(4)] == [index.place_of(row) for row in rows]
+    assert [some.described(row) for row in range(4)] == [index.described(row) for row in rows]
     assert set(some.shards) == {index.shards[shard] for shard in index.shard_R[rows]}
     assert some.class_id_R.tolist() == index.class_id_R[rows].tolist()
     assert len(pickle.dumps(some)) < 4000 < len(pickle.dumps(index))

@@ -28,13 +28,13 @@ from matchnet.methods import build_method
 from matchnet.methods.mann import MannSpec
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.training import train
-from pipeline.cluster.connection import ResourcesError, place
+from pipeline.cluster.connection import ResourcesError, choose_placement
 from pipeline.data.nodes.cache import CacheParams
-from pipeline.data.nodes.upload import publish_file
+from pipeline.data.nodes.upload import upload_file
 from pipeline.params import ComputeParams, ModelParams
 from pipeline.params.sections import ClusterParams, Params, ReportParams, RowParams
 from pipeline.system.memory import KEEP_FREED_MEMORY
-from pipeline.system.storage import place_of
+from pipeline.system.storage import location_of
 from pipeline.training import log_copies
 from pipeline.training.checkpoint import newest_state, save_state
 from pipeline.training.computing import choose_precision
@@ -42,7 +42,7 @@ from pipeline.training.data import load_training_data, training_classes
 from pipeline.training.ray_training import TrainingError, name_runs_left_aside, run_training
 from pipeline.training.run_log import read_log, read_worker_logs
 from pipeline.training.runs import RunInUseError, forget_runs, only_driver, run_folder
-from pipeline.training.worker import WorkerTask, init_file, room_of
+from pipeline.training.worker import WorkerSettings, init_file, room_of
 from stages.train import require_test_episodes
 
 TRAINING = EpisodicSpec(episode=EpisodeSpec(5, 1, 2), steps=160, valid_episode=EpisodeSpec(2, 1, 2), valid_episodes=10,
@@ -143,8 +143,8 @@ def test_a_run_that_is_left_aside_is_named_if_there_is_something_to_go_on_from(t
     this, refused, far = (tmp_path / f"small-{digit * 12}" for digit in "abc")
     for folder in (this, refused, far, tmp_path / "small-fce-dddddddddddd"):
         folder.mkdir()
-    save_state(place_of(far), {"step": 40, "model": {}})
-    save_state(place_of(tmp_path / "small-fce-dddddddddddd"), {"step": 60, "model": {}})
+    save_state(location_of(far), {"step": 40, "model": {}})
+    save_state(location_of(tmp_path / "small-fce-dddddddddddd"), {"step": 60, "model": {}})
     name_runs_left_aside("small", this, storage=None)
     [line] = capsys.readouterr().out.splitlines()
     assert line.startswith(f"small: begins anew; {far} has come to step 40 with another compute, model or data, and")
@@ -152,8 +152,8 @@ def test_a_run_that_is_left_aside_is_named_if_there_is_something_to_go_on_from(t
 
 def test_the_file_of_first_weights_comes_from_an_address_whole(tmp_path):
     (tmp_path / "model.pt").write_bytes(b"weights" * 300_000)
-    target = place_of(f"file://{tmp_path}/storage/runs/small") / "init.pt"
-    publish_file(tmp_path / "model.pt", target)
+    target = location_of(f"file://{tmp_path}/storage/runs/small") / "init.pt"
+    upload_file(tmp_path / "model.pt", target)
     with init_file(target.address) as copy:
         assert copy is not None and copy.read_bytes() == (tmp_path / "model.pt").read_bytes()
     assert not copy.exists()
@@ -309,13 +309,13 @@ def largest_difference(weights: dict[str, torch.Tensor], others: dict[str, torch
 ])
 def test_a_cluster_that_is_too_small_is_refused_at_once(ray_session, compute, message):
     with pytest.raises(ResourcesError) as refusal:
-        place(compute)
+        choose_placement(compute)
     assert message in str(refusal.value)
 
 
 def test_threads_are_the_cores_shared_by_the_workers(ray_session):
-    assert place(replace(COMPUTE, threads_per_worker=None)).threads == 2
-    assert place(replace(COMPUTE, threads_per_worker=None, num_workers=2)).threads == 1
+    assert choose_placement(replace(COMPUTE, threads_per_worker=None)).threads == 2
+    assert choose_placement(replace(COMPUTE, threads_per_worker=None, num_workers=2)).threads == 1
 
 
 @pytest.mark.parametrize(("change", "threads"), [
@@ -323,16 +323,16 @@ def test_threads_are_the_cores_shared_by_the_workers(ray_session):
     ({"num_workers": 3, "threads_per_worker": 2}, 2)])
 def test_a_workers_threads_are_of_one_node(monkeypatch, change, threads):
     three_nodes(monkeypatch)
-    assert place(replace(COMPUTE, **{"threads_per_worker": None, **change})).threads == threads
+    assert choose_placement(replace(COMPUTE, **{"threads_per_worker": None, **change})).threads == threads
 
 
 def test_a_range_of_workers_takes_the_gpus_that_there_are(monkeypatch):
     three_nodes(monkeypatch, gpus=1)
-    found = place(replace(COMPUTE, num_workers=(1, 8), threads_per_worker=None, device="auto"))
+    found = choose_placement(replace(COMPUTE, num_workers=(1, 8), threads_per_worker=None, device="auto"))
     assert found.use_gpu and found.threads == 8
-    assert not place(replace(COMPUTE, num_workers=(4, 8), device="auto")).use_gpu
+    assert not choose_placement(replace(COMPUTE, num_workers=(4, 8), device="auto")).use_gpu
     three_nodes(monkeypatch, gpus=4)
-    few = place(replace(COMPUTE, num_workers=2, threads_per_worker=None, device="auto"))
+    few = choose_placement(replace(COMPUTE, num_workers=2, threads_per_worker=None, device="auto"))
     assert few.use_gpu and few.threads == 2, "the other GPUs keep their cores"
 
 
@@ -340,7 +340,7 @@ def test_workers_that_no_node_has_room_for_are_refused(monkeypatch):
     three_nodes(monkeypatch)
     with pytest.raises(ResourcesError, match=r"num_workers is 4 with 5 threads each .*: 20 cores, and the cluster has "
                                              "24 on 3 nodes, which hold 3 such workers; lower one of them"):
-        place(replace(COMPUTE, num_workers=(4, 8), threads_per_worker=5))
+        choose_placement(replace(COMPUTE, num_workers=(4, 8), threads_per_worker=5))
 
 
 def three_nodes(monkeypatch: pytest.MonkeyPatch, gpus: int = 0) -> None:
@@ -359,7 +359,7 @@ def test_precision_is_what_was_asked_for_or_what_the_device_has():
 def test_workers_of_a_node_divide_what_its_processes_may_share(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("ray.train.get_context", lambda: SimpleNamespace(get_local_world_size=lambda: 4))
     monkeypatch.setattr("pipeline.training.worker.memory_to_share", lambda: 800)
-    task = WorkerTask(MODEL, None, "shards", None, (), "run", threads=3, precision="auto", compile=False)
+    task = WorkerSettings(MODEL, None, "shards", None, (), "run", threads=3, precision="auto", compile=False)
     room = room_of(task)
     assert (room.num_processes, room.shared_bytes) == (3, 100)
 

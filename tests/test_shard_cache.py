@@ -19,12 +19,12 @@ from faulty_storage import Faults, use_far_storage
 
 from pipeline.data.nodes import cache as shard_cache
 from pipeline.data.nodes.cache import GIB, CacheParams, ChangedError, local_shards, version_name
-from pipeline.data.nodes.upload import publish_shards
+from pipeline.data.nodes.upload import upload_shards
 from pipeline.data.shards.index import INDEX, ShardReader, verify_shards
 from pipeline.data.shards.manifest import MANIFEST, manifest_sha256, read_manifest
 from pipeline.data.shards.selection import groups_of, select
 from pipeline.system import storage
-from pipeline.system.storage import StorageError, place_of
+from pipeline.system.storage import StorageError, location_of
 
 LOST = ConnectionResetError(errno.ECONNRESET, "the line is dead")
 
@@ -399,7 +399,7 @@ def test_parameters(values: dict, text: str) -> None:
 # -- publishing --------------------------------------------------------------------------------------------------------
 
 def test_what_is_published_is_the_dataset(small_shards: Path, tmp_path: Path) -> None:
-    address = publish_shards(small_shards, f"file://{tmp_path}/nfs/shards")
+    address = upload_shards(small_shards, f"file://{tmp_path}/nfs/shards")
     assert address == f"file://{tmp_path}/nfs/shards/small-{manifest_sha256(small_shards)[:16]}"
     with local_shards(address, None) as folder:
         assert contents(folder) == contents(small_shards)
@@ -410,16 +410,16 @@ def test_publishing_goes_on_where_it_was_interrupted(small_shards: Path, root: P
     tars = sorted(path.name for path in small_shards.glob("*.tar"))
     faults.failures = {tars[2]: [LOST] * storage.ATTEMPTS}
     with pytest.raises(StorageError, match=rf"{re.escape(tars[2])}: gave up after 4 attempts: .*the line is dead"):
-        publish_shards(small_shards, "far://shards")
+        upload_shards(small_shards, "far://shards")
     version = next(root.glob("shards/small-*"))
     assert sorted(path.name for path in version.iterdir()) == tars[:2]  # no manifest: nobody takes it for whole
     cut, kept = version / tars[0], (version / tars[1]).stat().st_mtime_ns
     cut.write_bytes(cut.read_bytes()[:1000])  # an upload that a kill cut short
-    address = publish_shards(small_shards, "far://shards")
+    address = upload_shards(small_shards, "far://shards")
     assert contents(version) == contents(small_shards)
     assert (version / tars[1]).stat().st_mtime_ns == kept
     stamps = {path: path.stat().st_mtime_ns for path in version.iterdir()}
-    assert publish_shards(small_shards, "far://shards") == address
+    assert upload_shards(small_shards, "far://shards") == address
     assert {path: path.stat().st_mtime_ns for path in version.iterdir()} == stamps
     with local_shards(address, cache) as folder:
         verify_shards(folder)
@@ -429,7 +429,7 @@ def test_an_edited_shard_is_not_published(root: Path, tmp_path: Path) -> None:
     tar = first_tar(root / "small")
     tar.write_bytes(tar.read_bytes()[::-1])
     with pytest.raises(ValueError, match=rf"{re.escape(tar.name)}: edited after it was written: SHA-256"):
-        publish_shards(root / "small", str(tmp_path / "nfs"))
+        upload_shards(root / "small", str(tmp_path / "nfs"))
     assert not list(tmp_path.rglob(f"nfs/*/{tar.name}*")) and not list(tmp_path.rglob(f"nfs/*/{MANIFEST}"))
 
 
@@ -437,20 +437,20 @@ def test_an_edited_shard_is_not_published(root: Path, tmp_path: Path) -> None:
 
 def test_addresses_of_object_stores() -> None:
     options = "region=eu-west-1&endpoint_override=127.0.0.1:1&scheme=http"
-    bucket = place_of(f"s3://bucket/matchnet?{options}")
+    bucket = location_of(f"s3://bucket/matchnet?{options}")
     assert (bucket.path, bucket.filesystem.type_name) == ("bucket/matchnet", "s3")
     assert (bucket / "a" / "b").address == f"s3://bucket/matchnet/a/b?{options}"
-    assert place_of((bucket / "a" / "b").address).path == (bucket / "a" / "b").path == "bucket/matchnet/a/b"
-    assert (place_of("gs://anonymous@bucket/matchnet") / "a").path == "bucket/matchnet/a"
+    assert location_of((bucket / "a" / "b").address).path == (bucket / "a" / "b").path == "bucket/matchnet/a/b"
+    assert (location_of("gs://anonymous@bucket/matchnet") / "a").path == "bucket/matchnet/a"
 
 
 def test_an_address_of_no_known_storage() -> None:
     with pytest.raises(StorageError, match=r"ftp://host/x: .*; write a path that all nodes see, or s3://bucket/folder"):
-        place_of("ftp://host/x")
+        location_of("ftp://host/x")
 
 
 def test_an_object_store_that_is_not_reached_says_which_credentials_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "ATTEMPTS", 1)
-    place = place_of("gs://anonymous@bucket/x?endpoint_override=127.0.0.1:1&scheme=http&retry_limit_seconds=0.1")
+    location = location_of("gs://anonymous@bucket/x?endpoint_override=127.0.0.1:1&scheme=http&retry_limit_seconds=0.1")
     with pytest.raises(StorageError, match=r"gave up after 1 attempts: .* every node, GOOGLE_APPLICATION_CREDENTIALS"):
-        place.read()
+        location.read()

@@ -27,8 +27,8 @@ from pipeline.data.shards.make import notes_of, shard_dataset
 from pipeline.data.shards.manifest import read_manifest
 from pipeline.data.spec import RandomSplit, WholeSplit
 from pipeline.system.progress import Progress
-from pipeline.system.swap import building_place
-from pipeline.workers.processes import run_jobs
+from pipeline.system.swap import building_folder
+from pipeline.workers.processes import run_in_processes
 
 
 def sums(directory: Path) -> dict[str, str]:
@@ -128,11 +128,11 @@ def test_an_interrupted_run_goes_on_with_finished_shards(
     written = []
     write_shard = shards.write_shard
 
-    def interrupted_at_the_third(read: object, job: object) -> object:
+    def interrupted_at_the_third(read: object, task: object) -> object:
         if len(written) == 3:
             raise KeyboardInterrupt
-        written.append(job)
-        return write_shard(read, job)  # type: ignore[arg-type]
+        written.append(task)
+        return write_shard(read, task)  # type: ignore[arg-type]
 
     monkeypatch.setattr(shards, "write_shard", interrupted_at_the_third)
     with pytest.raises(KeyboardInterrupt):
@@ -167,7 +167,7 @@ def test_finished_shards_of_other_parameters_are_not_gone_on_with(
 def remade(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the shards that are written from now on."""
     names, write = [], shards.write_shard
-    monkeypatch.setattr(shards, "write_shard", lambda read, job: (names.append(job.plan.name), write(read, job))[1])
+    monkeypatch.setattr(shards, "write_shard", lambda read, task: (names.append(task.plan.name), write(read, task))[1])
     return names
 
 
@@ -278,7 +278,7 @@ def test_an_error_of_the_system_names_shard_and_node(
 def test_a_node_that_does_not_see_a_folder(raw: Path, tmp_path: Path, unseen: str, what: str) -> None:
     def elsewhere(*given: object) -> object:
         os.rename(tmp_path / unseen, tmp_path / "not seen there")
-        return run_jobs(*given, num_processes=1)  # type: ignore[arg-type]
+        return run_in_processes(*given, num_processes=1)  # type: ignore[arg-type]
 
     message = (rf"{what} on {socket.gethostname()}: {tmp_path / unseen}.*: No such file or directory: each node of a "
                r"cluster must see it under this path: mount it there, or set cluster\.storage, with which")
@@ -286,13 +286,13 @@ def test_a_node_that_does_not_see_a_folder(raw: Path, tmp_path: Path, unseen: st
         shard_dataset("small", PARAMS, raw, tmp_path / "b", run=elsewhere)  # type: ignore[arg-type]
 
 
-def _die(read: object, job: object) -> None:
+def _die(read: object, task: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_process_that_is_killed(raw: Path, tmp_path: Path) -> None:
-    def dying(start: Callable, start_args: tuple, work: Callable, jobs: Sequence) -> Iterator:
-        return run_jobs(start, start_args, _die, jobs, 2, "cluster.num_processes")
+    def dying(start: Callable, start_args: tuple, work: Callable, tasks: Sequence) -> Iterator:
+        return run_in_processes(start, start_args, _die, tasks, 2, "cluster.num_processes")
 
     message = (r"small: sharding failed: a worker process was killed \(out of memory\?\) or could not start: set "
                r"cluster\.num_processes below 2, or run it where more memory is free; .*b is as before, and the shards "
@@ -400,7 +400,7 @@ def group_lives(group: int) -> bool:
 def test_a_swap_cut_between_its_two_renames_is_put_right(raw: Path, out: Path) -> None:
     before = sums(out)
     out.rename(out.with_name("shards.old"))  # what a power cut between the renames leaves
-    building_place(out)
+    building_folder(out)
     assert sums(out) == before
 
 
@@ -414,5 +414,5 @@ def test_an_old_version_that_cannot_be_removed_is_not_in_the_way(
     left = list(out.parent.glob("shards.old*"))
     said = capsys.readouterr().err
     assert len(left) == 2 and all(f"{path}: an old version that cannot be removed" in said for path in left)
-    building_place(out)
+    building_folder(out)
     assert not list(out.parent.glob("shards.old*"))

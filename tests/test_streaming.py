@@ -242,7 +242,7 @@ def damage(shards: Path, stream: ShardStream, number: int, at: int = 20) -> str:
     with open(shards / index.shards[index.shard_R[row]], "r+b") as file:
         file.seek(index.offset_R[row] + at)
         file.write(b"\0" * 60)
-    return re.escape(index.place_of(row))
+    return re.escape(index.described(row))
 
 
 @pytest.mark.parametrize(("num_loaders", "shared_bytes", "expected"), [

@@ -89,7 +89,7 @@ def _ask(address: str) -> bool:
     return asks
 
 
-def place(compute: ComputeParams) -> Placement:
+def choose_placement(compute: ComputeParams) -> Placement:
     """Decide device and threads of the workers from what the connected cluster has; a worker's threads are of one node.
 
     Of a range of workers, the threads are those that as many as there is room for now can have.
@@ -122,11 +122,11 @@ def place(compute: ComputeParams) -> Placement:
 
 
 def require_node(cpus: int, gpus: int) -> None:
-    """Raises ResourcesError unless one node of the connected cluster has so many; see `place`."""
+    """Raises ResourcesError unless one node of the connected cluster has so many; see `choose_placement`."""
     there = _of_each_node()
     if not any(cpu >= cpus and gpu >= gpus for cpu, gpu in zip(*there, strict=True)):
         most = [max(counts, default=0) for counts in there]
-        raise ResourcesError(f"a job needs {cpus} CPUs and {gpus} GPUs of one node, and none of the cluster's "
+        raise ResourcesError(f"a task needs {cpus} CPUs and {gpus} GPUs of one node, and none of the cluster's "
                              f"{len(there[0])} has them: the most are {most[0]} CPUs and {most[1]} GPUs; add a node "
                              "that has (ray start --num-cpus, --num-gpus)")
 

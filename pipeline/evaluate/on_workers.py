@@ -31,13 +31,13 @@ from matchnet.store import SomeRows, Store
 from pipeline.data.load.samples import Room, load_samples
 from pipeline.data.nodes.cache import CacheParams, local_shards
 from pipeline.data.spec import Part
-from pipeline.workers.processes import RunJobs, close_if_possible
+from pipeline.workers.processes import RunTasks, close_if_possible
 
-BATCHES_PER_JOB = 16  # of embedding: a second or so on a CPU, against milliseconds for sending a job
+BATCHES_PER_TASK = 16  # of embedding: a second or so on a CPU, against milliseconds for sending a task
 
 
 @dataclass(frozen=True)
-class Source:
+class SampleAddress:
     """Where a worker finds the samples that are embedded.
 
     shards: path or address of the dataset's folder. groups: of shards that are read.
@@ -55,11 +55,11 @@ class Source:
 class Workers:
     """Who shares an evaluation.
 
-    shards, cache: where they find the dataset; see `Source`.
+    shards, cache: where they find the dataset; see `SampleAddress`.
     device: of each worker. threads: of each, on a CPU.
     """
 
-    run: RunJobs
+    run: RunTasks
     shards: str
     cache: CacheParams | None
     device: str
@@ -67,17 +67,17 @@ class Workers:
 
 
 class Span(NamedTuple):
-    """A job: items first .. end - 1 of what `column` says, "" for rows to embed."""
+    """A task: items first .. end - 1 of what `column` says, "" for rows to embed."""
 
     column: str
     first: int
     end: int
 
 
-def embed_on(workers: Workers, method: Method, source: Source, store: Store, row_U: np.ndarray,
+def embed_on(workers: Workers, method: Method, source: SampleAddress, store: Store, row_U: np.ndarray,
              advance: Advance = no_progress) -> SomeRows:
     """`embed_rows`; `store` is this process's own view of the same rows, of which nothing is read."""
-    spans = _spans("", len(row_U), BATCHES_PER_JOB * embed_batch_size(store, workers.device))
+    spans = _spans("", len(row_U), BATCHES_PER_TASK * embed_batch_size(store, workers.device))
     features: dict[Span, Tensor] = {}
     for span, feature_U in workers.run(_Embedding, (method, source, row_U, workers.device, workers.threads),
                                        _Embedding.embed, spans):
@@ -112,7 +112,7 @@ def _joined(parts: list[EpisodeResults]) -> EpisodeResults:
 class _Embedding:
     """A worker that embeds: it holds the model, and what it reads is in use until it is closed or its process ends."""
 
-    def __init__(self, method: Method, source: Source, row_U: np.ndarray, device: str, threads: int) -> None:
+    def __init__(self, method: Method, source: SampleAddress, row_U: np.ndarray, device: str, threads: int) -> None:
         torch.set_num_threads(threads)
         self.method, self.row_U, self.device = method.to(device), row_U.copy(), device
         self._in_use = ExitStack()

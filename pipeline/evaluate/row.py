@@ -28,7 +28,7 @@ from pipeline.data.load.sentences import load_sentences
 from pipeline.data.shards.manifest import read_manifest
 from pipeline.data.shards.selection import groups_of
 from pipeline.data.spec import Part
-from pipeline.evaluate.on_workers import Source, Workers, embed_on, episodes_on
+from pipeline.evaluate.on_workers import SampleAddress, Workers, embed_on, episodes_on
 from pipeline.params import ComputeParams, RowParams
 from pipeline.results.metrics import ColumnResult, DatasetUsed, Details, ModelUsed, SecondsSpent, machine_facts
 from pipeline.results.shown_episode import ShownEpisode, thumbnails
@@ -67,13 +67,13 @@ def evaluate_row(row: RowParams, model: ModelFile, method: Method, shards: Path,
         specs = row.tasks
         classes = {column: samples.classes_for(spec) for column, spec in specs.items()}
         most = max(classes.values(), key=lambda of_column: of_column.num_classes)  # has those of every column
-        _require_unseen(row, model, samples.names_of(most, np.arange(most.num_classes)))
+        _require_new_classes(row, model, samples.names_of(most, np.arange(most.num_classes)))
         method = method_for(row, model, method, samples, most).to(device)
         row_U = np.unique(np.concatenate([rows_drawn(classes[column], spec, row.episodes, row.seed)
                                           for column, spec in specs.items()]))
         with Progress(f"embedding {samples.name} for {model.model_name}", len(row_U), "samples") as progress:
             features = embed_rows(method, samples.store, row_U, device, progress.advance) if workers is None else \
-                embed_on(workers, method, _source(row, model, shards, workers), samples.store, row_U,
+                embed_on(workers, method, _address(row, model, shards, workers), samples.store, row_U,
                          progress.advance)
         with Progress(f"testing {model.model_name}", row.episodes * len(specs), "episodes") as progress:
             episodes = _episodes(row, specs, classes, method, features, row_U, workers, progress.advance)
@@ -95,9 +95,9 @@ def device_of(compute: ComputeParams) -> str:
     return "cuda" if compute.device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-def _source(row: RowParams, model: ModelFile, shards: Path, workers: Workers) -> Source:
+def _address(row: RowParams, model: ModelFile, shards: Path, workers: Workers) -> SampleAddress:
     groups = groups_of(read_manifest(shards), row.split, (row.part,))
-    return Source(workers.shards, workers.cache, tuple(sorted(groups)), row.split, row.part,
+    return SampleAddress(workers.shards, workers.cache, tuple(sorted(groups)), row.split, row.part,
                   model.sample_shape)
 
 
@@ -170,7 +170,7 @@ def _require_same_tokens(model: ModelFile, samples: Samples) -> None:
                          "model again")
 
 
-def _require_unseen(row: RowParams, model: ModelFile, class_names: list[str]) -> None:
+def _require_new_classes(row: RowParams, model: ModelFile, class_names: list[str]) -> None:
     """Held-out classes must be new to the model, whatever dataset it has learnt from; an oracle's need not."""
     if row.part == "train" or row.oracle or isinstance(model.method, PixelsSpec | LanguageModelSpec):
         return

@@ -46,7 +46,7 @@ def job_server_address(given: str | None, environment: Mapping[str, str]) -> str
     return address.rstrip("/")
 
 
-class Cluster:
+class JobServer:
     """Connected when it is made.
 
     Raises, like every method:

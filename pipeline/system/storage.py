@@ -33,10 +33,10 @@ class StorageError(ValueError):
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """A file or folder on shared storage; `address` is how a user writes it, `path` what its file system calls it.
 
-    An address may have credentials (`s3://key:secret@bucket`); as text, for messages, a place has none.
+    An address may have credentials (`s3://key:secret@bucket`); as text, for messages, a location has none.
     """
 
     address: str
@@ -46,9 +46,9 @@ class Place:
     def __str__(self) -> str:
         return without_credentials(self.address)
 
-    def __truediv__(self, name: str) -> "Place":
+    def __truediv__(self, name: str) -> "Location":
         head, mark, options = self.address.partition("?") if "://" in self.address else (self.address, "", "")
-        return Place(f"{head.rstrip('/')}/{name}{mark}{options}", self.filesystem, posixpath.join(self.path, name))
+        return Location(f"{head.rstrip('/')}/{name}{mark}{options}", self.filesystem, posixpath.join(self.path, name))
 
     def read(self) -> bytes:
         """The bytes of a file; StorageError if it is not there or cannot be read."""
@@ -66,8 +66,8 @@ class Place:
         return sorted(posixpath.relpath(info.path, self.path) for info in found if info.type == FileType.File)
 
 
-def place_of(address: str | Path) -> Place:
-    """The place of an address, or of a path on this machine.
+def location_of(address: str | Path) -> Location:
+    """The location of an address, or of a path on this machine.
 
     Raises:
         StorageError: a kind of storage that pyarrow does not know, or whose bucket and credentials it cannot find.
@@ -76,7 +76,7 @@ def place_of(address: str | Path) -> Place:
     shown = without_credentials(address)
     if "://" not in address:
         path = str(Path(address).absolute())
-        return Place(path, LocalFileSystem(), path)
+        return Location(path, LocalFileSystem(), path)
     try:
         filesystem, path = FileSystem.from_uri(address)
     except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError, ImportError) as error:
@@ -84,7 +84,7 @@ def place_of(address: str | Path) -> Place:
                            "gs://bucket/folder") from error
     except OSError as error:
         raise StorageError(f"{shown}: {said(error)}; {_remedy(address)}") from error
-    return Place(address, filesystem, path)
+    return Location(address, filesystem, path)
 
 
 def patiently(address: str, attempt: Callable[[], Result]) -> Result:
@@ -112,8 +112,8 @@ def patiently(address: str, attempt: Callable[[], Result]) -> Result:
     raise AssertionError("the last attempt returns or raises")
 
 
-def _read_all(place: Place) -> bytes:
-    with place.filesystem.open_input_stream(place.path) as stream:
+def _read_all(location: Location) -> bytes:
+    with location.filesystem.open_input_stream(location.path) as stream:
         return stream.read()
 
 

@@ -9,7 +9,7 @@ from matchnet.files import make_folder, sync
 from pipeline.system.progress import say
 
 
-def building_place(out: Path) -> Path:
+def building_folder(out: Path) -> Path:
     """Where the next version of `out` is built, `<out>.new`; what an interrupted run left there stays.
 
     Puts an old version back that an interruption between the two renames of `swap_in` has left aside.

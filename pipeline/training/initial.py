@@ -33,13 +33,13 @@ def take_weights(method: Method, model: ModelParams, init: Path | None, shards: 
     if init is None:
         return
     source = read_model(init)
-    _require_unseen(source, model, init, shards)
+    _require_held_out_unseen(source, model, init, shards)
     for encoder in _encoders(method):
         if isinstance(encoder, LanguageModelStates):
             if source.dataset_sha256 != manifest_sha256(shards):
                 raise ValueError(f"{init}: a language model of other data than {shards}: its tokens are other words; "
                                  "train it again")
-            load_weights(encoder.reader, _part(source.state_dict, READER), init)
+            load_weights(encoder.reader, _with_prefix(source.state_dict, READER), init)
         else:
             load_weights(encoder, _encoder_of(source, init), init)
 
@@ -51,10 +51,10 @@ def _take_published(method: Method, path: Path) -> None:
                               f"(Inception_V3_Weights.IMAGENET1K_V1) as {PUBLISHED}: download it, and put it there")
     check_hash_in_name(path)
     weights = from_torchvision(load_tensors(path))
-    load_weights(method, _part(method.state_dict(), ATTENTION, kept=True) | weights, path)
+    load_weights(method, _with_prefix(method.state_dict(), ATTENTION, kept=True) | weights, path)
 
 
-def _require_unseen(source: ModelFile, model: ModelParams, init: Path, shards: Path) -> None:
+def _require_held_out_unseen(source: ModelFile, model: ModelParams, init: Path, shards: Path) -> None:
     """Classes that this model is tested on, or validated on, must be new to the one that it begins with."""
     split = read_manifest(shards).split(model.split)
     held_out = {name for part, names in split.items() if part not in model.train_parts for name in names}
@@ -75,12 +75,12 @@ def _encoders(method: Method) -> Iterator[nn.Module]:
 
 def _encoder_of(source: ModelFile, init: Path) -> dict[str, Tensor]:
     for prefix in ENCODERS:
-        if weights := _part(source.state_dict, prefix):
+        if weights := _with_prefix(source.state_dict, prefix):
             return weights
     raise CheckpointError(f"{init}: a {source.method.name} without an encoder; name a classifier or a matching network")
 
 
-def _part(weights: Mapping[str, Tensor], prefix: str, kept: bool = False) -> dict[str, Tensor]:
+def _with_prefix(weights: Mapping[str, Tensor], prefix: str, kept: bool = False) -> dict[str, Tensor]:
     """Those whose name begins so; without that beginning, unless it is kept."""
     return {name if kept else name.removeprefix(prefix): weight for name, weight in weights.items()
             if name.startswith(prefix)}

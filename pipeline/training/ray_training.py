@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 # First: it sets what Ray reads when it is imported.
-from pipeline.cluster.connection import place, ray_cluster, say_what_is_used
+from pipeline.cluster.connection import choose_placement, ray_cluster, say_what_is_used
 
 from ray.exceptions import RayError  # isort: skip
 from ray.train import FailureConfig, RunConfig, ScalingConfig  # isort: skip
@@ -14,19 +14,19 @@ from ray.train import TrainingFailedError  # isort: skip
 from ray.train.torch import TorchConfig, TorchTrainer  # isort: skip
 
 from matchnet.files import FULL_DISK, atomic_write
-from pipeline.data.nodes.upload import publish_file, shards_for_nodes
+from pipeline.data.nodes.upload import shards_for_nodes, upload_file
 from pipeline.data.shards.manifest import read_manifest
 from pipeline.data.shards.selection import groups_of
 from pipeline.params import ComputeParams, ModelParams
 from pipeline.params.sections import ClusterParams
 from pipeline.system.memory import KEEP_FREED_MEMORY
-from pipeline.system.storage import Place
+from pipeline.system.storage import Location
 from pipeline.training.checkpoint import newest_state, newest_step
 from pipeline.training.data import require_classes
 from pipeline.training.log_copies import bring_logs, following, log_folder
 from pipeline.training.run_log import progress_of, read_log
-from pipeline.training.runs import only_driver, place_of_run, run_folder, runs_of
-from pipeline.training.worker import WorkerTask, train_on_worker
+from pipeline.training.runs import location_of_run, only_driver, run_folder, runs_of
+from pipeline.training.worker import WorkerSettings, train_on_worker
 
 COLLECTIVE_SECONDS = 4 * 3600  # workers wait for one of them that fetches shards to its node
 
@@ -59,7 +59,7 @@ def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster:
     folder = run_folder(name, model, compute, shards, runs, init)
     require_classes(model, shards)
     with only_driver(folder):
-        run = place_of_run(folder, cluster.storage)
+        run = location_of_run(folder, cluster.storage)
         log = log_folder(run) or folder
         state = newest_state(run.address)
         if state is not None:
@@ -68,13 +68,13 @@ def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster:
             name_runs_left_aside(name, folder, cluster.storage)
         if _step(state) < model.training.steps:
             with ray_cluster(cluster.ray_address):
-                placement = place(compute)
-                task = _task(model, init, shards, run, compute, cluster, placement.threads, trace)
+                placement = choose_placement(compute)
+                settings = _settings(model, init, shards, run, compute, cluster, placement.threads, trace)
                 say_what_is_used(compute, placement)
                 with (following(run, folder),
                       progress_of(log, f"training {name}", model.training.steps, _step(state))):
                     while _step(state) < model.training.steps:
-                        state = _fit(name, task, run, compute.num_workers, placement.use_gpu, cluster.max_failures,
+                        state = _fit(name, settings, run, compute.num_workers, placement.use_gpu, cluster.max_failures,
                                      _step(state))
         bring_logs(run, folder)
         if trace and cluster.storage and (run / trace.name).size() is not None:
@@ -87,7 +87,7 @@ def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster:
 def name_runs_left_aside(name: str, folder: Path, storage: str | None) -> None:
     """Print which runs of this model, beside that of `folder`, have a checkpoint."""
     for other in runs_of(name, folder.parent):
-        step = newest_step(place_of_run(other, storage)) if other != folder else None
+        step = newest_step(location_of_run(other, storage)) if other != folder else None
         if step is not None:
             print(f"{name}: begins anew; {other} has come to step {step} with another compute, model or data, "
                   "and goes on if you write those again; it is removed when this run is done", flush=True)
@@ -97,20 +97,20 @@ def _step(state: dict[str, Any] | None) -> int:
     return state["step"] if state else 0
 
 
-def _task(model: ModelParams, init: Path | None, shards: Path, run: Place, compute: ComputeParams,
-          cluster: ClusterParams, threads: int, trace: Path | None) -> WorkerTask:
+def _settings(model: ModelParams, init: Path | None, shards: Path, run: Location, compute: ComputeParams,
+          cluster: ClusterParams, threads: int, trace: Path | None) -> WorkerSettings:
     """With all that it names where every node sees it."""
     groups = groups_of(read_manifest(shards), model.split, tuple({*model.train_parts, "valid"}))
     init_address = str(init.absolute()) if init is not None else None
     if init is not None and cluster.storage:
-        publish_file(init, run / "init.pt")
+        upload_file(init, run / "init.pt")
         init_address = (run / "init.pt").address
-    return WorkerTask(model, init_address, shards_for_nodes(shards, cluster.storage), cluster.cache,
+    return WorkerSettings(model, init_address, shards_for_nodes(shards, cluster.storage), cluster.cache,
                       tuple(sorted(groups)), run.address, threads, compute.precision, compute.compile,
                       cluster.memory_gib, cluster.num_loaders, _trace_for_nodes(trace, run, cluster.storage))
 
 
-def _trace_for_nodes(trace: Path | None, run: Place, storage: str | None) -> str | None:
+def _trace_for_nodes(trace: Path | None, run: Location, storage: str | None) -> str | None:
     if trace is None:
         return None
     return (run / trace.name).address if storage else str(trace.absolute())
@@ -123,8 +123,8 @@ def _full_disk(failure: Exception | None) -> str:
                  and error.strerror), "")
 
 
-def _fit(name: str, task: WorkerTask, run: Place, num_workers: int | tuple[int, int], use_gpu: bool, max_failures: int,
-         step: int) -> dict[str, Any]:
+def _fit(name: str, settings: WorkerSettings, run: Location, num_workers: int | tuple[int, int], use_gpu: bool,
+         max_failures: int, step: int) -> dict[str, Any]:
     """From the state of `step` to a later one: the last, unless workers were lost or the last is damaged.
 
     Raises:
@@ -136,10 +136,10 @@ def _fit(name: str, task: WorkerTask, run: Place, num_workers: int | tuple[int, 
     environment: Any = {"worker_runtime_env": {"env_vars": KEEP_FREED_MEMORY}}  # ... nor an environment of theirs ...
     trainer = TorchTrainer(
         train_loop,
-        train_loop_config={"task": task},
+        train_loop_config={"settings": settings},
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=COLLECTIVE_SECONDS),
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu,
-                                     resources_per_worker={"CPU": task.threads} | ({"GPU": 1} if use_gpu else {})),
+                                     resources_per_worker={"CPU": settings.threads} | ({"GPU": 1} if use_gpu else {})),
         run_config=RunConfig(name=folder, storage_path=runs, storage_filesystem=run.filesystem,
                              failure_config=FailureConfig(max_failures=max_failures), **environment))
     failure: Exception | None = None

@@ -17,7 +17,7 @@ from typing import Any
 from matchnet.messages import shown
 from pipeline.data.shards.manifest import manifest_sha256
 from pipeline.params import ComputeParams, ModelParams
-from pipeline.system.storage import Place, place_of
+from pipeline.system.storage import Location, location_of
 
 
 def run_folder(name: str, model: ModelParams, compute: ComputeParams, shards: Path, runs: Path,
@@ -65,12 +65,12 @@ def _named(holder: str) -> str:
     return f": {process} on {host}; wait for its end, or end it there: kill {process}" if host else "; wait for its end"
 
 
-def place_of_run(folder: Path, storage: str | None) -> Place:
+def location_of_run(folder: Path, storage: str | None) -> Location:
     """Where the checkpoints of the run with this folder lie: in it, or in its namesake on the storage.
 
     There the runs of each checkout are apart: of two that train the same, neither may remove what the other needs.
     """
-    return place_of(storage) / "runs" / _checkout(folder.parent) / folder.name if storage else place_of(folder)
+    return location_of(storage) / "runs" / _checkout(folder.parent) / folder.name if storage else location_of(folder)
 
 
 def _checkout(runs: Path) -> str:
@@ -110,7 +110,7 @@ def forget_runs(name: str, runs: Path, storage: str | None = None) -> None:
     for folder in runs_of(name, runs):
         with suppress(RunInUseError), only_driver(folder):  # of one in use, other parameters are trained just now
             if storage:
-                place = place_of_run(folder, storage)
+                location = location_of_run(folder, storage)
                 with suppress(FileNotFoundError):
-                    place.filesystem.delete_dir(place.path)
+                    location.filesystem.delete_dir(location.path)
             shutil.rmtree(folder)

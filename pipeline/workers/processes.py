@@ -1,4 +1,4 @@
-"""One function over many jobs, in processes that end with their parent, at Ctrl-C, or at the first error."""
+"""One function over many tasks, in processes that end with their parent, at Ctrl-C, or at the first error."""
 
 import errno
 import multiprocessing
@@ -12,20 +12,20 @@ from functools import partial
 from multiprocessing.synchronize import Event
 from typing import Any, Protocol, TypeVar
 
-Job = TypeVar("Job")
+Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
-class RunJobs(Protocol):
-    """How jobs get to workers, on this machine (`run_jobs`) or on a cluster.
+class RunTasks(Protocol):
+    """How tasks get to workers, on this machine (`run_in_processes`) or on a cluster.
 
-    Yields (job, work(started, job)) as they finish, in any order, with `started` what `start(*start_args)` returned in
-    that worker: once in each that gets a job, and closed there if it can be, unless the process ends. All are functions
-    of modules, since they are sent to other processes.
+    Yields (task, work(started, task)) as they finish, in any order. `started` is what `start(*start_args)` returned in
+    that worker: it is called once in each that gets a task, and its result is closed there if it can be, unless the
+    process ends. All three are functions of modules, since they are sent to other processes.
     """
 
     def __call__(self, start: Callable, start_args: tuple, work: Callable[..., Result],
-                 jobs: Sequence[Job]) -> Iterator[tuple[Job, Result]]: ...
+                 tasks: Sequence[Task]) -> Iterator[tuple[Task, Result]]: ...
 
 
 _state: dict = {}  # of this worker process: what `start` returned, and the event that asks to stop
@@ -52,20 +52,20 @@ class WorkerPool:
         initializer = partial(_start_worker, start, start_args, self._stop)
         self._pool = ProcessPoolExecutor(num_processes, context, initializer)
 
-    def run(self, work: Callable[..., Result], jobs: Sequence[Job]) -> Iterator[tuple[Job, Result]]:
-        """Begin all at once; yields (job, work(started, job)) as they finish, in any order.
+    def run(self, work: Callable[..., Result], tasks: Sequence[Task]) -> Iterator[tuple[Task, Result]]:
+        """Begin all at once; yields (task, work(started, task)) as they finish, in any order.
 
         Raises:
             WorkerKilledError: a worker process was killed (out of memory, kill -9).
             Exception: the first that `work` raises.
         """
         try:
-            futures = {self._pool.submit(_work, work, job): job for job in jobs}
+            futures = {self._pool.submit(_work, work, task): task for task in tasks}
         except BrokenProcessPool as error:
             raise self._killed() from error
         return self._finished(futures)
 
-    def _finished(self, futures: dict[Future, Job]) -> Iterator[tuple[Job, Any]]:
+    def _finished(self, futures: dict[Future, Task]) -> Iterator[tuple[Task, Any]]:
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
@@ -82,19 +82,19 @@ class WorkerPool:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-def run_jobs(start: Callable, start_args: tuple, work: Callable[..., Result], jobs: Sequence[Job],
-             num_processes: int, setting: str = "") -> Iterator[tuple[Job, Result]]:
-    """`WorkerPool.run` for one list of jobs; with one process, or one job, everything runs in this one."""
-    if num_processes == 1 or len(jobs) <= 1:
+def run_in_processes(start: Callable, start_args: tuple, work: Callable[..., Result], tasks: Sequence[Task],
+                     num_processes: int, setting: str = "") -> Iterator[tuple[Task, Result]]:
+    """`WorkerPool.run` for one list of tasks; with one process, or one task, everything runs in this one."""
+    if num_processes == 1 or len(tasks) <= 1:
         started = start(*start_args)
         try:
-            yield from ((job, work(started, job)) for job in jobs)
+            yield from ((task, work(started, task)) for task in tasks)
         finally:
             close_if_possible(started)
         return
-    pool = WorkerPool(start, start_args, min(num_processes, len(jobs)), setting)
+    pool = WorkerPool(start, start_args, min(num_processes, len(tasks)), setting)
     try:
-        yield from pool.run(work, jobs)
+        yield from pool.run(work, tasks)
     finally:
         pool.close()
 
@@ -106,7 +106,7 @@ def close_if_possible(started: object) -> None:
 
 
 def stop_if_asked() -> None:
-    """To be called often by `work`: ends the job if the parent has given up."""
+    """To be called often by `work`: ends the task if the parent has given up."""
     if "stop" in _state and _state["stop"].is_set():
         raise InterruptedError("the run was given up")
 
@@ -129,5 +129,5 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _work(work: Callable[..., Result], job: object) -> Result:
-    return work(_state["started"], job)
+def _work(work: Callable[..., Result], task: object) -> Result:
+    return work(_state["started"], task)

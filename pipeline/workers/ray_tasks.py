@@ -1,6 +1,6 @@
-"""One function over many jobs on the nodes of a Ray cluster: what pipeline.workers.processes does on one machine.
+"""One function over many tasks on the nodes of a Ray cluster: what pipeline.workers.processes does on one machine.
 
-A job is a Ray task: one whose process or node is lost is run again elsewhere, and nodes that join take part.
+A task is a Ray task: one whose process or node is lost is run again elsewhere, and nodes that join take part.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 # first: it sets what Ray reads when it is imported
-from pipeline.cluster.connection import place, ray_cluster, require_node, say_waiting
+from pipeline.cluster.connection import choose_placement, ray_cluster, require_node, say_waiting
 
 import ray  # isort: skip
 from ray.exceptions import RayError, RayTaskError  # isort: skip
@@ -20,7 +20,7 @@ from pipeline.data.nodes.upload import shards_for_nodes
 from pipeline.evaluate.on_workers import Workers
 from pipeline.params import ComputeParams
 from pipeline.params.sections import ClusterParams
-from pipeline.workers.processes import Job, Result, RunJobs, close_if_possible
+from pipeline.workers.processes import Result, RunTasks, Task, close_if_possible
 
 TRIES = 4
 AT_ONCE = 1000  # tasks that are given to Ray before one of them is finished
@@ -30,7 +30,7 @@ _state: dict[str, Any] = {}  # of this worker process: what was started last, an
 
 
 @contextmanager
-def cluster_jobs(cluster: ClusterParams) -> Iterator[RunJobs]:
+def cluster_tasks(cluster: ClusterParams) -> Iterator[RunTasks]:
     """Jobs of one core each on the cluster at `cluster.ray_address`, `cluster.num_processes` of them at once."""
     with ray_cluster(cluster.ray_address):
         yield partial(run_tasks, at_once=cluster.num_processes or AT_ONCE)
@@ -45,35 +45,35 @@ def cluster_workers(cluster: ClusterParams, compute: ComputeParams, shards: Path
         StorageError: the shards cannot be published where all nodes see them.
     """
     with ray_cluster(cluster.ray_address):
-        placement = place(compute)
+        placement = choose_placement(compute)
         run = partial(run_tasks, cpus=placement.threads, gpus=int(placement.use_gpu))
         yield Workers(run, shards_for_nodes(shards, cluster.storage), cluster.cache,
                       "cuda" if placement.use_gpu else "cpu", placement.threads)
 
 
-def run_tasks(start: Callable, start_args: tuple, work: Callable[..., Result], jobs: Sequence[Job], *,
-              cpus: int = 1, gpus: int = 0, at_once: int = AT_ONCE) -> Iterator[tuple[Job, Result]]:
-    """See `RunJobs`; inside a `ray_cluster`.
+def run_tasks(start: Callable, start_args: tuple, work: Callable[..., Result], tasks: Sequence[Task], *,
+              cpus: int = 1, gpus: int = 0, at_once: int = AT_ONCE) -> Iterator[tuple[Task, Result]]:
+    """See `RunTasks`; inside a `ray_cluster`.
 
     Raises:
-        ResourcesError: no node of the cluster is large enough for a job.
-        RuntimeError: a job lost its worker TRIES times.
+        ResourcesError: no node of the cluster is large enough for a task.
+        RuntimeError: a task lost its worker TRIES times.
         Exception: the first that `start` or `work` raises.
     """
-    if not jobs:
+    if not tasks:
         return
     require_node(cpus, gpus)
     started = ray.put((start, start_args))  # fetched once a worker
-    task = _work.options(num_cpus=cpus, num_gpus=gpus)
-    left = iter(jobs)
-    waiting: dict[ray.ObjectRef, Job] = {}
+    send = _work.options(num_cpus=cpus, num_gpus=gpus).remote
+    left = iter(tasks)
+    waiting: dict[ray.ObjectRef, Task] = {}
     room = _nothing.options(num_cpus=cpus, num_gpus=gpus).remote()
     try:
         if not ray.wait([room], timeout=SECONDS_WITHOUT_A_WORD)[0]:
             say_waiting({"CPU": cpus} | ({"GPU": gpus} if gpus else {}))
         while True:
-            for job in islice(left, at_once - len(waiting)):
-                waiting[task.remote([started], work, job)] = job
+            for task in islice(left, at_once - len(waiting)):
+                waiting[send([started], work, task)] = task
             if not waiting:
                 return
             [done], _ = ray.wait(list(waiting), num_returns=1)
@@ -89,21 +89,21 @@ def _result(reference: ray.ObjectRef) -> Any:
     except RayTaskError as error:
         raise error.cause from None
     except RayError as error:
-        raise RuntimeError(f"a job lost its worker {TRIES} times (out of memory?); what is done is kept: run it again; "
-                           f"Ray says: {error}") from error
+        raise RuntimeError(f"a task lost its worker {TRIES} times (out of memory?); what is done is kept: run it "
+                           f"again; Ray says: {error}") from error
 
 
 @ray.remote(scheduling_strategy="SPREAD")
 def _nothing() -> None:
-    """As large as a job: until it has run, no job could, for want of room."""
+    """As large as a task: until it has run, no task could, for want of room."""
 
 
 @ray.remote(max_retries=TRIES - 1, scheduling_strategy="SPREAD")
-def _work(started: list[ray.ObjectRef], work: Callable, job: object) -> Any:
-    """`started` is in a list, so that Ray does not fetch it for each job."""
+def _work(started: list[ray.ObjectRef], work: Callable, task: object) -> Any:
+    """`started` is in a list, so that Ray does not fetch it for each task."""
     if _state.get("call") != started[0].hex():
         close_if_possible(_state.get("started"))
         _state.clear()
         start, start_args = ray.get(started[0])
         _state.update(call=started[0].hex(), started=start(*start_args))
-    return work(_state["started"], job)
+    return work(_state["started"], task)

@@ -55,8 +55,8 @@ class Decoder:
             try:
                 image = open_image(content, self.extension, self.max_pixels)
             except ValueError as error:
-                raise ValueError(f"{self.shards.directory}: {samples.place_of(row)}: {error}; run the shard stage again"
-                                 ) from error
+                raise ValueError(f"{self.shards.directory}: {samples.described(row)}: {error}; run the shard stage "
+                                 "again") from error
             yield to_pixels(image, self.preparation)
 
     def close(self) -> None:
@@ -69,7 +69,7 @@ class Decoder:
         self.close()
 
 
-class DecodingJob(NamedTuple):
+class DecodingTask(NamedTuple):
     """Samples to decode into the shared memory of this name, from sample `start` on."""
 
     memory: str
@@ -77,13 +77,13 @@ class DecodingJob(NamedTuple):
     samples: Index
 
 
-def decode_job(decoder: Decoder, job: DecodingJob) -> None:
+def decode_task(decoder: Decoder, task: DecodingTask) -> None:
     """What a worker process of the store on shards does."""
-    shape = len(job.samples), *decoder.sample_shape
-    memory = SharedMemory(job.memory)
-    pixels_RCHW = np.ndarray(shape, np.uint8, memory.buf, job.start * math.prod(decoder.sample_shape))
+    shape = len(task.samples), *decoder.sample_shape
+    memory = SharedMemory(task.memory)
+    pixels_RCHW = np.ndarray(shape, np.uint8, memory.buf, task.start * math.prod(decoder.sample_shape))
     try:
-        for row, pixels in enumerate(decoder.decode(job.samples)):
+        for row, pixels in enumerate(decoder.decode(task.samples)):
             pixels_RCHW[row] = pixels
     finally:
         del pixels_RCHW  # memory that an array lies in cannot be closed

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.data.load.decoder import Decoder, DecodingJob, decode_job, require_images
+from pipeline.data.load.decoder import Decoder, DecodingTask, decode_task, require_images
 from pipeline.data.shards.index import ShardReader
 from pipeline.data.shards.manifest import read_manifest
 from pipeline.data.shards.selection import groups_of, select
@@ -80,7 +80,7 @@ class ShardStore:
                 if gathered is not None:
                     yield gathered
         finally:
-            for piece in begun:  # its jobs may still be writing
+            for piece in begun:  # its tasks may still be writing
                 _remove(piece.block)
 
     def _begin(self, rows: Tensor) -> Iterator[_Piece]:
@@ -93,12 +93,12 @@ class ShardStore:
         for first in range(0, max(1, len(wanted)), at_once):
             of_piece = wanted[first:first + at_once]
             block = self._take_block(at_once * sample_bytes)
-            yield _Piece(self._workers.run(decode_job, self._jobs(of_piece, block.name)), block,
+            yield _Piece(self._workers.run(decode_task, self._tasks(of_piece, block.name)), block,
                          pixels_RCHW[first:first + at_once], gathered if first + at_once >= len(wanted) else None)
 
-    def _jobs(self, wanted: np.ndarray, memory: str) -> list[DecodingJob]:
+    def _tasks(self, wanted: np.ndarray, memory: str) -> list[DecodingTask]:
         bounds = np.linspace(0, len(wanted), self._num_processes + 1).astype(int).tolist()
-        return [DecodingJob(memory, begin, self._index.take(wanted[begin:end]))
+        return [DecodingTask(memory, begin, self._index.take(wanted[begin:end]))
                 for begin, end in pairwise(bounds) if end > begin]
 
     def _finish(self, piece: _Piece) -> Tensor | None:

@@ -140,8 +140,8 @@ class ShardStream:
     def _checked(self, made: tuple[Tensor, Tensor] | Damage) -> tuple[Tensor, Tensor]:
         if isinstance(made, Damage):
             row = self.row_R[self.positions(range(made.number, made.number + 1))[0]]
-            raise ValueError(f"{self.reader.directory}: {self.index.place_of(row)}: {made.reason}; run the shard stage "
-                             "again")
+            raise ValueError(f"{self.reader.directory}: {self.index.described(row)}: {made.reason}; run the shard "
+                             "stage again")
         return made
 
     def _reading(self, numbers: range) -> Reading:

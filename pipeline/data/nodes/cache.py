@@ -28,7 +28,7 @@ from pipeline.data.formats.word_table import WORDS
 from pipeline.data.shards.index import INDEX
 from pipeline.data.shards.manifest import MANIFEST, Manifest, parse_manifest
 from pipeline.system.progress import Progress, say
-from pipeline.system.storage import Place, StorageError, patiently, place_of
+from pipeline.system.storage import Location, StorageError, location_of, patiently
 
 AGAIN = "make the shards again, or remove that folder if it is a published copy, and run the same command again"
 GIB = 2**30
@@ -88,7 +88,7 @@ def local_shards(address: str, cache: CacheParams | None, groups: Collection[str
             does not fit into the cache. Each names the file.
         OSError: this node's disk is full; what was under way is removed.
     """
-    source = place_of(address)
+    source = location_of(address)
     if cache is None:
         if not isinstance(source.filesystem, LocalFileSystem):
             raise StorageError(f"{source}: shards at an address are read through copies on each node's disk; "
@@ -104,7 +104,7 @@ def local_shards(address: str, cache: CacheParams | None, groups: Collection[str
         yield version
 
 
-def _wanted(source: Place, manifest: Manifest, content: bytes, groups: Collection[str] | None) -> list[_File]:
+def _wanted(source: Location, manifest: Manifest, content: bytes, groups: Collection[str] | None) -> list[_File]:
     unknown = sorted(set(groups or ()) - {entry.group for entry in manifest.shards})
     if unknown:
         raise ValueError(f"groups: {unknown[0]!r} is not a group of {manifest.name} at {source}")
@@ -115,10 +115,10 @@ def _wanted(source: Place, manifest: Manifest, content: bytes, groups: Collectio
               if groups is None or entry.group in groups)]
 
 
-def _size_of(place: Place) -> int:
-    size = place.size()
+def _size_of(location: Location) -> int:
+    size = location.size()
     if size is None:
-        raise ChangedError(f"{place}: no such file, though the manifest names it; {AGAIN}")
+        raise ChangedError(f"{location}: no such file, though the manifest names it; {AGAIN}")
     return size
 
 
@@ -171,7 +171,7 @@ def _is_used(use: Path) -> bool:
 
 # -- fetching --------------------------------------------------------------------------------------------------------
 
-def _bring(source: Place, files: list[_File], version: Path, cache: CacheParams, manifest: bytes) -> None:
+def _bring(source: Location, files: list[_File], version: Path, cache: CacheParams, manifest: bytes) -> None:
     waiting = f"{version}: another process of this node fetches it; waiting"
     with _locked(version / ".fetching", fcntl.LOCK_EX, waiting):
         missing = [file for file in files if not _is_whole(version / file.name, file.size)]
@@ -203,7 +203,7 @@ def _part_of(version: Path, file: _File) -> Path:
     return version / f"{file.name}.part"
 
 
-def _explained(error: BaseException, source: Place, version: Path, manifest: bytes) -> Exception | None:
+def _explained(error: BaseException, source: Location, version: Path, manifest: bytes) -> Exception | None:
     if isinstance(error, OSError) and error.errno in FULL_DISK:
         return OSError(error.errno, f"{version}: {error.strerror} while shards of {source} were fetched; what "
                        "was under way is removed; free some space, or set cluster.cache.folder to another disk")
@@ -216,7 +216,7 @@ class _GivenUpError(Exception):
     """Another file could not be fetched."""
 
 
-def _fetch_all(source: Place, files: list[_File], version: Path) -> None:
+def _fetch_all(source: Location, files: list[_File], version: Path) -> None:
     stop, one_at_a_time = threading.Event(), threading.Lock()
     with Progress(f"fetching {version.name}", sum(file.size for file in files), "B") as progress:
 
@@ -236,7 +236,7 @@ def _fetch_all(source: Place, files: list[_File], version: Path) -> None:
             pool.shutdown(cancel_futures=True)
 
 
-def _fetch(source: Place, file: _File, version: Path, advance: Callable[[int], None]) -> None:
+def _fetch(source: Location, file: _File, version: Path, advance: Callable[[int], None]) -> None:
     """One file: to its `.part`, compared with its SHA-256, synced, renamed."""
     part = _part_of(version, file)
     found = patiently(source.address, lambda: _copy(source, part, file.size, advance))
@@ -247,7 +247,7 @@ def _fetch(source: Place, file: _File, version: Path, advance: Callable[[int], N
     os.replace(part, version / file.name)
 
 
-def _copy(source: Place, part: Path, size: int, advance: Callable[[int], None]) -> str:
+def _copy(source: Location, part: Path, size: int, advance: Callable[[int], None]) -> str:
     """The SHA-256 of what was copied."""
     digest, done = hashlib.sha256(), 0
     try:
@@ -267,7 +267,7 @@ def _copy(source: Place, part: Path, size: int, advance: Callable[[int], None]) 
     return digest.hexdigest()
 
 
-def _refuse_size(source: Place, done: int, size: int) -> None:
+def _refuse_size(source: Location, done: int, size: int) -> None:
     there = source.size()
     if there != size:
         raise ChangedError(f"{source}: {there or 0:,} bytes, but the manifest says {size:,}: cut short or "
@@ -277,7 +277,7 @@ def _refuse_size(source: Place, done: int, size: int) -> None:
 
 # -- room ------------------------------------------------------------------------------------------------------------
 
-def _make_room(cache: CacheParams, source: Place, wanted: int, missing: int, version: Path) -> None:
+def _make_room(cache: CacheParams, source: Location, wanted: int, missing: int, version: Path) -> None:
     """Remove files that nobody uses, those of other versions first, the least recently used first.
 
     Raises:

@@ -14,10 +14,10 @@ from pipeline.data.nodes.cache import BLOCK, version_name
 from pipeline.data.shards.index import INDEX
 from pipeline.data.shards.manifest import MANIFEST, manifest_sha256, read_manifest
 from pipeline.system.progress import Progress
-from pipeline.system.storage import Place, patiently, place_of
+from pipeline.system.storage import Location, location_of, patiently
 
 
-def publish_shards(folder: Path, address: str) -> str:
+def upload_shards(folder: Path, address: str) -> str:
     """Copy a dataset's shards, index and manifest to `<address>/<name>-<its manifest's SHA-256>`; returns that address.
 
     The manifest goes last: where it is, the rest is whole. So a second call only looks, one after an interruption
@@ -29,7 +29,7 @@ def publish_shards(folder: Path, address: str) -> str:
         OSError: its disk is full.
     """
     manifest, sha256 = read_manifest(folder), manifest_sha256(folder)
-    target = place_of(address) / version_name(manifest, sha256)
+    target = location_of(address) / version_name(manifest, sha256)
     if _is_there(target / MANIFEST, folder / MANIFEST):
         return target.address
     expected = {entry.name: entry.sha256 for entry in manifest.shards} | {INDEX: manifest.index_sha256}
@@ -45,20 +45,20 @@ def publish_shards(folder: Path, address: str) -> str:
 
 def shards_for_nodes(folder: Path, storage: str | None) -> str:
     """Where every node finds a dataset's shards: published on the storage, or, without one, in this very folder."""
-    return publish_shards(folder, (place_of(storage) / "shards").address) if storage else str(folder.absolute())
+    return upload_shards(folder, (location_of(storage) / "shards").address) if storage else str(folder.absolute())
 
 
-def publish_file(origin: Path, target: Place) -> None:
-    """Copy one file, whole or not at all; raises as `publish_shards`."""
+def upload_file(origin: Path, target: Location) -> None:
+    """Copy one file, whole or not at all; raises as `upload_shards`."""
     patiently(target.address, lambda: _copy(origin, target, lambda count: None))
 
 
-def _is_there(target: Place, origin: Path) -> bool:
+def _is_there(target: Location, origin: Path) -> bool:
     """The folder's name stands for what the bytes are; a copy that was interrupted has fewer of them."""
     return target.size() == origin.stat().st_size
 
 
-def _publish(origin: Path, target: Place, sha256: str, advance: Callable[[int], None]) -> None:
+def _publish(origin: Path, target: Location, sha256: str, advance: Callable[[int], None]) -> None:
     found = patiently(target.address, lambda: _copy(origin, target, advance))
     if found != sha256:
         patiently(target.address, lambda: target.filesystem.delete_file(target.path))
@@ -66,7 +66,7 @@ def _publish(origin: Path, target: Place, sha256: str, advance: Callable[[int], 
                          "shard stage again")
 
 
-def _copy(origin: Path, target: Place, advance: Callable[[int], None]) -> str:
+def _copy(origin: Path, target: Location, advance: Callable[[int], None]) -> str:
     """The SHA-256 of what was copied. An object appears when it is whole, a file has to be renamed for that."""
     if not isinstance(target.filesystem, LocalFileSystem):
         return _write(origin, target, target.path, advance)
@@ -83,7 +83,7 @@ def _copy(origin: Path, target: Place, advance: Callable[[int], None]) -> str:
     return digest
 
 
-def _write(origin: Path, target: Place, path: str, advance: Callable[[int], None]) -> str:
+def _write(origin: Path, target: Location, path: str, advance: Callable[[int], None]) -> str:
     digest, done = hashlib.sha256(), 0
     try:
         with open(origin, "rb") as file, target.filesystem.open_output_stream(path) as stream:

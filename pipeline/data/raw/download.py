@@ -7,10 +7,10 @@ from pathlib import Path
 
 from matchnet.files import atomic_write, sha256_of
 from matchnet.messages import said, without_credentials
-from pipeline.data.raw.fetch_file import DownloadError, fetch, is_address, matches, read
+from pipeline.data.raw.fetch_file import DownloadError, fetch_file, is_address, matches, read
 from pipeline.data.raw.linked_archives import archive_path, link_archive, link_packed, linked_to
 from pipeline.data.raw.readers.mini_photographs import PHOTOGRAPHS, pack_photographs
-from pipeline.data.raw.registry import PREPARED, SourceFile, archives_of, files_of
+from pipeline.data.raw.registry import PREPARED, RawFile, archives_of, files_of
 from pipeline.data.raw.source import source_of
 from pipeline.data.spec import DatasetParams
 
@@ -97,16 +97,16 @@ def _read_sums(folder: Path) -> dict[str, str]:
 
 
 def _mirror_checksums(mirror: str) -> dict[str, str]:
-    place = _join(mirror, CHECKSUMS)
+    origin = _join(mirror, CHECKSUMS)
     try:
-        content = read(place, MOST_OF_CHECKSUMS) if is_address(mirror) else Path(place).read_bytes()
+        content = read(origin, MOST_OF_CHECKSUMS) if is_address(mirror) else Path(origin).read_bytes()
         return read_checksums(_decoded(content))
     except DownloadError as error:  # which names the address
         reason = str(error)
     except OSError as error:
-        reason = f"{place}: {error.strerror or said(error)}"
+        reason = f"{origin}: {error.strerror or said(error)}"
     except ValueError as error:
-        reason = f"{without_credentials(place)}: {error}"
+        reason = f"{without_credentials(origin)}: {error}"
     print(f"{reason}; its files are checked against the public checksums", file=sys.stderr, flush=True)
     return {}
 
@@ -123,7 +123,7 @@ def _join(mirror: str, path: str) -> str:
     return f"{mirror.rstrip('/')}/{path}"
 
 
-def _link(archive: SourceFile, sample: bool, raw_dir: Path, folder: str | None, mirror: str | None,
+def _link(archive: RawFile, sample: bool, raw_dir: Path, folder: str | None, mirror: str | None,
           mirror_sums: Mapping[str, str]) -> str:
     """An archive behind an account, from the folder or address that the user names, else from the mirror.
 
@@ -157,20 +157,20 @@ def _folder_checksums(folder: str) -> dict[str, str]:
     return _mirror_checksums(folder) if is_address(folder) else _read_sums(Path(folder))
 
 
-def _bring(name: str, source_file: SourceFile, raw_dir: Path, mirror: str | None,
+def _bring(name: str, source_file: RawFile, raw_dir: Path, mirror: str | None,
            mirror_sums: dict[str, str]) -> None:
     target = raw_dir / source_file.name
-    places = [(url, source_file.checksum) for url in source_file.urls]
+    origins = [(url, source_file.checksum) for url in source_file.urls]
     if mirror:
         checksum = mirror_sums.get(source_file.path, source_file.checksum)
-        places.insert(0, (_join(mirror, source_file.path), checksum))
-    good = [checksum for _, checksum in places] + [recorded_checksums(raw_dir).get(source_file.name, "")]
+        origins.insert(0, (_join(mirror, source_file.path), checksum))
+    good = [checksum for _, checksum in origins] + [recorded_checksums(raw_dir).get(source_file.name, "")]
     if any(checksum and matches(target, checksum) for checksum in good):
         return
     failures = []
-    for place, checksum in places:
+    for origin, checksum in origins:
         try:
-            fetch(place, target, checksum, most=source_file.most_bytes)
+            fetch_file(origin, target, checksum, most=source_file.most_bytes)
             return
         except DownloadError as error:
             failures.append(str(error))

@@ -70,19 +70,19 @@ def matches(path: Path, checksum: str) -> bool:
     return path.is_file() and checksum_of(path, checksum.partition(":")[0]) == checksum
 
 
-def is_address(place: str) -> bool:
-    return place.startswith(("http://", "https://"))
+def is_address(origin: str) -> bool:
+    return origin.startswith(("http://", "https://"))
 
 
-def fetch(place: str, target: Path, checksum: str, kinds: Iterable[str] = (),
+def fetch_file(origin: str, target: Path, checksum: str, kinds: Iterable[str] = (),
           most: int | None = None) -> dict[str, str]:
-    """Bring the file at `place` (a path, or an http(s) address) to `target`.
+    """Bring the file at `origin` (a path, or an http(s) address) to `target`.
 
     Bytes gather in `<target>.part`, which a later call goes on with; `target` appears, or is replaced, only
     once they have the checksum (`md5:<hex>` or `sha256:<hex>`).
 
     Args:
-        place: credentials in it (`https://user:password@host/`) go to that host alone; no message has them.
+        origin: credentials in it (`https://user:password@host/`) go to that host alone; no message has them.
         most: bytes that the file can have; where more come, it is given up.
     Returns:
         Kind -> checksum, of that kind and of `kinds`, all in one reading.
@@ -92,19 +92,19 @@ def fetch(place: str, target: Path, checksum: str, kinds: Iterable[str] = (),
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
-    resumed = part.exists() and is_address(place)
+    resumed = part.exists() and is_address(origin)
     kind = checksum.partition(":")[0]
     wanted = {kind, *kinds}
-    _transfer(place, part, most)
+    _transfer(origin, part, most)
     found = checksums_of(part, wanted)
     if resumed and found[kind] != checksum:  # the old beginning may be of another file
         part.unlink()
-        _transfer(place, part, most)
+        _transfer(origin, part, most)
         found = checksums_of(part, wanted)
     if found[kind] != checksum:
         size = part.stat().st_size
         part.unlink()
-        raise DownloadError(f"{without_credentials(place)}: wrong checksum: expected {checksum}, found {found[kind]} "
+        raise DownloadError(f"{without_credentials(origin)}: wrong checksum: expected {checksum}, found {found[kind]} "
                             f"in {size:,} bytes; nothing was replaced; try again, or take it from another address or "
                             "mirror")
     _sync_and_rename(part, target)
@@ -112,7 +112,7 @@ def fetch(place: str, target: Path, checksum: str, kinds: Iterable[str] = (),
 
 
 def read(address: str, most: int) -> bytes:
-    """The bytes of a small file at an http(s) address; raises DownloadError as `fetch` does."""
+    """The bytes of a small file at an http(s) address; raises DownloadError as `fetch_file` does."""
     def attempt() -> bytes:
         with _opened(address, 0) as response:
             total = response.length
@@ -133,12 +133,12 @@ def _sync_and_rename(part: Path, target: Path) -> None:
     rename(part, target)
 
 
-def _transfer(place: str, part: Path, most: int | None) -> None:
-    if is_address(place):
-        _patiently(place, lambda: _get_rest(place, part, most), lambda: (
+def _transfer(origin: str, part: Path, most: int | None) -> None:
+    if is_address(origin):
+        _patiently(origin, lambda: _get_rest(origin, part, most), lambda: (
             f"what came is kept in {part}: run it again to go on" if part.exists() else "nothing came"))
     else:
-        _copy(Path(place), part, most)
+        _copy(Path(origin), part, most)
 
 
 def _patiently(address: str, attempt: Callable[[], Result], kept: Callable[[], str]) -> Result:
@@ -188,8 +188,8 @@ def _unreadable(origin: Path, error: OSError) -> DownloadError:
     return DownloadError(f"{origin}: {error.strerror or said(error)}; check the folder, or take it from another mirror")
 
 
-def _too_large(place: str, most: int) -> DownloadError:
-    return DownloadError(f"{without_credentials(place)}: more than the {most:,} bytes that this file can have, so it "
+def _too_large(origin: str, most: int) -> DownloadError:
+    return DownloadError(f"{without_credentials(origin)}: more than the {most:,} bytes that this file can have, so it "
                          "is another one; take it from another address or mirror")
 
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from matchnet.files import atomic_write
-from pipeline.data.raw.fetch_file import DownloadError, checksums_of, fetch, is_address
-from pipeline.data.raw.registry import SourceFile
+from pipeline.data.raw.fetch_file import DownloadError, checksums_of, fetch_file, is_address
+from pipeline.data.raw.registry import RawFile
 
 FOLDER, LISTINGS, VERIFIED = ".archives", "listings", "verified.json"
 
@@ -47,8 +47,8 @@ def listing_path(raw_dir: Path, names: Sequence[str]) -> Path:
     return raw_dir.parent / FOLDER / LISTINGS / f"{'-'.join(sha256s)}.parquet"
 
 
-def link_archive(archive: SourceFile, place: str, checksum: str, raw_dir: Path) -> str:
-    """Verify the archive at `place` (a path, or an http(s) address to download it from) and link it for the dataset.
+def link_archive(archive: RawFile, origin: str, checksum: str, raw_dir: Path) -> str:
+    """Verify the archive at `origin` (a path, or an http(s) address to download it from) and link it for the dataset.
 
     Returns:
         `sha256:<hex>` of its bytes.
@@ -57,11 +57,11 @@ def link_archive(archive: SourceFile, place: str, checksum: str, raw_dir: Path) 
         OSError: the disk is full, ...
     """
     store = raw_dir.parent / FOLDER
-    if is_address(place):
+    if is_address(origin):
         path = _absolute(store / checksum.rpartition(":")[2] / archive.name)
-        found = _download(store, place, path, checksum, archive.most_bytes)
+        found = _download(store, origin, path, checksum, archive.most_bytes)
     else:
-        path = _absolute(Path(place))
+        path = _absolute(Path(origin))
         found = _verify(store, path, checksum, archive.size if checksum == archive.checksum else 0)
     _link(archive_path(raw_dir, archive.name), path)
     return found["sha256"]
@@ -117,11 +117,11 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))
 
 
-def _download(store: Path, place: str, path: Path, checksum: str, most: int | None) -> dict[str, str]:
+def _download(store: Path, origin: str, path: Path, checksum: str, most: int | None) -> dict[str, str]:
     """Of the file that an earlier call has brought whole, or else of the one at the address."""
     found = _checksums(store, path, checksum) if path.is_file() else {}
     if checksum not in found.values():
-        found = fetch(place, path, checksum, ["sha256"], most)
+        found = fetch_file(origin, path, checksum, ["sha256"], most)
         _remember(store, path, path.stat(), found)
     return found
 

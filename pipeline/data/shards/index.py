@@ -45,7 +45,7 @@ class Index:
         return Index(self.key_R.take(pa.array(rows)), [self.shards[shard] for shard in used], shard_R,
                      self.offset_R[rows], self.length_R[rows], self.class_id_R[rows])
 
-    def place_of(self, row: int) -> str:
+    def described(self, row: int) -> str:
         """Shard, key and offset of a row, for messages."""
         return f"shard {self.shards[self.shard_R[row]]}, key {self.key_R[row]}, offset {self.offset_R[row]}"
 
@@ -109,7 +109,7 @@ class OpenShards:
         if list(map(len, contents)) != lengths:
             row = next(row for row, content in enumerate(contents) if len(content) != lengths[row])
             found = f"{len(contents[row])} of {lengths[row]} bytes"
-            raise ValueError(f"{self.directory}: {samples.place_of(row)}: {found}; the shard was cut short after it "
+            raise ValueError(f"{self.directory}: {samples.described(row)}: {found}; the shard was cut short after it "
                              "was indexed; run the shard stage again")
         changed = next((fd for fd in set(fds) if _state(fd) != self._state_of[fd]), None)
         if changed is not None:
@@ -134,7 +134,7 @@ class OpenShards:
         try:
             return os.pread(*place)
         except OSError as error:
-            where = f"{self.directory}: {samples.place_of(row)}"
+            where = f"{self.directory}: {samples.described(row)}"
             if place[0] == NOT_OPEN:
                 raise ValueError(f"{where}: of a group that was not asked for when the shards were opened") from error
             raise OSError(error.errno, f"{where}: {error.strerror}; is the disk, or the network's, still there?"
@@ -205,7 +205,7 @@ def _check_sizes(directory: Path, manifest: Manifest, index: Index, wanted: Sequ
         if size != entry.size:
             in_shard = index.shard_R == index.shards.index(entry.name)
             lost = np.flatnonzero(in_shard & (index.offset_R + index.length_R > size))
-            first = f"; the first sample lost is {index.place_of(lost[0])}" if len(lost) else ""
+            first = f"; the first sample lost is {index.described(lost[0])}" if len(lost) else ""
             raise ValueError(f"{path}: {size:,} bytes, but the manifest says {entry.size:,}: cut short or "
                              f"edited after it was indexed{first}; run the shard stage again")
 

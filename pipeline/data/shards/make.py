@@ -54,14 +54,14 @@ from pipeline.data.shards.plan import ShardPlan, group_classes, plan_shards
 from pipeline.data.spec import LOADED_ONLY, MENDING, DatasetParams
 from pipeline.data.splits import make_split
 from pipeline.system.progress import Progress, say
-from pipeline.system.swap import building_place, swap_in
-from pipeline.workers.processes import RunJobs, run_jobs, stop_if_asked
+from pipeline.system.swap import building_folder, swap_in
+from pipeline.workers.processes import RunTasks, run_in_processes, stop_if_asked
 
 FORMAT = 1  # raise it when the same samples get other bytes, by our code or a library's: shards are then made again
 
 
 @dataclass(frozen=True)
-class _Job:
+class ShardTask:
     plan: ShardPlan
     path: Path
     note: Path
@@ -70,7 +70,7 @@ class _Job:
 
 
 def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path,
-                  num_processes: int = 1, run: RunJobs | None = None) -> Manifest:
+                  num_processes: int = 1, run: RunTasks | None = None) -> Manifest:
     """Write `out_dir` with a dataset's shards, index and manifest; the same input gives the same bytes.
 
     Built in `<out_dir>.new`; shards that an interrupted run had finished, or that `out_dir` has, are not made again.
@@ -95,12 +95,12 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
     # a split of words takes sentences from all over a class: each class is a group of its own
     group_of = {name: name for name in class_names} if words else group_classes(class_names, splits)
     plans = plan_shards(samples, group_of, params.seed, int(params.shard_size_mib * 2**20))
-    new, notes, extension = building_place(out_dir), notes_of(out_dir), extension_of(params.shard_parameters())
-    jobs = [_Job(plan, new / plan.name, notes / f"{plan.name}.json", extension, _fingerprint(params, plan, sources))
-            for plan in plans]
+    new, notes, extension = building_folder(out_dir), notes_of(out_dir), extension_of(params.shard_parameters())
+    tasks = [ShardTask(plan, new / plan.name, notes / f"{plan.name}.json", extension,
+                       _fingerprint(params, plan, sources)) for plan in plans]
+    run = run or partial(run_in_processes, num_processes=num_processes, setting="cluster.num_processes")
     try:
-        written = _write_shards(name, params, raw_dir, new, out_dir, jobs,
-                                run or partial(run_jobs, num_processes=num_processes, setting="cluster.num_processes"))
+        written = _write_shards(name, params, raw_dir, new, out_dir, tasks, run)
         oddities = _count_oddities(name, params, raw_dir, written.values())
         _write_index(new / INDEX, plans, written, class_names)
         if words:
@@ -112,7 +112,7 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
             words=WordsEntry(sha256_of(new / WORDS), len(words.word_P), len(words.vocabulary)) if words else None,
             oddities=oddities, left_out=classes_left_out(params, raw_dir)))
         _remove_strangers(new, {plan.name for plan in plans} | {INDEX, MANIFEST} | ({WORDS} if words else set()))
-        _remove_strangers(notes, {job.note.name for job in jobs})
+        _remove_strangers(notes, {task.note.name for task in tasks})
         swap_in(new, out_dir)
     except OSError as error:
         raise OSError(error.errno, f"{name}: sharding failed: {_said_by(error)}; {out_dir} is as before, and the "
@@ -140,9 +140,9 @@ def _said_by(error: OSError) -> object:
     return f"{error.filename}: {error.strerror}" if error.filename else error.strerror or error
 
 
-def _require_space(name: str, new: Path, missing: Sequence[_Job], jobs: Sequence[_Job]) -> None:
+def _require_space(name: str, new: Path, missing: Sequence[ShardTask], tasks: Sequence[ShardTask]) -> None:
     """Raises OSError unless the disk has room for what is missing; says so if it has none for DVC's copy of it all."""
-    needed, copied = (sum(job.plan.size for job in some) for some in (missing, jobs))
+    needed, copied = (sum(task.plan.size for task in some) for some in (missing, tasks))
     free = shutil.disk_usage(new).free
     if needed > free:
         raise OSError(errno.ENOSPC, f"it needs about {needed / 2**30:,.3f} GiB more and {free / 2**30:,.3f} GiB are "
@@ -177,37 +177,37 @@ def _check_keys(samples: Sequence[RawSample]) -> None:
         seen.add(sample.key)
 
 
-def _write_shards(name: str, params: DatasetParams, raw_dir: Path, new: Path, out_dir: Path, jobs: Sequence[_Job],
-                  run: RunJobs) -> dict[str, WrittenShard]:
+def _write_shards(name: str, params: DatasetParams, raw_dir: Path, new: Path, out_dir: Path, tasks: Sequence[ShardTask],
+                  run: RunTasks) -> dict[str, WrittenShard]:
     """All shards in `new`; those that `out_dir` has are linked there last.
 
     Not earlier: before it runs the stage again, DVC copies each file of its outputs that has a second name.
     """
     written: dict[str, WrittenShard] = {}
-    _remove_strangers(new, {job.plan.name for job in jobs})
-    with Progress(f"sharding {name}", sum(len(job.plan.samples) for job in jobs), "samples") as progress:
-        for job in jobs:
-            if (found := _find_finished(job, out_dir)) is not None:
-                written[job.plan.name] = found
+    _remove_strangers(new, {task.plan.name for task in tasks})
+    with Progress(f"sharding {name}", sum(len(task.plan.samples) for task in tasks), "samples") as progress:
+        for task in tasks:
+            if (found := _find_finished(task, out_dir)) is not None:
+                written[task.plan.name] = found
                 progress.advance(len(found.offsets))
-        missing = [job for job in jobs if job.plan.name not in written]
-        _require_space(name, new, missing, jobs)
-        for job, result in run(_start, (raw_dir, params), write_shard, missing):
-            written[job.plan.name] = result
+        missing = [task for task in tasks if task.plan.name not in written]
+        _require_space(name, new, missing, tasks)
+        for task, result in run(_start, (raw_dir, params), write_shard, missing):
+            written[task.plan.name] = result
             progress.advance(len(result.offsets))
-    for job in jobs:
-        if not job.path.exists():
-            link_or_copy(out_dir / job.plan.name, job.path)
+    for task in tasks:
+        if not task.path.exists():
+            link_or_copy(out_dir / task.plan.name, task.path)
     return written
 
 
-def _find_finished(job: _Job, out_dir: Path) -> WrittenShard | None:
+def _find_finished(task: ShardTask, out_dir: Path) -> WrittenShard | None:
     """Of an interrupted run, or in `out_dir`, by its note; a shard of an interrupted run that is not as noted goes."""
-    noted = read_note(job.note, job.fingerprint)
-    if noted is not None and noted.is_at(job.path):
+    noted = read_note(task.note, task.fingerprint)
+    if noted is not None and noted.is_at(task.path):
         return noted
-    job.path.unlink(missing_ok=True)
-    return noted if noted is not None and noted.is_at(out_dir / job.plan.name) else None
+    task.path.unlink(missing_ok=True)
+    return noted if noted is not None and noted.is_at(out_dir / task.plan.name) else None
 
 
 @contextmanager
@@ -229,39 +229,39 @@ def _start(raw_dir: Path, params: DatasetParams) -> ReadSample:
         return source_of(params.source).open_raw(raw_dir, params)
 
 
-def write_shard(read: ReadSample, job: _Job) -> WrittenShard:
+def write_shard(read: ReadSample, task: ShardTask) -> WrittenShard:
     """One shard, then its note. Raises ValueError, naming the sample, or OSError, naming shard and node."""
-    with _on_this_node(f"shard {job.plan.name}"):
-        written = _write_tar(read, job)
-        write_note(job.note, written)
+    with _on_this_node(f"shard {task.plan.name}"):
+        written = _write_tar(read, task)
+        write_note(task.note, written)
     return written
 
 
-def _write_tar(read: ReadSample, job: _Job) -> WrittenShard:
+def _write_tar(read: ReadSample, task: ShardTask) -> WrittenShard:
     """To a `.part`, synced, renamed.
 
     The `.part` has a name of its own: a node that was given up for lost may still be writing the same shard.
     """
-    part = job.path.with_name(f"{job.path.name}.{uuid.uuid4().hex}.part")
+    part = task.path.with_name(f"{task.path.name}.{uuid.uuid4().hex}.part")
     offsets, lengths = [], []
     if isinstance(read, MendingReader):
         read.oddities.clear()
     try:
         with open(part, "wb") as file:
             tar = TarWriter(file)
-            for sample in job.plan.samples:
+            for sample in task.plan.samples:
                 stop_if_asked()
-                content = _read_sample(read, sample, job.extension)
-                offsets.append(tar.add(f"{sample.key}.{job.extension}", content))
+                content = _read_sample(read, sample, task.extension)
+                offsets.append(tar.add(f"{sample.key}.{task.extension}", content))
                 lengths.append(len(content))
             tar.finish()
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, job.path)
+        os.replace(part, task.path)
     finally:
         part.unlink(missing_ok=True)
     oddities = dict(read.oddities) if isinstance(read, MendingReader) else {}
-    return WrittenShard(job.fingerprint, tar.digest.hexdigest(), tar.size, offsets, lengths, oddities)
+    return WrittenShard(task.fingerprint, tar.digest.hexdigest(), tar.size, offsets, lengths, oddities)
 
 
 def _read_sample(read: ReadSample, sample: RawSample, extension: str) -> bytes:

@@ -10,9 +10,9 @@ from pipeline.data.raw.readers.picture_files import (
     OTHER_FILES,
     Picture,
     PictureReader,
+    described,
     files_of,
     picture_of,
-    place_of,
     read_left_out,
     read_oddities,
     read_samples,
@@ -57,7 +57,7 @@ def _find(origin: Path, others: Counter[str], classes: set[str]) -> Iterator[Pic
         parts = [part for part in file.member.split("/") if part not in ("", ".")]
         class_name, slash, name = "/".join(parts).rpartition("/")
         if not slash:
-            raise ValueError(f"{place_of(origin, file.container, file.member)}: a picture that lies in no class's "
+            raise ValueError(f"{described(origin, file.container, file.member)}: a picture that lies in no class's "
                              f"folder; put it into one, such as class/{name}")
         classes.add(class_name)
         stem = name.rpartition(".")[0] or name

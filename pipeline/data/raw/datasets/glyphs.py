@@ -22,7 +22,7 @@ from pipeline.data.raw.zip_files import list_zip, open_zips
 from pipeline.data.spec import DatasetParams
 from pipeline.system.machine import cores
 from pipeline.system.progress import Progress
-from pipeline.workers.processes import run_jobs, stop_if_asked
+from pipeline.workers.processes import run_in_processes, stop_if_asked
 
 EXTENSION = "png"
 ARCHIVE = "glyphs.zip"
@@ -57,7 +57,7 @@ def draw_archive(path: Path, characters: Sequence[Character], params: DatasetPar
     pngs: dict[Character, list[bytes]] = {}
     args = (params.glyphs.num_hands, params.seed)
     with Progress("drawing glyphs", total=len(characters), unit="character") as progress:
-        for character, drawn in run_jobs(_hands_and_seed, args, _draw_pngs, characters, num_processes):
+        for character, drawn in run_in_processes(_hands_and_seed, args, _draw_pngs, characters, num_processes):
             pngs[character] = drawn
             progress.advance()
     with atomic_write(path, "wb") as file, zipfile.ZipFile(file, "w") as archive:

@@ -18,9 +18,9 @@ from pipeline.data.raw.readers.picture_files import (
     Picture,
     PictureReader,
     StoredFile,
+    described,
     files_of_tar,
     picture_of,
-    place_of,
     read_left_out,
     read_oddities,
     read_samples,
@@ -79,7 +79,7 @@ def _extension(file: StoredFile) -> str:
 
 def _picture(origin: Path, key: str, members: Mapping[str, StoredFile], own: WebdatasetParams) -> Picture:
     first = next(iter(members.values()))
-    place = place_of(origin, first.container, key)
+    place = described(origin, first.container, key)
     wanted = [own.picture] if own.picture else [name for name in members if name.rpartition(".")[2] in EXTENSIONS]
     found = [name for name in wanted if name in members]
     if len(found) != 1:

@@ -161,14 +161,14 @@ class ArchiveReader:
         try:
             content = os.pread(self._fd, size, int(place["offset"]))
         except OSError as error:
-            raise OSError(error.errno, f"{self.place_of(sample)}: {error.strerror} on {socket.gethostname()}; is the "
+            raise OSError(error.errno, f"{self.described(sample)}: {error.strerror} on {socket.gethostname()}; is the "
                           "disk, or the network's, still there?") from error
         if len(content) != size:
-            raise ValueError(f"{self.place_of(sample)}: {len(content)} of {size} bytes: the archive was cut short "
+            raise ValueError(f"{self.described(sample)}: {len(content)} of {size} bytes: the archive was cut short "
                              "after it was listed; run the download stage again, which verifies it")
         return content
 
-    def place_of(self, sample: RawSample) -> str:
+    def described(self, sample: RawSample) -> str:
         """Archive and image, for messages."""
         return f"{self.archive}: {sample.member} (synset/name@offset+bytes)"
 

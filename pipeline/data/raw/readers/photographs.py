@@ -125,7 +125,7 @@ class PhotographReader(MendingReader):
 
     def __call__(self, sample: RawSample) -> bytes:
         content = self._archive.read(sample)
-        place = self._archive.place_of(sample)
+        place = self._archive.described(sample)
         try:
             return self._store(content, self.oddities, self._keep_damaged)
         except PictureError as error:

@@ -176,7 +176,7 @@ def picture_of(file: StoredFile, origin: Path) -> str | None:
     Raises:
         ValueError: its name promises a picture, and its bytes are none; or it cannot be read.
     """
-    place = place_of(origin, file.container, file.member)
+    place = described(origin, file.container, file.member)
     try:
         with closing(file.open()) as opened:
             head = opened.read(16)
@@ -206,7 +206,7 @@ def picture_of(file: StoredFile, origin: Path) -> str | None:
     return digest.hexdigest()
 
 
-def place_of(origin: Path, container: str, member: str) -> str:
+def described(origin: Path, container: str, member: str) -> str:
     """Archive and member, or the file, for messages."""
     return f"{origin / container}: {shown(member)}" if container or not origin.is_dir() else str(origin / member)
 
@@ -252,7 +252,7 @@ def _check_name(origin: Path, row: Picture) -> None:
         except UnicodeEncodeError:
             raise ValueError(f"{origin}: {os.fsencode(name)!r} is not a name in UTF-8; rename it") from None
     if not row.class_name.isprintable() or ".." in row.class_name.split("/") or not row.class_name.strip():
-        raise ValueError(f"{place_of(origin, row.container, row.member)}: its class would be called "
+        raise ValueError(f"{described(origin, row.container, row.member)}: its class would be called "
                          f"{shown(row.class_name)}; use a name of letters, digits and signs that are seen")
 
 
@@ -366,7 +366,7 @@ class PictureReader(MendingReader):
         found = _PLACE.fullmatch(sample.member)
         assert found is not None, sample.member
         container = sample.archive if int(found["offset"]) != _NOWHERE and self._is_folder else ""
-        place = place_of(self.origin, container, found["member"])
+        place = described(self.origin, container, found["member"])
         content = self._read(container, found["member"], int(found["offset"]), int(found["size"]), place)
         if hashlib.sha256(content).hexdigest() != found["sha256"]:
             raise ValueError(f"{place}: changed since it was listed; run the download stage again")

@@ -30,10 +30,10 @@ from pipeline.data.shards.make import shard_dataset
 from pipeline.data.shards.manifest import manifest_sha256, read_manifest
 from pipeline.data.shards.selection import groups_of
 from pipeline.evaluate import on_workers as evaluation
-from pipeline.evaluate.on_workers import Source, Workers, embed_on
+from pipeline.evaluate.on_workers import SampleAddress, Workers, embed_on
 from pipeline.evaluate.row import evaluate_row
 from pipeline.params import RowParams
-from pipeline.workers.processes import RunJobs, run_jobs
+from pipeline.workers.processes import RunTasks, run_in_processes
 
 PREPARATION = Preparation(channels=1, size=96, kind="drawings", invert=True)
 SHAPE = PREPARATION.sample_shape
@@ -52,7 +52,7 @@ def by_value() -> Iterator[None]:
     cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
 
-def on_ray(at_once: int) -> RunJobs:
+def on_ray(at_once: int) -> RunTasks:
     from pipeline.workers.ray_tasks import run_tasks
 
     return partial(run_tasks, at_once=at_once)
@@ -68,7 +68,7 @@ def method() -> Method:
     return method.eval()
 
 
-def shares_of(run: RunJobs, shards: Path, cache: CacheParams | None = None) -> Workers:
+def shares_of(run: RunTasks, shards: Path, cache: CacheParams | None = None) -> Workers:
     return Workers(run, str(shards), cache, device="cpu", threads=1)
 
 
@@ -81,16 +81,16 @@ def measure(shards: Path, method: Method, workers: Workers | None) -> Any:
 
 def test_shared_features_are_those_of_one_process_to_the_last_bit(
         small_shards: Path, method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several batches, the last a smaller one; jobs that come back in any order."""
-    monkeypatch.setattr(evaluation, "BATCHES_PER_JOB", 2)
+    """Several batches, the last a smaller one; tasks that come back in any order."""
+    monkeypatch.setattr(evaluation, "BATCHES_PER_TASK", 2)
     store, row_U = load_samples(small_shards, "random", ("test",), SHAPE).store, np.arange(3, 80)
     assert len(row_U) > 3 * embed_batch_size(store, "cpu") and len(row_U) % embed_batch_size(store, "cpu")
     alone = embed_rows(method, store, row_U, "cpu")
     groups = groups_of(read_manifest(small_shards), "random", ("test",))
-    source = Source(str(small_shards), None, tuple(groups), "random", "test", SHAPE)
+    source = SampleAddress(str(small_shards), None, tuple(groups), "random", "test", SHAPE)
 
-    def backwards(start: Any, start_args: tuple, work: Any, jobs: Any) -> Iterator[Any]:
-        return run_jobs(start, start_args, work, jobs[::-1], 1)
+    def backwards(start: Any, start_args: tuple, work: Any, tasks: Any) -> Iterator[Any]:
+        return run_in_processes(start, start_args, work, tasks[::-1], 1)
 
     shared = embed_on(shares_of(backwards, small_shards), method, source, store, row_U)
     assert torch.equal(shared.samples, alone.samples) and torch.equal(shared.position_R, alone.position_R)
@@ -100,7 +100,7 @@ def test_shared_features_are_those_of_one_process_to_the_last_bit(
 
 def test_a_row_on_a_cluster_gives_what_one_process_gives(
         ray_session: None, small_shards: Path, method: Method, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation, "BATCHES_PER_JOB", 1)
+    monkeypatch.setattr(evaluation, "BATCHES_PER_TASK", 1)
     alone = measure(small_shards, method, None)
     assert len(set(alone.episodes["3w1s2q"].accuracy_E)) > 3
     cache = CacheParams(folder=str(tmp_path / "cache"), gib=0.1)
@@ -116,7 +116,7 @@ def test_a_row_on_a_cluster_gives_what_one_process_gives(
     assert list(tmp_path.glob("cache/*/dataset.json")), "workers read through their node's cache"
     features = torch.zeros(1, 8 * 24 * 24)
     assert all(episode_batch_size(evaluation.SomeRows(features, torch.zeros(1, dtype=torch.int64), 1), spec)
-               < ROW.episodes / 2 for spec in ROW.tasks.values()), "the episodes are several jobs"
+               < ROW.episodes / 2 for spec in ROW.tasks.values()), "the episodes are several tasks"
 
 
 def test_shards_made_on_a_cluster_have_the_same_bytes(
@@ -143,8 +143,8 @@ def wait_for(path: Path) -> None:
         time.sleep(0.05)
 
 
-def square(started: None, job: int) -> int:
-    return job * job
+def square(started: None, task: int) -> int:
+    return task * task
 
 
 def test_waiting_for_the_cores_of_others_is_told_once(
@@ -176,7 +176,7 @@ def test_a_job_that_no_node_has_room_for(ray_session: None) -> None:
     from pipeline.cluster.connection import ResourcesError
     from pipeline.workers.ray_tasks import run_tasks
 
-    message = (r"a job needs 3 CPUs and 0 GPUs of one node, and none of the cluster's 1 has them: the most are 2 CPUs "
+    message = (r"a task needs 3 CPUs and 0 GPUs of one node, and none of the cluster's 1 has them: the most are 2 CPUs "
                r"and \d+ GPUs; add a node")
     with pytest.raises(ResourcesError, match=message):
         list(run_tasks(Counter, (), square, range(3), cpus=3))
@@ -187,19 +187,19 @@ def start_in(folder: Path) -> Path:
     return folder
 
 
-def die_once(folder: Path, job: int) -> int:
+def die_once(folder: Path, task: int) -> int:
     """Job 2 takes its process with it, the first time."""
-    if job == 2 and not (folder / "died").exists():
+    if task == 2 and not (folder / "died").exists():
         (folder / "died").touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    if job == 5:
+    if task == 5:
         raise ValueError("sample 5 is damaged")
-    return job * job
+    return task * task
 
 
 def test_a_job_whose_worker_is_lost_is_run_again(ray_session: None, by_value: None, tmp_path: Path) -> None:
     found = dict(on_ray(2)(start_in, (tmp_path,), die_once, range(5)))
-    assert found == {job: job * job for job in range(5)} and (tmp_path / "died").exists()
+    assert found == {task: task * task for task in range(5)} and (tmp_path / "died").exists()
 
 
 def test_an_error_in_a_job_comes_as_it_is(ray_session: None, by_value: None, tmp_path: Path) -> None:
