@@ -27,10 +27,12 @@ from PIL import Image
 from benchmarks.archive import make_raw
 from benchmarks.table import print_table
 from pipeline.data.load.crop import CropSpec
+from pipeline.data.load.stream import StreamSpec
 from pipeline.data.raw.datasets import imagenet
 from pipeline.data.raw.linked_archives import archive_path
 from pipeline.data.raw.registry import TRAINING
 from pipeline.data.shards import make as shards
+from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.shards.manifest import read_manifest
 from pipeline.data.spec import DatasetParams, ImagenetParams, WholeSplit
 
@@ -60,7 +62,8 @@ def stream(raw: Path, out: Path) -> None:
     from pipeline.data.load.stream import ShardStream
 
     names = [entry.name for entry in read_manifest(out).classes]
-    images = ShardStream(out, SPLIT, ("train",), (3, SIZE, SIZE), names, CropSpec(), 0, PROCESSES)
+    spec = StreamSpec(SPLIT, ("train",), (3, SIZE, SIZE), names, CropSpec(), 0)
+    images = ShardStream(ShardFolder(out), spec, PROCESSES)
     shares = (range(first, first + BATCH) for first in range(0, BATCH * (BATCHES + PROCESSES * 4), BATCH))
     for _ in islice(images.read_each(shares), BATCHES):
         pass
@@ -71,7 +74,7 @@ def read_episodes(raw: Path, out: Path) -> None:
 
     from pipeline.data.load.from_shards import ShardStore
 
-    with ShardStore(out, SPLIT, (3, SIZE, SIZE), ("train",), PROCESSES) as store:
+    with ShardStore(ShardFolder(out), SPLIT, (3, SIZE, SIZE), ("train",), PROCESSES) as store:
         random = torch.Generator().manual_seed(0)
         for _ in range(BATCHES):
             store.gather(torch.randint(len(store), (BATCH,), generator=random))

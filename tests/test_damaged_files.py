@@ -13,10 +13,11 @@ from PIL import Image
 
 from pipeline.data.formats.tar import WrittenShard, read_note, write_note
 from pipeline.data.formats.word_table import WORDS
-from pipeline.data.load.sentences import words_of
 from pipeline.data.raw.linked_archives import FOLDER, VERIFIED, _record
-from pipeline.data.shards.index import INDEX, ShardReader
+from pipeline.data.shards.folder import ShardFolder
+from pipeline.data.shards.index import INDEX
 from pipeline.data.shards.manifest import MANIFEST, read_manifest
+from pipeline.data.shards.reader import ShardReader
 from pipeline.evaluate.compare import _column
 from pipeline.evaluate.row import write_columns
 from pipeline.results.curves import CurvePoint, read_curve, write_curve
@@ -143,11 +144,11 @@ def test_an_index_or_a_word_table_is_compared_with_its_sha_256_when_it_is_read(
     pq.write_table(index, copied_shards / INDEX, compression="none")  # the same rows, in other bytes
     message = r"index\.parquet: edited after it was written: SHA-256 \w{64}, the manifest says \w{64}; run the shard"
     with pytest.raises(ValueError, match=message):
-        ShardReader(copied_shards)
+        ShardReader(ShardFolder(copied_shards))
     for name in (MANIFEST, WORDS):
         (tmp_path / name).write_bytes((small_corpus_shards / name).read_bytes() + b" " * (name == WORDS))
     with pytest.raises(ValueError, match=r"words\.parquet: edited after it was written: SHA-256 .*; run the shard"):
-        words_of(tmp_path)
+        ShardFolder(tmp_path).words  # noqa: B018  # read when it is asked for
 
 
 CURVES = {

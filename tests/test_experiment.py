@@ -15,7 +15,8 @@ from matchnet.methods.pixels import PixelsSpec
 from matchnet.model_file import ModelFile
 from matchnet.preparation import Preparation
 from pipeline.data.load.from_shards import ShardStore
-from pipeline.data.shards.manifest import manifest_sha256, read_manifest
+from pipeline.data.shards.folder import ShardFolder
+from pipeline.data.shards.manifest import read_manifest
 from pipeline.data.spec import Part
 from pipeline.evaluate.row import Measured, device_of, evaluate_row
 from pipeline.params import ComputeParams, RowParams
@@ -32,9 +33,9 @@ def run(shards: Path, row: RowParams, train_classes: list[str],
     method = method or build_method(spec, SHAPE, len(train_classes))
     model = ModelFile(model_name="m", method=spec, preparation=preparation, sample_shape=SHAPE,
                       num_classes=len(train_classes), state_dict={},
-                      step=0, seed=0, dataset_sha256=manifest_sha256(shards), split="random",
+                      step=0, seed=0, dataset_sha256=ShardFolder(shards).sha256, split="random",
                       train_classes=train_classes, seconds=0.0)
-    return evaluate_row(row, model, method, shards)
+    return evaluate_row(row, model, method, ShardFolder(shards))
 
 
 def test_a_row_of_fewer_episodes_than_are_looked_at_shows_those(small_shards: Path) -> None:

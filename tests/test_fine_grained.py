@@ -218,7 +218,8 @@ def test_classes_that_are_left_out_leave_their_groups() -> None:
 
 def test_evaluation_runs_on_fine_grained_episodes() -> None:
     features = MemoryStore(torch.rand(len(CLASS_ID_R), 16))
-    batches = [episodes for episodes, _ in run_episodes(Pixels(PixelsSpec()), features, CLASSES, FINE, 50, seed=4)]
+    batches = [episodes for episodes, _ in
+               run_episodes(Pixels(PixelsSpec()), features, CLASSES, FINE, range(50), seed=4)]
     assert torch.equal(torch.cat([episodes.class_EN for episodes in batches]),
                        sample_episodes(4, range(50), FINE, CLASSES).class_EN)
 

@@ -44,9 +44,11 @@ from pipeline.data.raw.readers import imagenet_tars as synset_archive
 from pipeline.data.raw.readers.imagenet_tars import ArchiveReader, scan_synsets
 from pipeline.data.raw.readers.photographs import to_jpeg
 from pipeline.data.shards import make as shards
-from pipeline.data.shards.index import INDEX, ShardReader, read_index
+from pipeline.data.shards.folder import ShardFolder
+from pipeline.data.shards.index import INDEX, read_index
 from pipeline.data.shards.make import shard_dataset
 from pipeline.data.shards.manifest import read_manifest
+from pipeline.data.shards.reader import ShardReader
 from pipeline.data.spec import DatasetParams, ImagenetParams, ListSplit
 
 ODD = {"0 bytes": 1, "CMYK JPEG": 2, "EXIF rotation": 1, "PNG named JPEG": 1}
@@ -63,7 +65,7 @@ def make(raw: Path, out: Path, params: DatasetParams = PARAMS, num_processes: in
 
 def contents_of(out: Path) -> dict[str, bytes]:
     """Key -> bytes, through the index."""
-    with ShardReader(out) as reader:
+    with ShardReader(ShardFolder(out)) as reader:
         return dict(zip(reader.index.key_R.to_pylist(), reader.read_many(range(len(reader.index))), strict=True))
 
 

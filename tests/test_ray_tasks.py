@@ -26,14 +26,14 @@ from matchnet.model_file import ModelFile
 from matchnet.preparation import Preparation
 from pipeline.data.load.samples import load_samples
 from pipeline.data.nodes.cache import CacheParams
+from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.shards.make import shard_dataset
-from pipeline.data.shards.manifest import manifest_sha256, read_manifest
-from pipeline.data.shards.selection import groups_of
 from pipeline.evaluate import on_workers as evaluation
 from pipeline.evaluate.on_workers import SampleAddress, Workers, embed_on
 from pipeline.evaluate.row import evaluate_row
 from pipeline.params import RowParams
 from pipeline.workers.processes import RunTasks, run_in_processes
+from pipeline.workers.ray_tasks import Needs
 
 PREPARATION = Preparation(channels=1, size=96, kind="drawings", invert=True)
 SHAPE = PREPARATION.sample_shape
@@ -75,18 +75,18 @@ def shares_of(run: RunTasks, shards: Path, cache: CacheParams | None = None) -> 
 def measure(shards: Path, method: Method, workers: Workers | None) -> Any:
     model = ModelFile(model_name="m", method=NETWORK, preparation=PREPARATION, sample_shape=SHAPE,
                       num_classes=5, state_dict={}, step=1, seed=0,
-                      dataset_sha256=manifest_sha256(shards), split="random", train_classes=["a"], seconds=0.0)
-    return evaluate_row(ROW, model, method, shards, workers=workers)
+                      dataset_sha256=ShardFolder(shards).sha256, split="random", train_classes=["a"], seconds=0.0)
+    return evaluate_row(ROW, model, method, ShardFolder(shards), workers=workers)
 
 
 def test_shared_features_are_those_of_one_process_to_the_last_bit(
         small_shards: Path, method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
     """Several batches, the last a smaller one; tasks that come back in any order."""
     monkeypatch.setattr(evaluation, "BATCHES_PER_TASK", 2)
-    store, row_U = load_samples(small_shards, "random", ("test",), SHAPE).store, np.arange(3, 80)
+    store, row_U = load_samples(ShardFolder(small_shards), "random", ("test",), SHAPE).store, np.arange(3, 80)
     assert len(row_U) > 3 * embed_batch_size(store, "cpu") and len(row_U) % embed_batch_size(store, "cpu")
     alone = embed_rows(method, store, row_U, "cpu")
-    groups = groups_of(read_manifest(small_shards), "random", ("test",))
+    groups = ShardFolder(small_shards).groups_of("random", ("test",))
     source = SampleAddress(str(small_shards), None, tuple(groups), "random", "test", SHAPE)
 
     def backwards(start: Any, start_args: tuple, work: Any, tasks: Any) -> Iterator[Any]:
@@ -179,7 +179,7 @@ def test_a_job_that_no_node_has_room_for(ray_session: None) -> None:
     message = (r"a task needs 3 CPUs and 0 GPUs of one node, and none of the cluster's 1 has them: the most are 2 CPUs "
                r"and \d+ GPUs; add a node")
     with pytest.raises(ResourcesError, match=message):
-        list(run_tasks(Counter, (), square, range(3), cpus=3))
+        list(run_tasks(Counter, (), square, range(3), needs=Needs(cpus=3)))
 
 
 def start_in(folder: Path) -> Path:

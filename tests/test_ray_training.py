@@ -31,6 +31,7 @@ from matchnet.training import train
 from pipeline.cluster.connection import ResourcesError, choose_placement
 from pipeline.data.nodes.cache import CacheParams
 from pipeline.data.nodes.upload import upload_file
+from pipeline.data.shards.folder import ShardFolder
 from pipeline.params import ComputeParams, ModelParams
 from pipeline.params.sections import ClusterParams, Params, ReportParams, RowParams
 from pipeline.system.memory import KEEP_FREED_MEMORY
@@ -41,7 +42,7 @@ from pipeline.training.computing import choose_precision
 from pipeline.training.data import load_training_data, training_classes
 from pipeline.training.ray_training import TrainingError, name_runs_left_aside, run_training
 from pipeline.training.run_log import read_log, read_worker_logs
-from pipeline.training.runs import RunInUseError, forget_runs, only_driver, run_folder
+from pipeline.training.runs import RunFiles, RunInUseError, forget_runs, only_driver, run_folder
 from pipeline.training.worker import WorkerSettings, init_file, room_of
 from stages.train import require_test_episodes
 
@@ -56,7 +57,11 @@ LATE_ENOUGH = 45  # steps: at least two checkpoints lie there
 @pytest.fixture
 def arguments(small_shards: Path, tmp_path: Path) -> dict[str, Any]:
     return {"name": "small", "model": MODEL, "compute": COMPUTE, "cluster": ClusterParams(),
-            "shards": small_shards, "runs": tmp_path / "runs"}
+            "files": RunFiles(ShardFolder(small_shards), tmp_path / "runs")}
+
+
+def with_files(arguments: dict[str, Any], **changed: Any) -> dict[str, Any]:
+    return {**arguments, "files": replace(arguments["files"], **changed)}
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class Undisturbed:
 @pytest.fixture(scope="module")
 def undisturbed(ray_session: None, small_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     arguments = {"name": "small", "model": MODEL, "compute": COMPUTE, "cluster": ClusterParams(),
-                 "shards": small_shards, "runs": tmp_path_factory.mktemp("undisturbed")}
+                 "files": RunFiles(ShardFolder(small_shards), tmp_path_factory.mktemp("undisturbed"))}
     state, log = run_training(**arguments)
     assert state["step"] == TRAINING.steps and [line["step"] for line in log if "valid_accuracy" in line] == [80, 160]
     return Undisturbed(arguments, state["model"])
@@ -81,7 +86,7 @@ def same_bits(weights: dict[str, torch.Tensor], others: dict[str, torch.Tensor])
 
 
 def folder_of(arguments: dict[str, Any]) -> Path:
-    return run_folder("small", arguments["model"], arguments["compute"], arguments["shards"], arguments["runs"])
+    return run_folder("small", arguments["model"], arguments["compute"], arguments["files"])
 
 
 def when_training(folder: Path, act: Callable[[int], None], patience: float = 120) -> threading.Thread:
@@ -122,7 +127,7 @@ def test_a_run_on_storage_at_an_address_survives_its_worker_too(undisturbed, arg
     arguments["cluster"] = ClusterParams(storage=f"file://{storage}", cache=cache)
     folder = folder_of(arguments)
     when_training(folder, lambda process: os.kill(process, signal.SIGKILL))
-    state, log = run_training(**arguments, trace=tmp_path / "profiles" / "small.json.gz")
+    state, log = run_training(**with_files(arguments, trace=tmp_path / "profiles" / "small.json.gz"))
     assert same_bits(state["model"], undisturbed.weights)
     attempts = [line["step"] for line in log if "process" in line]
     assert len(attempts) == 2 and 0 < attempts[1] < TRAINING.steps
@@ -135,7 +140,7 @@ def test_a_run_on_storage_at_an_address_survives_its_worker_too(undisturbed, arg
 
     other = storage / "runs" / "another checkout" / folder.name
     other.mkdir(parents=True)
-    forget_runs("small", arguments["runs"], arguments["cluster"].storage)
+    forget_runs("small", arguments["files"].runs, arguments["cluster"].storage)
     assert other.exists() and not run.exists()
 
 
@@ -226,8 +231,8 @@ def test_two_workers_use_the_episodes_of_one(ray_session, arguments, num_workers
     training = replace(TRAINING, episodes_per_step=2, steps=5, valid_every=5, checkpoint_every=5, learning_rate=1e-2)
     model = replace(MODEL, train_parts=("train", "valid"), method=MannSpec(), training=training)
     arguments |= {"model": model, "compute": replace(COMPUTE, num_workers=num_workers)}
-    together = run_training(**arguments, trace=tmp_path / "trace.json.gz")[0]["model"]
-    alone, with_others = (train_here(model, arguments["shards"], seed) for seed in (0, 1))
+    together = run_training(**with_files(arguments, trace=tmp_path / "trace.json.gz"))[0]["model"]
+    alone, with_others = (train_here(model, arguments["files"].shards, seed) for seed in (0, 1))
     assert largest_difference(together, alone) < 3e-4 < 1e-3 < largest_difference(with_others, alone)
     logs = read_worker_logs(folder_of(arguments))
     assert list(logs) == [0, 1]
@@ -278,12 +283,12 @@ def test_columns_that_the_test_classes_cannot_serve_are_refused_before_training(
 def test_a_training_without_shards_names_the_command_that_makes_them(arguments, tmp_path):
     with pytest.raises(ValueError, match=r"nothing/dataset.json: no such file: dataset nothing has no finished shards; "
                        r"run this stage by `dvc repro`, .* or run `python -m stages.download` and then "):
-        run_training(**{**arguments, "shards": tmp_path / "nothing"})
+        run_training(**with_files(arguments, shards=ShardFolder(tmp_path / "nothing")))
     with pytest.raises(ValueError, match=r"model.pt: there is no such file: the model that this one begins with"):
-        run_training(**arguments, init=tmp_path / "model.pt")
+        run_training(**with_files(arguments, init=tmp_path / "model.pt"))
 
 
-def train_here(model: ModelParams, shards: Path, seed: int) -> dict[str, torch.Tensor]:
+def train_here(model: ModelParams, shards: ShardFolder, seed: int) -> dict[str, torch.Tensor]:
     """The weights after training in this process, from the same start whatever the seed of the episodes."""
     assert model.training is not None
     torch.manual_seed(model.training.seed)

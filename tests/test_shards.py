@@ -22,9 +22,11 @@ from small_omniglot import NUM_CLASSES, PARAMS, small_omniglot
 from matchnet.files import sha256_of
 from pipeline.data.formats.tar import TarWriter, WrittenShard
 from pipeline.data.shards import make as shards
-from pipeline.data.shards.index import INDEX, ShardReader, verify_shards
+from pipeline.data.shards.folder import ShardFolder
+from pipeline.data.shards.index import INDEX
 from pipeline.data.shards.make import notes_of, shard_dataset
 from pipeline.data.shards.manifest import read_manifest
+from pipeline.data.shards.reader import ShardReader
 from pipeline.data.spec import RandomSplit, WholeSplit
 from pipeline.system.progress import Progress
 from pipeline.system.swap import building_folder
@@ -84,7 +86,7 @@ def test_the_seed_decides_the_order_and_nothing_else(raw: Path, out: Path, tmp_p
 def test_plain_webdataset_reads_what_the_index_says(out: Path) -> None:
     samples = webdataset.WebDataset(sorted(str(path) for path in out.glob("*.tar")), shardshuffle=False)
     streamed = {sample["__key__"]: sample["png"] for sample in samples}
-    with ShardReader(out) as reader:
+    with ShardReader(ShardFolder(out)) as reader:
         contents = reader.read_many(range(len(reader.index)))
         indexed = dict(zip(reader.index.key_R.to_pylist(), contents, strict=True))
     assert len(streamed) == NUM_CLASSES * 20
@@ -120,7 +122,7 @@ def test_the_manifest_counts_and_names_everything(out: Path) -> None:
     assert manifest.parameters["shard_size_mib"] == PARAMS.shard_size_mib
     names = {entry.name for entry in manifest.shards} | {INDEX, "dataset.json"}
     assert {path.name for path in out.iterdir()} == names
-    verify_shards(out)
+    ShardFolder(out).verify()
 
 
 def test_an_interrupted_run_goes_on_with_finished_shards(

@@ -13,7 +13,7 @@ from matchnet.evaluation import embed_rows
 from matchnet.messages import said
 from matchnet.model_file import read_model
 from pipeline import paths
-from pipeline.data.shards.manifest import manifest_sha256
+from pipeline.data.shards.folder import ShardFolder
 from pipeline.evaluate.row import FEW, device_of, loaded_samples, method_for, shown_episode
 from pipeline.params import Params, RowParams
 from pipeline.params.sections import ComparisonParams
@@ -41,12 +41,11 @@ def compare(comparison: ComparisonParams, params: Params) -> Compared:
         ValueError: a row that has not been evaluated, or not as its parameters and the shards now are.
     """
     names = comparison.row, comparison.baseline
-    _require_same_data(names, paths.SHARDS / params.rows[names[0]].dataset)
-    (accuracy_E, most_E), (baseline_E, baseline_most_E) = (
-        tuple(_column(file(name), comparison.column, params.rows[name].episodes, name)
-              for file in (paths.accuracies_file, paths.most_one_way_file)) for name in names)
-    difference_E = difference_of(accuracy_E, baseline_E)
-    figures = compared((*names, comparison.column), difference_E, most_E, baseline_most_E)
+    _require_same_data(names, ShardFolder(paths.SHARDS / params.rows[names[0]].dataset))
+    accuracies = [_column(paths.accuracies_file(name), comparison.column, params, name) for name in names]
+    most_one_way = [_column(paths.most_one_way_file(name), comparison.column, params, name) for name in names]
+    difference_E = difference_of(*accuracies)
+    figures = compared((*names, comparison.column), difference_E, *most_one_way)
     ahead, behind = most_ahead(difference_E, MOST_AHEAD), most_ahead(-difference_E, MOST_BEHIND)
     ours, baseline = (_answers(params.rows[name], params.rows[name].tasks[comparison.column], [*ahead, *behind],
                                device_of(params.compute)) for name in names)
@@ -69,8 +68,8 @@ def _groups(figures: Comparison, ahead: Sequence[SharedEpisode], behind: Sequenc
     return [group for group in groups if group.episodes]
 
 
-def _column(path: Path, column: str, num_episodes: int, row: str) -> np.ndarray:
-    remedy = f"make it with {_stage(row)}"
+def _column(path: Path, column: str, params: Params, row: str) -> np.ndarray:
+    num_episodes, remedy = params.rows[row].episodes, f"make it with {_stage(row)}"
     if not path.is_file():
         raise ValueError(f"{path}: there is no such file; {remedy}")
     try:
@@ -86,14 +85,13 @@ def _column(path: Path, column: str, num_episodes: int, row: str) -> np.ndarray:
     return values
 
 
-def _require_same_data(names: Sequence[str], shards: Path) -> None:
+def _require_same_data(names: Sequence[str], shards: ShardFolder) -> None:
     """Episodes are the same if they were drawn from the same rows."""
-    found = manifest_sha256(shards)
     for name in names:
         used = read_details(paths.details_file(name)).dataset.manifest_sha256
-        if used != found:
+        if used != shards.sha256:
             raise ValueError(f"{paths.details_file(name)}: was measured on data of SHA-256 {used}, and {shards} is now "
-                             f"of {found}; make it again with {_stage(name)}")
+                             f"of {shards.sha256}; make it again with {_stage(name)}")
 
 
 def _stage(row: str) -> str:
@@ -108,7 +106,7 @@ def _answers(row: RowParams, spec: EpisodeSpec, numbers: Sequence[int],
         return []
     path = paths.model_file(row.model)
     model = read_model(path)
-    with loaded_samples(row, model, paths.SHARDS / row.dataset, FEW) as samples:
+    with loaded_samples(row, model, ShardFolder(paths.SHARDS / row.dataset), FEW) as samples:
         classes = samples.classes_for(spec)
         method = method_for(row, model, model.build(path), samples, classes).to(device)
         episodes = sample_episodes(row.seed, numbers, spec, classes)

@@ -30,6 +30,7 @@ from matchnet.methods import Method
 from matchnet.store import SomeRows, Store
 from pipeline.data.load.samples import Room, load_samples
 from pipeline.data.nodes.cache import CacheParams, local_shards
+from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.spec import Part
 from pipeline.workers.processes import RunTasks, close_if_possible
 
@@ -49,6 +50,21 @@ class SampleAddress:
     split: str
     part: Part
     sample_shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class RowEpisodes:
+    """The test episodes of a row: by column the classes and the spec that they are drawn by.
+
+    row_U: rows of the store, all that occur in them.
+    count: episodes of each column. seed: decides which.
+    """
+
+    classes: Mapping[str, ClassRows]
+    specs: Mapping[str, EpisodeSpec]
+    row_U: np.ndarray
+    count: int
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -86,27 +102,27 @@ def embed_on(workers: Workers, method: Method, source: SampleAddress, store: Sto
     return SomeRows(torch.cat([features[span] for span in spans]), torch.from_numpy(row_U), len(store))
 
 
-def episodes_on(workers: Workers, method: Method, features: SomeRows, row_U: np.ndarray,
-                classes: Mapping[str, ClassRows], specs: Mapping[str, EpisodeSpec], num_episodes: int, seed: int,
+def episodes_on(workers: Workers, method: Method, features: SomeRows, wanted: RowEpisodes,
                 advance: Advance = no_progress) -> dict[str, EpisodeResults]:
-    """`episode_results` of every column. `features` are of the rows row_U."""
-    spans = [span for column, spec in specs.items()
-             for span in _spans(column, num_episodes, episode_batch_size(features, spec))]
+    """`episode_results` of every column. `features` are of the rows `wanted.row_U`."""
+    spans = [span for column, spec in wanted.specs.items()
+             for span in _spans(column, wanted.count, episode_batch_size(features, spec))]
     results: dict[Span, EpisodeResults] = {}
-    start_args = (method, features.samples, row_U, len(features), classes, specs, seed, workers.device, workers.threads)
+    start_args = (method, features.samples, len(features), wanted, workers.device, workers.threads)
     for span, result in workers.run(_Testing, start_args, _Testing.test, spans):
         results[span] = result
         advance(span.end - span.first)
-    return {column: _joined([results[span] for span in spans if span.column == column]) for column in specs}
+    return {column: _joined([results[span] for span in spans if span.column == column])
+            for column in wanted.specs}
 
 
 def _spans(column: str, count: int, size: int) -> list[Span]:
     return [Span(column, first, min(first + size, count)) for first in range(0, count, size)]
 
 
-def _joined(parts: list[EpisodeResults]) -> EpisodeResults:
-    return EpisodeResults(np.concatenate([part.accuracy_E for part in parts]),
-                          np.concatenate([part.most_one_way_E for part in parts]))
+def _joined(results: list[EpisodeResults]) -> EpisodeResults:
+    return EpisodeResults(np.concatenate([result.accuracy_E for result in results]),
+                          np.concatenate([result.most_one_way_E for result in results]))
 
 
 class _Embedding:
@@ -116,7 +132,7 @@ class _Embedding:
         torch.set_num_threads(threads)
         self.method, self.row_U, self.device = method.to(device), row_U.copy(), device
         self._in_use = ExitStack()
-        shards = self._in_use.enter_context(local_shards(source.shards, source.cache, source.groups))
+        shards = ShardFolder(self._in_use.enter_context(local_shards(source.shards, source.cache, source.groups)))
         # each sample is needed once, by one worker: none decodes those of the others
         room = Room(memory_bytes=0, num_processes=threads)
         self.store = load_samples(shards, source.split, (source.part,), source.sample_shape, room).store
@@ -132,14 +148,12 @@ class _Embedding:
 class _Testing:
     """A worker that runs episodes: it holds the model and the features of all rows that occur."""
 
-    def __init__(self, method: Method, features: Tensor, row_U: np.ndarray, num_rows: int,
-                 classes: Mapping[str, ClassRows], specs: Mapping[str, EpisodeSpec], seed: int, device: str,
+    def __init__(self, method: Method, feature_U: Tensor, num_rows: int, wanted: RowEpisodes, device: str,
                  threads: int) -> None:
         torch.set_num_threads(threads)
-        self.method = method.to(device)
-        self.features = SomeRows(features.to(device), torch.from_numpy(row_U.copy()), num_rows)
-        self.classes, self.specs, self.seed = classes, specs, seed
+        self.method, self.wanted = method.to(device), wanted
+        self.features = SomeRows(feature_U.to(device), torch.from_numpy(wanted.row_U.copy()), num_rows)
 
     def test(self, span: Span) -> EpisodeResults:
-        return episode_results(self.method, self.features, self.classes[span.column], self.specs[span.column],
-                               span.end - span.first, self.seed, first=span.first)
+        return episode_results(self.method, self.features, self.wanted.classes[span.column],
+                               self.wanted.specs[span.column], range(span.first, span.end), self.wanted.seed)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from matchnet.episodes import ClassRows, Episodes, EpisodeSpec
+from matchnet.episodes import ClassRows, Episodes
 from matchnet.evaluation import Advance, EpisodeResults, embed_rows, episode_results, rows_drawn, run_episodes
 from matchnet.files import atomic_write
 from matchnet.methods import Classifier, FineTuned, Method, Oracle
@@ -22,13 +22,11 @@ from matchnet.model_file import ModelFile
 from matchnet.running_text import TextModel
 from matchnet.statistics import mean_and_interval
 from matchnet.store import MemoryStore, SomeRows
-from pipeline.data.formats.images import preparation_of
 from pipeline.data.load.samples import Room, Samples, load_samples
 from pipeline.data.load.sentences import load_sentences
-from pipeline.data.shards.manifest import read_manifest
-from pipeline.data.shards.selection import groups_of
+from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.spec import Part
-from pipeline.evaluate.on_workers import SampleAddress, Workers, embed_on, episodes_on
+from pipeline.evaluate.on_workers import RowEpisodes, SampleAddress, Workers, embed_on, episodes_on
 from pipeline.params import ComputeParams, RowParams
 from pipeline.results.metrics import ColumnResult, DatasetUsed, Details, ModelUsed, SecondsSpent, machine_facts
 from pipeline.results.shown_episode import ShownEpisode, thumbnails
@@ -50,7 +48,7 @@ class Measured:
     details: Details
 
 
-def evaluate_row(row: RowParams, model: ModelFile, method: Method, shards: Path, device: str = "cpu",
+def evaluate_row(row: RowParams, model: ModelFile, method: Method, shards: ShardFolder, device: str = "cpu",
                  workers: Workers | None = None) -> Measured:
     """Embed what the episodes of all columns are made of, each sample once, then run them on the embeddings.
 
@@ -64,28 +62,44 @@ def evaluate_row(row: RowParams, model: ModelFile, method: Method, shards: Path,
     started = time.monotonic()
     room = Room(memory_bytes=min(Room().memory_bytes, DECODED_FIRST)) if workers is None else FEW
     with loaded_samples(row, model, shards, room) as samples:
-        specs = row.tasks
-        classes = {column: samples.classes_for(spec) for column, spec in specs.items()}
-        most = max(classes.values(), key=lambda of_column: of_column.num_classes)  # has those of every column
+        wanted = _wanted(row, samples)
+        most = max(wanted.classes.values(), key=lambda classes: classes.num_classes)  # has those of every column
         _require_new_classes(row, model, samples.names_of(most, np.arange(most.num_classes)))
         method = method_for(row, model, method, samples, most).to(device)
-        row_U = np.unique(np.concatenate([rows_drawn(classes[column], spec, row.episodes, row.seed)
-                                          for column, spec in specs.items()]))
-        with Progress(f"embedding {samples.name} for {model.model_name}", len(row_U), "samples") as progress:
-            features = embed_rows(method, samples.store, row_U, device, progress.advance) if workers is None else \
-                embed_on(workers, method, _address(row, model, shards, workers), samples.store, row_U,
-                         progress.advance)
-        with Progress(f"testing {model.model_name}", row.episodes * len(specs), "episodes") as progress:
-            episodes = _episodes(row, specs, classes, method, features, row_U, workers, progress.advance)
-        first = row.columns[0]
-        shown = _shown(method, samples, features, classes[first], specs[first], row)
+        with Progress(f"embedding {samples.name} for {model.model_name}", len(wanted.row_U), "samples") as progress:
+            features = embed_rows(method, samples.store, wanted.row_U, device, progress.advance) if workers is None \
+                else embed_on(workers, method, _address(row, model, shards, workers), samples.store, wanted.row_U,
+                              progress.advance)
+        with Progress(f"testing {model.model_name}", row.episodes * len(wanted.specs), "episodes") as progress:
+            episodes = _test(method, features, wanted, progress.advance) if workers is None else \
+                episodes_on(workers, method, features, wanted, progress.advance)
+        shown = _shown(method, samples, features, wanted, row.columns[0])
     perplexity = _perplexity(method, shards, row.part, device)
     seconds = SecondsSpent(train=model.seconds, evaluate=round(time.monotonic() - started, 1))
-    results = {column: ColumnResult.from_fractions(*mean_and_interval(of_column.accuracy_E), row.episodes,
-                                                   specs[column].num_queries, classes[column].num_drawn(specs[column]))
-               for column, of_column in episodes.items()}
-    details = _details(row, results, samples, model, method, seconds, perplexity)
+    trainable = sum(weight.numel() for weight in method.parameters() if weight.requires_grad)
+    details = Details(columns=_columns(wanted, episodes), seconds=seconds, machine=machine_facts(),
+                      dataset=DatasetUsed(samples.name, row.split, row.part, samples.manifest_sha256),
+                      model=ModelUsed(model.model_name, model.step, trainable, model.seed), perplexity=perplexity)
     return Measured(episodes, shown, samples.vocabulary, details)
+
+
+def _wanted(row: RowParams, samples: Samples) -> RowEpisodes:
+    specs = row.tasks
+    classes = {column: samples.classes_for(spec) for column, spec in specs.items()}
+    row_U = np.unique(np.concatenate([rows_drawn(classes[column], spec, row.episodes, row.seed)
+                                      for column, spec in specs.items()]))
+    return RowEpisodes(classes, specs, row_U, row.episodes, row.seed)
+
+
+def _test(method: Method, features: SomeRows, wanted: RowEpisodes, advance: Advance) -> dict[str, EpisodeResults]:
+    return {column: episode_results(method, features, wanted.classes[column], spec, range(wanted.count), wanted.seed,
+                                    advance) for column, spec in wanted.specs.items()}
+
+
+def _columns(wanted: RowEpisodes, episodes: Mapping[str, EpisodeResults]) -> dict[str, ColumnResult]:
+    return {column: ColumnResult.from_fractions(*mean_and_interval(episodes[column].accuracy_E), wanted.count,
+                                                spec.num_queries, wanted.classes[column].num_drawn(spec))
+            for column, spec in wanted.specs.items()}
 
 
 def device_of(compute: ComputeParams) -> str:
@@ -95,24 +109,14 @@ def device_of(compute: ComputeParams) -> str:
     return "cuda" if compute.device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-def _address(row: RowParams, model: ModelFile, shards: Path, workers: Workers) -> SampleAddress:
-    groups = groups_of(read_manifest(shards), row.split, (row.part,))
+def _address(row: RowParams, model: ModelFile, shards: ShardFolder, workers: Workers) -> SampleAddress:
+    groups = shards.groups_of(row.split, (row.part,))
     return SampleAddress(workers.shards, workers.cache, tuple(sorted(groups)), row.split, row.part,
-                  model.sample_shape)
-
-
-def _episodes(row: RowParams, specs: Mapping[str, EpisodeSpec], classes: Mapping[str, ClassRows],
-              method: Method, features: SomeRows, row_U: np.ndarray, workers: Workers | None,
-              advance: Advance) -> dict[str, EpisodeResults]:
-    if workers is not None:
-        return episodes_on(workers, method, features, row_U, classes, specs, row.episodes, row.seed,
-                           advance)
-    return {column: episode_results(method, features, classes[column], spec, row.episodes, row.seed,
-                                    advance) for column, spec in specs.items()}
+                         model.sample_shape)
 
 
 @contextmanager
-def loaded_samples(row: RowParams, model: ModelFile, shards: Path,
+def loaded_samples(row: RowParams, model: ModelFile, shards: ShardFolder,
                    room: Room | None = None) -> Iterator[Samples]:
     """The samples of the row's part as its model takes them; a store that reads shards ends its processes."""
     _check_preparation(row, model, shards)
@@ -146,14 +150,14 @@ def _oracle(model: ModelFile, method: Method, class_names: list[str]) -> Oracle:
     return Oracle(method, torch.tensor([outputs[name] for name in class_names]))
 
 
-def _check_preparation(row: RowParams, model: ModelFile, shards: Path) -> None:
+def _check_preparation(row: RowParams, model: ModelFile, shards: ShardFolder) -> None:
     """Samples are prepared as their dataset says. Where the model has learnt from others, that is said or refused.
 
     Size, channels and polarity are always the model's own.
     """
     if model.preparation is None:
         return
-    found = preparation_of(read_manifest(shards).parameters, model.sample_shape)
+    found = shards.preparation(model.sample_shape)
     kinds = model.preparation.kind, found.kind
     if None not in kinds and len(set(kinds)) > 1:
         raise ValueError(f"model {model.model_name}: was trained on {kinds[0]}, and dataset {row.dataset} holds "
@@ -181,7 +185,7 @@ def _require_new_classes(row: RowParams, model: ModelFile, class_names: list[str
                          "name a model of that split, or a part that it has seen")
 
 
-def _perplexity(method: Method, shards: Path, part: Part, device: str) -> float | None:
+def _perplexity(method: Method, shards: ShardFolder, part: Part, device: str) -> float | None:
     """Of a language model on the file of the part; None for any other method."""
     if not isinstance(method, TextModel):
         return None
@@ -194,12 +198,12 @@ def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
         pq.write_table(pa.table(dict(columns)), file, write_page_checksum=True)
 
 
-def _shown(method: Method, samples: Samples, features: MemoryStore, classes: ClassRows, spec: EpisodeSpec,
-           row: RowParams) -> list[ShownEpisode]:
+def _shown(method: Method, samples: Samples, features: MemoryStore, wanted: RowEpisodes,
+           column: str) -> list[ShownEpisode]:
     """The first ones of those that were run: other rows have no features."""
     shown: list[ShownEpisode] = []
-    num_shown = min(SHOWN, row.episodes)
-    for episodes, log_probs_EQN in run_episodes(method, features, classes, spec, num_shown, row.seed):
+    classes, numbers = wanted.classes[column], range(min(SHOWN, wanted.count))
+    for episodes, log_probs_EQN in run_episodes(method, features, classes, wanted.specs[column], numbers, wanted.seed):
         shown += [shown_episode(samples, classes, episodes, log_probs_EQN, e) for e in range(len(episodes))]
     return shown
 
@@ -211,11 +215,3 @@ def shown_episode(samples: Samples, classes: ClassRows, episodes: Episodes, log_
                           for row_ET in (episodes.support_ES, episodes.query_EQ))
     return ShownEpisode(support_S, episodes.support_way_ES[e], query_Q, episodes.query_way_EQ[e],
                         log_probs_EQN[e].cpu(), samples.names_of(classes, episodes.class_EN[e].numpy()))
-
-
-def _details(row: RowParams, results: dict[str, ColumnResult], samples: Samples, model: ModelFile,
-             method: Method, seconds: SecondsSpent, perplexity: float | None) -> Details:
-    trainable = sum(weight.numel() for weight in method.parameters() if weight.requires_grad)
-    return Details(columns=results, seconds=seconds, machine=machine_facts(),
-                   dataset=DatasetUsed(samples.name, row.split, row.part, samples.manifest_sha256),
-                   model=ModelUsed(model.model_name, model.step, trainable, model.seed), perplexity=perplexity)

@@ -11,7 +11,8 @@ from matchnet.methods import Method
 from matchnet.methods.torchvision_names import ATTENTION, from_torchvision
 from matchnet.model_file import ModelFile, read_model
 from matchnet.weights import CheckpointError, check_hash_in_name, load_tensors, load_weights
-from pipeline.data.shards.manifest import manifest_sha256, read_manifest
+from pipeline.data.shards.folder import ShardFolder
+from pipeline.data.spec import PARTS
 from pipeline.params.sections import ModelParams
 
 READER = "reader."  # the part of a language model that encodes
@@ -19,7 +20,7 @@ PUBLISHED = "inception_v3_google-0cc3c7bd.pth"
 ENCODERS = ("encoder.", "encoder_f.")  # that of a classifier, a siamese net; of a matching network
 
 
-def take_weights(method: Method, model: ModelParams, init: Path | None, shards: Path) -> None:
+def take_weights(method: Method, model: ModelParams, init: Path | None, shards: ShardFolder) -> None:
     """Put the weights of the model in file `init` into the encoders of `method`, or published ones into all of it.
 
     Nothing is done if the parameters name neither.
@@ -36,7 +37,7 @@ def take_weights(method: Method, model: ModelParams, init: Path | None, shards: 
     _require_held_out_unseen(source, model, init, shards)
     for encoder in _encoders(method):
         if isinstance(encoder, LanguageModelStates):
-            if source.dataset_sha256 != manifest_sha256(shards):
+            if source.dataset_sha256 != shards.sha256:
                 raise ValueError(f"{init}: a language model of other data than {shards}: its tokens are other words; "
                                  "train it again")
             load_weights(encoder.reader, _with_prefix(source.state_dict, READER), init)
@@ -54,10 +55,9 @@ def _take_published(method: Method, path: Path) -> None:
     load_weights(method, _with_prefix(method.state_dict(), ATTENTION, kept=True) | weights, path)
 
 
-def _require_held_out_unseen(source: ModelFile, model: ModelParams, init: Path, shards: Path) -> None:
+def _require_held_out_unseen(source: ModelFile, model: ModelParams, init: Path, shards: ShardFolder) -> None:
     """Classes that this model is tested on, or validated on, must be new to the one that it begins with."""
-    split = read_manifest(shards).split(model.split)
-    held_out = {name for part, names in split.items() if part not in model.train_parts for name in names}
+    held_out = set(shards.names_of(model.split, [part for part in PARTS if part not in model.train_parts]))
     seen = sorted(source.seen_classes & held_out)
     if seen:
         raise ValueError(f"{init}: has been trained on {seen[0]!r} ({len(seen)} such classes), a valid or test class "

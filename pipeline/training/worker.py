@@ -21,6 +21,7 @@ from matchnet.weights import load_weights
 from pipeline.data.load.samples import Room
 from pipeline.data.nodes.cache import CacheParams, local_shards
 from pipeline.data.nodes.upload import upload_file
+from pipeline.data.shards.folder import ShardFolder
 from pipeline.params.sections import ModelParams
 from pipeline.system.machine import available_memory, memory_to_share
 from pipeline.system.progress import lines_to
@@ -81,8 +82,8 @@ def train_on_worker(config: dict[str, WorkerSettings]) -> str | None:
                 log.write({"step": first_step, "doing": line})
 
             with (lines_to(show),
-                  local_shards(settings.shards, settings.cache, settings.groups) as shards):
-                _train(settings, shards, state, rank, world_size, log)
+                  local_shards(settings.shards, settings.cache, settings.groups) as folder):
+                _train(settings, ShardFolder(folder), state, rank, world_size, log)
         except (ValueError, FloatingPointError) as error:
             if world_size > 1:  # returning would leave the other workers waiting for this one
                 raise
@@ -124,7 +125,7 @@ def _own_log_folder(run_address: str) -> Iterator[Path]:
         yield Path(own_folder)
 
 
-def _train(settings: WorkerSettings, shards: Path, state: dict[str, Any] | None, rank: int, world_size: int,
+def _train(settings: WorkerSettings, shards: ShardFolder, state: dict[str, Any] | None, rank: int, world_size: int,
            log: RunLog) -> None:
     spec, device = settings.model.training, get_device()
     assert spec is not None

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from pipeline.cluster.connection import choose_placement, ray_cluster, require_node, say_waiting
 
 # first: it sets what Ray reads when it is imported
-from pipeline.cluster.connection import choose_placement, ray_cluster, require_node, say_waiting
+from pipeline.data.shards.folder import ShardFolder
 
 import ray  # isort: skip
 from ray.exceptions import RayError, RayTaskError  # isort: skip
@@ -31,28 +32,38 @@ _state: dict[str, Any] = {}  # of this worker process: what was started last, an
 
 @contextmanager
 def cluster_tasks(cluster: ClusterParams) -> Iterator[RunTasks]:
-    """Jobs of one core each on the cluster at `cluster.ray_address`, `cluster.num_processes` of them at once."""
+    """Tasks of one core each on the cluster at `cluster.ray_address`, `cluster.num_processes` of them at once."""
     with ray_cluster(cluster.ray_address):
         yield partial(run_tasks, at_once=cluster.num_processes or AT_ONCE)
 
 
 @contextmanager
-def cluster_workers(cluster: ClusterParams, compute: ComputeParams, shards: Path) -> Iterator[Workers]:
+def cluster_workers(cluster: ClusterParams, compute: ComputeParams, shards: ShardFolder) -> Iterator[Workers]:
     """For an evaluation on the cluster at `cluster.ray_address`: as large as those that train, as many as it holds.
 
     Raises:
         ResourcesError: the cluster is too small for `compute`.
-        StorageError: the shards cannot be published where all nodes see them.
+        StorageError: the shards cannot be copied where all nodes see them.
     """
     with ray_cluster(cluster.ray_address):
         placement = choose_placement(compute)
-        run = partial(run_tasks, cpus=placement.threads, gpus=int(placement.use_gpu))
+        run = partial(run_tasks, needs=Needs(placement.threads, int(placement.use_gpu)))
         yield Workers(run, shards_for_nodes(shards, cluster.storage), cluster.cache,
                       "cuda" if placement.use_gpu else "cpu", placement.threads)
 
 
+class Needs(NamedTuple):
+    """What a task takes of its node."""
+
+    cpus: int = 1
+    gpus: int = 0
+
+
+ONE_CORE = Needs()
+
+
 def run_tasks(start: Callable, start_args: tuple, work: Callable[..., Result], tasks: Sequence[Task], *,
-              cpus: int = 1, gpus: int = 0, at_once: int = AT_ONCE) -> Iterator[tuple[Task, Result]]:
+              needs: Needs = ONE_CORE, at_once: int = AT_ONCE) -> Iterator[tuple[Task, Result]]:
     """See `RunTasks`; inside a `ray_cluster`.
 
     Raises:
@@ -62,6 +73,7 @@ def run_tasks(start: Callable, start_args: tuple, work: Callable[..., Result], t
     """
     if not tasks:
         return
+    cpus, gpus = needs
     require_node(cpus, gpus)
     started = ray.put((start, start_args))  # fetched once a worker
     send = _work.options(num_cpus=cpus, num_gpus=gpus).remote

@@ -3,24 +3,17 @@
 import math
 from collections.abc import Collection, Iterator
 from multiprocessing.shared_memory import SharedMemory
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from matchnet.pictures import MAX_PIXELS
 from matchnet.pictures.pixels import to_pixels
-from pipeline.data.formats.images import open_image, preparation_of
+from pipeline.data.formats.images import open_image
 from pipeline.data.raw.source import extension_of
-from pipeline.data.shards.index import Index, OpenShards
-from pipeline.data.shards.manifest import Manifest, read_manifest
-
-
-def require_images(shards_dir: Path, manifest: Manifest) -> None:
-    """Raises ValueError for shards of sentences."""
-    if manifest.words is not None:
-        raise ValueError(f"{shards_dir}: {manifest.name} holds sentences; give the model a context instead of an "
-                         "image_size")
+from pipeline.data.shards.folder import ShardFolder
+from pipeline.data.shards.index import Index
+from pipeline.data.shards.reader import OpenShards
 
 
 class Decoder:
@@ -35,15 +28,14 @@ class Decoder:
         ValueError: shards of sentences.
     """
 
-    def __init__(self, shards_dir: Path, sample_shape: tuple[int, ...],
+    def __init__(self, shards: ShardFolder, sample_shape: tuple[int, ...],
                  groups: Collection[str] | None = None) -> None:
-        manifest = read_manifest(shards_dir)
-        require_images(shards_dir, manifest)
+        shards.require_images()
         self.sample_shape = sample_shape
-        self.preparation = preparation_of(manifest.parameters, sample_shape)
-        self.extension = extension_of(manifest.parameters)
-        self.max_pixels = manifest.parameters.get("max_pixels", MAX_PIXELS)
-        self.shards = OpenShards(shards_dir, manifest, groups)
+        self.preparation = shards.preparation(sample_shape)
+        self.extension = extension_of(shards.manifest.parameters)
+        self.max_pixels = shards.manifest.parameters.get("max_pixels", MAX_PIXELS)
+        self.shards = OpenShards(shards, groups)
 
     def decode(self, samples: Index) -> Iterator[np.ndarray]:
         """One (*sample_shape) uint8 after the other; the bytes of all are read first.

@@ -6,17 +6,14 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import islice, pairwise
 from multiprocessing.shared_memory import SharedMemory
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.data.load.decoder import Decoder, DecodingTask, decode_task, require_images
-from pipeline.data.shards.index import ShardReader
-from pipeline.data.shards.manifest import read_manifest
-from pipeline.data.shards.selection import groups_of, select
+from pipeline.data.load.decoder import Decoder, DecodingTask, decode_task
+from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.spec import PARTS, Part
 from pipeline.system.machine import memory_to_share
 from pipeline.workers.processes import WorkerPool
@@ -44,20 +41,19 @@ class ShardStore:
             cannot be decoded (shard, key, offset).
     """
 
-    def __init__(self, shards_dir: Path, split: str, sample_shape: tuple[int, ...],
+    def __init__(self, shards: ShardFolder, split: str, sample_shape: tuple[int, ...],
                  parts: Sequence[Part] = PARTS, num_processes: int = 2, shared_bytes: int | None = None) -> None:
-        manifest = read_manifest(shards_dir)
-        groups = groups_of(manifest, split, parts)
-        require_images(shards_dir, manifest)
-        with ShardReader(shards_dir, groups) as reader:  # it compares the sizes of these shards with the manifest
-            self._index = reader.index
-        chosen = select(manifest, self._index, split, parts)
+        groups = shards.groups_of(split, parts)
+        shards.require_images()
+        shards.check_sizes(groups)
+        self._index = shards.index
+        chosen = shards.select(split, parts)
         self.sample_shape = sample_shape
         self.class_id_R, self.parts = chosen.class_id_R, chosen.parts
         self._rows = chosen.rows
         self._num_processes = num_processes
         self._block_bytes = (memory_to_share() // 2 if shared_bytes is None else shared_bytes) // BLOCKS
-        self._workers = WorkerPool(Decoder, (shards_dir, sample_shape, groups), num_processes, "cluster.num_loaders")
+        self._workers = WorkerPool(Decoder, (shards, sample_shape, groups), num_processes, "cluster.num_loaders")
         self._blocks: list[SharedMemory] = []  # that are not in use
 
     def __len__(self) -> int:

@@ -2,15 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from pipeline.data.load.decoder import Decoder
-from pipeline.data.shards.index import INDEX, Index, read_index, verify_shards
-from pipeline.data.shards.manifest import manifest_sha256, read_manifest
-from pipeline.data.shards.selection import groups_of, select
+from pipeline.data.shards.folder import ShardFolder
+from pipeline.data.shards.index import Index
 from pipeline.data.spec import PARTS, Part
 from pipeline.system.progress import Progress
 
@@ -37,7 +35,8 @@ class Dataset:
     manifest_sha256: str
 
 
-def load_split(shards_dir: Path, split: str, sample_shape: tuple[int, ...], parts: Sequence[Part] = PARTS) -> Dataset:
+def load_split(shards: ShardFolder, split: str, sample_shape: tuple[int, ...],
+               parts: Sequence[Part] = PARTS) -> Dataset:
     """Decode the samples of some parts of a split: 5 s for all of Omniglot at 28 x 28 on one core.
 
     The shards that these parts are in are compared with their SHA-256 first; others need not be there.
@@ -46,17 +45,13 @@ def load_split(shards_dir: Path, split: str, sample_shape: tuple[int, ...], part
         ValueError: an unknown split, a shard cut short or edited, an image that cannot be decoded (shard,
             key and offset are named).
     """
-    shards_dir = Path(shards_dir)
-    groups = groups_of(read_manifest(shards_dir), split, parts)
-    verify_shards(shards_dir, groups)
-    manifest = read_manifest(shards_dir)
-    index = read_index(shards_dir / INDEX, manifest.index_sha256)
-    with Decoder(shards_dir, sample_shape, groups) as decoder:
-        chosen = select(manifest, index, split, parts)
-        samples_RCHW = _decode(decoder, index, chosen.rows, manifest.name)
-    return Dataset(name=manifest.name, split=split, samples_RCHW=torch.from_numpy(samples_RCHW),
-                   class_id_R=chosen.class_id_R, classes=[entry.name for entry in manifest.classes],
-                   parts=chosen.parts, manifest_sha256=manifest_sha256(shards_dir))
+    groups, name = shards.groups_of(split, parts), shards.manifest.name
+    shards.verify(groups)
+    with Decoder(shards, sample_shape, groups) as decoder:
+        chosen = shards.select(split, parts)
+        samples_RCHW = _decode(decoder, shards.index, chosen.rows, name)
+    return Dataset(name=name, split=split, samples_RCHW=torch.from_numpy(samples_RCHW), class_id_R=chosen.class_id_R,
+                   classes=shards.class_names, parts=chosen.parts, manifest_sha256=shards.sha256)
 
 
 def _decode(decoder: Decoder, index: Index, rows: np.ndarray, name: str) -> np.ndarray:

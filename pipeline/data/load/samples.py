@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from pipeline.data.formats.word_table import FIRST_WORD
 from pipeline.data.load.from_shards import ShardStore
 from pipeline.data.load.in_memory import load_split
 from pipeline.data.load.sentences import load_words
-from pipeline.data.shards.manifest import manifest_sha256, read_manifest
+from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.spec import Part
 from pipeline.data.wordnet.class_tree import class_groups
 from pipeline.system.machine import available_memory, cores, memory_to_share
@@ -27,17 +26,17 @@ class Samples:
 
     Args:
         class_names: of all classes of the dataset: images' own, or the words of a corpus.
+        manifest_sha256: names the data.
         class_id_R: int64, positions in class_names.
         origin_R: the sentence that each row is cut from; None for images.
-        manifest_sha256: names the data.
     """
 
     name: str
-    store: Store
     class_names: list[str]
-    class_id_R: np.ndarray
-    origin_R: np.ndarray | None
     manifest_sha256: str
+    store: Store
+    class_id_R: np.ndarray
+    origin_R: np.ndarray | None = None
 
     @property
     def vocabulary(self) -> list[str] | None:
@@ -87,7 +86,7 @@ class Room:
     shared_bytes: int = field(default_factory=lambda: memory_to_share() // 2)
 
 
-def load_samples(shards_dir: Path, split: str, parts: Sequence[Part], sample_shape: tuple[int, ...],
+def load_samples(shards: ShardFolder, split: str, parts: Sequence[Part], sample_shape: tuple[int, ...],
                  room: Room | None = None) -> Samples:
     """The samples of some parts, in the shape that a model takes them.
 
@@ -98,27 +97,49 @@ def load_samples(shards_dir: Path, split: str, parts: Sequence[Part], sample_sha
         ValueError: an unknown split or part, damaged shards, or samples of the other kind.
     """
     if len(sample_shape) == 3:
-        return _load_images(Path(shards_dir), split, parts, sample_shape, room or Room())
-    return _load_text(Path(shards_dir), split, parts, sample_shape)
+        return _load_images(shards, split, parts, sample_shape, room or Room())
+    return _load_text(shards, split, parts, sample_shape)
 
 
-def _load_images(shards_dir: Path, split: str, parts: Sequence[Part], sample_shape: tuple[int, ...],
+def _load_images(shards: ShardFolder, split: str, parts: Sequence[Part], sample_shape: tuple[int, ...],
                  room: Room) -> Samples:
-    manifest = read_manifest(shards_dir)
-    names, sha256 = [entry.name for entry in manifest.classes], manifest_sha256(shards_dir)
-    wanted = {name for part in parts for name in manifest.split(split).get(part, [])}
-    num_samples = sum(entry.num_samples for entry in manifest.classes if entry.name in wanted)
-    if num_samples * math.prod(sample_shape) <= room.memory_bytes:
-        images = load_split(shards_dir, split, sample_shape, parts)
-        return Samples(images.name, MemoryStore(images.samples_RCHW), names, images.class_id_R, None, sha256)
-    store = ShardStore(shards_dir, split, sample_shape, parts, room.num_processes, room.shared_bytes)
-    return Samples(manifest.name, store, names, store.class_id_R, None, sha256)
+    about = shards.manifest.name, shards.class_names, shards.sha256
+    if shards.count_samples(split, parts) * math.prod(sample_shape) <= room.memory_bytes:
+        images = load_split(shards, split, sample_shape, parts)
+        return Samples(*about, MemoryStore(images.samples_RCHW), images.class_id_R)
+    store = ShardStore(shards, split, sample_shape, parts, room.num_processes, room.shared_bytes)
+    return Samples(*about, store, store.class_id_R)
 
 
-def _load_text(shards_dir: Path, split: str, parts: Sequence[Part], sample_shape: tuple[int, ...]) -> Samples:
-    rows, blank = load_words(shards_dir, split, parts), sample_shape[0] % 2 == 1
+def _load_text(shards: ShardFolder, split: str, parts: Sequence[Part], sample_shape: tuple[int, ...]) -> Samples:
+    rows, blank = load_words(shards, split, parts), sample_shape[0] % 2 == 1
     store = SentenceStore(rows.sentences.token_T, rows.sentences.sentence_start_Z,
                           torch.from_numpy(rows.row_sentence_R), torch.from_numpy(rows.row_word_R),
                           context=(sample_shape[0] - 1) // 2, blank=blank)
-    return Samples(rows.name, store, rows.words, rows.row_word_R - FIRST_WORD, rows.row_sentence_R,
-                   rows.manifest_sha256)
+    return Samples(shards.manifest.name, rows.words, shards.sha256, store, rows.row_word_R - FIRST_WORD,
+                   rows.row_sentence_R)
+
+
+def require_episodes(shards: ShardFolder, split: str, parts: Sequence[Part], spec: EpisodeSpec, field: str) -> None:
+    """Refuse episodes that the classes of these parts cannot serve, from the manifest alone: before anything is loaded.
+
+    Of a corpus of sentences that is known only when they are read; see `Samples.classes_for`.
+
+    Args:
+        field: of the parameters, that holds `spec`; for messages.
+    Raises:
+        ValueError: names the field, the dataset, the parts and the class, with the numbers and what to do.
+    """
+    manifest = shards.manifest
+    if manifest.words is not None:
+        return
+    names = set(shards.names_of(split, parts))
+    where = f"dataset {manifest.name}, split {split}, {' and '.join(parts)}"
+    if spec.num_ways > len(names):
+        raise ValueError(f"{field}: num_ways is {spec.num_ways}, and there are {len(names)} classes ({where}); lower "
+                         "it or name a part that has more")
+    fewest = min((entry for entry in manifest.classes if entry.name in names), key=lambda entry: entry.num_samples)
+    if spec.samples_per_way > fewest.num_samples:
+        raise ValueError(f"{field}: num_shots is {spec.num_shots} and num_queries {spec.num_queries}, "
+                         f"{spec.samples_per_way} samples of a class, and class {fewest.name!r} has "
+                         f"{fewest.num_samples} ({where}); lower one of them or leave the class out of the dataset")

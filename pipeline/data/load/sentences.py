@@ -2,17 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from matchnet.tokens import END
-from pipeline.data.formats.word_table import WORDS, WordTable, read_words
 from pipeline.data.raw.readers.sentence_files import row_of
-from pipeline.data.shards.index import ShardReader, verify_shards
-from pipeline.data.shards.manifest import manifest_sha256, read_manifest
-from pipeline.data.spec import PARTS, Part
+from pipeline.data.shards.folder import ShardFolder
+from pipeline.data.shards.reader import ShardReader
+from pipeline.data.spec import Part
 
 
 @dataclass(frozen=True)
@@ -37,24 +35,15 @@ class WordRows:
     Args:
         row_sentence_R, row_word_R: int64; the word as a token.
         words: token - FIRST_WORD -> word, of the whole vocabulary.
-        manifest_sha256: names the data.
     """
 
-    name: str
     sentences: Sentences
     row_sentence_R: np.ndarray
     row_word_R: np.ndarray
     words: list[str]
-    manifest_sha256: str
 
 
-def words_of(shards_dir: Path) -> WordTable:
-    """The word table of a corpus. ValueError: edited or cut short, or shards of images, which have none."""
-    words = read_manifest(shards_dir).words
-    return read_words(Path(shards_dir) / WORDS, words.sha256 if words else None)
-
-
-def load_words(shards_dir: Path, split: str, parts: Sequence[Part]) -> WordRows:
+def load_words(shards: ShardFolder, split: str, parts: Sequence[Part]) -> WordRows:
     """The words of `parts` in the sentences of the training file where `train` is one of them, else of the first's.
 
     So `test` has the test words in the test file's sentences, and `train`, `valid` together all words that are not for
@@ -63,36 +52,24 @@ def load_words(shards_dir: Path, split: str, parts: Sequence[Part]) -> WordRows:
     Raises:
         ValueError: an unknown split or part, shards edited or cut short.
     """
-    unknown = [part for part in parts if part not in PARTS]
-    if unknown:
-        raise ValueError(f"parts: {unknown[0]!r} is not a part of a split; name some of {', '.join(PARTS)}")
-    shards_dir = Path(shards_dir)
-    verify_shards(shards_dir)
+    names = shards.names_of(split, parts)
     file: Part = "train" if "train" in parts else parts[0]
-    table = words_of(shards_dir)
-    with ShardReader(shards_dir) as reader:
-        manifest, names = reader.manifest, reader.manifest.split(split)
-        sentences = _read_file(reader, file, table)
-    chosen = np.isin(np.array(table.vocabulary), [name for part in parts for name in names[part]])
+    sentences, table = load_sentences(shards, file), shards.words
+    chosen = np.isin(np.array(table.vocabulary), names)
     pair = np.flatnonzero(chosen[table.word_P] & (table.file_P == file))
     pair = pair[np.lexsort((table.row_P[pair], table.word_P[pair]))]
-    return WordRows(name=manifest.name, sentences=sentences, row_sentence_R=table.row_P[pair].astype(np.int64),
-                    row_word_R=table.token_of(table.word_P[pair]), words=table.vocabulary,
-                    manifest_sha256=manifest_sha256(shards_dir))
+    return WordRows(sentences=sentences, row_sentence_R=table.row_P[pair].astype(np.int64),
+                    row_word_R=table.token_of(table.word_P[pair]), words=table.vocabulary)
 
 
-def load_sentences(shards_dir: Path, file: Part) -> Sentences:
+def load_sentences(shards: ShardFolder, file: Part) -> Sentences:
     """All sentences of one file as tokens: what a language model reads. ValueError: shards edited or cut short."""
-    verify_shards(shards_dir)
-    with ShardReader(shards_dir) as reader:
-        return _read_file(reader, file, words_of(shards_dir))
-
-
-def _read_file(reader: ShardReader, file: Part, table: WordTable) -> Sentences:
-    class_id = [entry.name for entry in reader.manifest.classes].index(file)
-    rows = np.flatnonzero(reader.index.class_id_R == class_id)
-    line = np.array([row_of(key) for key in reader.index.key_R.take(rows).to_pylist()], np.int64)
-    words = [content.decode().split() for content in reader.read_many(rows[line.argsort()])]
+    shards.verify()
+    index, table = shards.index, shards.words
+    rows = np.flatnonzero(index.class_id_R == shards.class_names.index(file))
+    line = np.array([row_of(key) for key in index.key_R.take(rows).to_pylist()], np.int64)
+    with ShardReader(shards) as reader:
+        words = [content.decode().split() for content in reader.read_many(rows[line.argsort()])]
     position = {word: w for w, word in enumerate(table.vocabulary)}
     word_T = np.array([position[word] for sentence in words for word in sentence], np.int64)
     starts = np.concatenate([[0], np.cumsum([len(sentence) for sentence in words])])

@@ -19,9 +19,9 @@ import math
 import os
 import tarfile
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,9 +36,8 @@ from matchnet.random_words import random_words, to_uniform
 from pipeline.data.formats.images import FORMATS, open_image
 from pipeline.data.formats.tar import BLOCK
 from pipeline.data.load.crop import WORDS, CropSpec, crop
-from pipeline.data.shards.index import Index, ShardReader
-from pipeline.data.shards.manifest import Manifest, read_manifest
-from pipeline.data.shards.selection import groups_of
+from pipeline.data.shards.folder import ShardFolder
+from pipeline.data.shards.index import Index
 from pipeline.data.spec import Part
 from pipeline.system.machine import memory_to_share
 from pipeline.system.progress import say
@@ -73,12 +72,27 @@ class Damage(NamedTuple):
     reason: str
 
 
+@dataclass(frozen=True)
+class StreamSpec:
+    """Which images, and how they are cropped.
+
+    sample_shape: (C, size, size) of a cropped image; C is 1 or 3.
+    class_names: of all classes of these parts; an image's class is its position among them.
+    seed: decides the order and the crops.
+    """
+
+    split: str
+    parts: Sequence[Part]
+    sample_shape: tuple[int, ...]
+    class_names: Sequence[str]
+    crop: CropSpec
+    seed: int
+
+
 class ShardStream:
     """The images of some parts of a split, as matchnet.classifier_training wants them.
 
     Args:
-        sample_shape: (C, size, size) of a cropped image; C is 1 or 3.
-        class_names: of all classes of these parts; an image's class is its position among them.
         num_loaders: processes that read and decode; with none, that is done when a batch is asked for.
         shared_bytes: of memory that they may fill with batches, None for half of what there is; where batches are too
             large for it, there are fewer ahead, or fewer loaders.
@@ -87,23 +101,22 @@ class ShardStream:
             that cannot be decoded, or a shard that is not what the index says; both are named.
     """
 
-    def __init__(self, shards_dir: Path, split: str, parts: Sequence[Part], sample_shape: tuple[int, ...],
-                 class_names: Sequence[str], crop_spec: CropSpec, seed: int, num_loaders: int = 0,
+    def __init__(self, shards: ShardFolder, spec: StreamSpec, num_loaders: int = 0,
                  shared_bytes: int | None = None) -> None:
-        groups = groups_of(read_manifest(shards_dir), split, parts)
-        with ShardReader(shards_dir, groups) as reader:  # it compares the sizes of these shards with the manifest
-            manifest, self.index = reader.manifest, reader.index
-        self.row_R = _rows_of(manifest, self.index, groups)
+        groups = shards.groups_of(spec.split, spec.parts)
+        shards.check_sizes(groups)
+        self.index = shards.index
+        self.row_R = _rows_of(shards, groups)
         if not len(self.row_R):
-            raise ValueError(f"{manifest.name}: {', '.join(parts)} of split {split} have no images to train on; name "
-                             "other train_parts")
-        class_of = {name: position for position, name in enumerate(class_names)}
-        position_C = np.array([class_of.get(entry.name, -1) for entry in manifest.classes])
+            raise ValueError(f"{shards.manifest.name}: {', '.join(spec.parts)} of split {spec.split} have no images to "
+                             "train on; name other train_parts")
+        class_of = {name: position for position, name in enumerate(spec.class_names)}
+        position_C = np.array([class_of.get(name, -1) for name in shards.class_names])
         self.class_R = position_C[self.index.class_id_R[self.row_R]]
         assert (self.class_R >= 0).all(), "a shard holds classes of one group"
-        self.seed, self.num_loaders = seed, num_loaders
+        self.seed, self.num_loaders = spec.seed, num_loaders
         self.shared_bytes = memory_to_share() // 2 if shared_bytes is None else shared_bytes
-        self.reader = PieceReader(shards_dir, manifest, sample_shape, crop_spec, seed)
+        self.reader = PieceReader(shards, spec)
         self.order = lru_cache(maxsize=2)(self._order)
 
     def __len__(self) -> int:
@@ -172,9 +185,9 @@ class ShardStream:
 class PieceReader(Dataset):
     """Reads, decodes and crops. It is sent to the loader processes: small, whatever the size of the dataset."""
 
-    def __init__(self, shards_dir: Path, manifest: Manifest, sample_shape: tuple[int, ...], crop_spec: CropSpec,
-                 seed: int) -> None:
-        self.directory, self.sample_shape, self.crop_spec, self.seed = shards_dir, sample_shape, crop_spec, seed
+    def __init__(self, shards: ShardFolder, spec: StreamSpec) -> None:
+        manifest, self.directory = shards.manifest, shards.path
+        self.sample_shape, self.crop_spec, self.seed = spec.sample_shape, spec.crop, spec.seed
         if (margin := manifest.parameters["margin"]) is not None:
             raise ValueError(f"{manifest.name}: margin is {margin}, which is for drawings; a random crop is for "
                              "photographs: train on episodes, or on a dataset without a margin")
@@ -242,10 +255,10 @@ def _start_loader(worker_id: int) -> None:
 LOADER_SETTINGS = {"multiprocessing_context": "spawn", "worker_init_fn": _start_loader}
 
 
-def _rows_of(manifest: Manifest, index: Index, groups: Collection[str]) -> np.ndarray:
+def _rows_of(shards: ShardFolder, groups: Collection[str]) -> np.ndarray:
     """The rows of whole shards, sorted by shard and offset."""
-    shards = {entry.name for entry in manifest.shards if entry.group in groups}
-    return np.flatnonzero(np.array([name in shards for name in index.shards])[index.shard_R])
+    names = {entry.name for entry in shards.shards_of(groups)}
+    return np.flatnonzero(np.array([name in names for name in shards.index.shards])[shards.index.shard_R])
 
 
 def _pieces(index: Index, row_B: np.ndarray) -> Iterator[Piece]:

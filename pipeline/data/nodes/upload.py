@@ -11,25 +11,26 @@ from pyarrow.fs import LocalFileSystem
 from matchnet.files import FULL_DISK, make_folder, rename
 from pipeline.data.formats.word_table import WORDS
 from pipeline.data.nodes.cache import BLOCK, version_name
+from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.shards.index import INDEX
-from pipeline.data.shards.manifest import MANIFEST, manifest_sha256, read_manifest
+from pipeline.data.shards.manifest import MANIFEST
 from pipeline.system.progress import Progress
 from pipeline.system.storage import Location, location_of, patiently
 
 
-def upload_shards(folder: Path, address: str) -> str:
+def upload_shards(shards: ShardFolder, address: str) -> str:
     """Copy a dataset's shards, index and manifest to `<address>/<name>-<its manifest's SHA-256>`; returns that address.
 
     The manifest goes last: where it is, the rest is whole. So a second call only looks, one after an interruption
-    copies what is missing, and versions that running jobs read are never touched.
+    copies what is missing, and versions that running stages read are never touched.
 
     Raises:
         ValueError: a shard has other bytes than the manifest says.
         StorageError: the storage fails again and again.
         OSError: its disk is full.
     """
-    manifest, sha256 = read_manifest(folder), manifest_sha256(folder)
-    target = location_of(address) / version_name(manifest, sha256)
+    folder, manifest = shards.path, shards.manifest
+    target = location_of(address) / version_name(manifest, shards.sha256)
     if _is_there(target / MANIFEST, folder / MANIFEST):
         return target.address
     expected = {entry.name: entry.sha256 for entry in manifest.shards} | {INDEX: manifest.index_sha256}
@@ -38,14 +39,14 @@ def upload_shards(folder: Path, address: str) -> str:
     total = sum((folder / name).stat().st_size for name in missing)
     with Progress(f"publishing {manifest.name}", total, "B") as progress:
         for name in missing:
-            _publish(folder / name, target / name, expected[name], progress.advance)
-    _publish(folder / MANIFEST, target / MANIFEST, sha256, lambda count: None)
+            _upload(folder / name, target / name, expected[name], progress.advance)
+    _upload(folder / MANIFEST, target / MANIFEST, shards.sha256, lambda count: None)
     return target.address
 
 
-def shards_for_nodes(folder: Path, storage: str | None) -> str:
+def shards_for_nodes(shards: ShardFolder, storage: str | None) -> str:
     """Where every node finds a dataset's shards: published on the storage, or, without one, in this very folder."""
-    return upload_shards(folder, (location_of(storage) / "shards").address) if storage else str(folder.absolute())
+    return upload_shards(shards, (location_of(storage) / "shards").address) if storage else str(shards.path.absolute())
 
 
 def upload_file(origin: Path, target: Location) -> None:
@@ -58,7 +59,7 @@ def _is_there(target: Location, origin: Path) -> bool:
     return target.size() == origin.stat().st_size
 
 
-def _publish(origin: Path, target: Location, sha256: str, advance: Callable[[int], None]) -> None:
+def _upload(origin: Path, target: Location, sha256: str, advance: Callable[[int], None]) -> None:
     found = patiently(target.address, lambda: _copy(origin, target, advance))
     if found != sha256:
         patiently(target.address, lambda: target.filesystem.delete_file(target.path))

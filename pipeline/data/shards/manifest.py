@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, TypeAdapter
 
-from matchnet.files import atomic_write, sha256_of
+from matchnet.files import atomic_write
 from matchnet.messages import said, shown
 from pipeline.data.spec import PARTS, SOURCES, Part
 from pipeline.system.checked_json import parse_checked
@@ -102,8 +102,8 @@ def read_manifest(directory: Path) -> Manifest:
     Raises:
         ValueError: no manifest, not JSON, fields missing, or of another format version.
     """
-    path = _existing(directory)
-    return parse_manifest(path.read_bytes(), str(path))
+    path, content = manifest_bytes(directory)
+    return parse_manifest(content, str(path))
 
 
 def parse_manifest(content: bytes, origin: str) -> Manifest:
@@ -160,15 +160,11 @@ def _contradictions(manifest: Manifest) -> Iterator[str]:
             yield f"parameters.{name}: {shown(value)} is no share of a side"
 
 
-def manifest_sha256(directory: Path) -> str:
-    """Hex SHA-256 of dataset.json: names the data, since it holds the SHA-256 of all else. ValueError without one."""
-    return sha256_of(_existing(directory))
-
-
-def _existing(directory: Path) -> Path:
+def manifest_bytes(directory: Path) -> tuple[Path, bytes]:
+    """dataset.json of a folder of shards, and what it holds. ValueError if there is none."""
     path = Path(directory) / MANIFEST
     if not path.is_file():
         raise ValueError(f"{path}: no such file: dataset {path.parent.name} has no finished shards; run this stage by "
                          "`dvc repro`, which makes them first, or run `python -m stages.download` and then "
                          "`python -m stages.shard` of that dataset")
-    return path
+    return path, path.read_bytes()
