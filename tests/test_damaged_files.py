@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline.data.formats.tar import WrittenShard, read_note, write_note
 from pipeline.data.formats.word_table import WORDS
 from pipeline.data.raw.linked_archives import FOLDER, VERIFIED, _record
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.shards.index import INDEX
 from pipeline.data.shards.manifest import MANIFEST, read_manifest
+from pipeline.data.shards.notes import WrittenShard, read_note, write_note
 from pipeline.data.shards.reader import ShardReader
 from pipeline.evaluate.compare import _column
 from pipeline.evaluate.row import write_columns

@@ -20,12 +20,13 @@ import webdataset
 from small_omniglot import NUM_CLASSES, PARAMS, small_omniglot
 
 from matchnet.files import sha256_of
-from pipeline.data.formats.tar import TarWriter, WrittenShard
+from pipeline.data.formats.tar import TarWriter
 from pipeline.data.shards import make as shards
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.shards.index import INDEX
 from pipeline.data.shards.make import notes_of, shard_dataset
 from pipeline.data.shards.manifest import read_manifest
+from pipeline.data.shards.notes import WrittenShard
 from pipeline.data.shards.reader import ShardReader
 from pipeline.data.spec import RandomSplit, WholeSplit
 from pipeline.system.progress import Progress

@@ -81,7 +81,9 @@ class ShardFolder:
 
     def names_of(self, split: str, parts: Sequence[Part]) -> list[str]:
         """The classes of these parts; ValueError for a split that the dataset does not have, or an unknown part."""
-        _check(parts)
+        unknown = [part for part in parts if part not in PARTS]
+        if unknown:
+            raise ValueError(f"parts: {unknown[0]!r} is not a part of a split; name some of {', '.join(PARTS)}")
         classes_of = self.manifest.split(split)
         return [name for part in parts for name in classes_of[part]]
 
@@ -90,10 +92,9 @@ class ShardFolder:
 
         Raises ValueError as `names_of` does.
         """
-        _check(parts)
+        wanted = set(self.names_of(split, parts))
         if self.manifest.words is not None:
             return {entry.group for entry in self.manifest.shards}
-        wanted = set(self.names_of(split, parts))
         return {entry.group for entry in self.manifest.classes if entry.name in wanted}
 
     def shards_of(self, groups: Collection[str] | None) -> list[ShardEntry]:
@@ -102,10 +103,9 @@ class ShardFolder:
 
     def select(self, split: str, parts: Sequence[Part] = PARTS) -> Selection:
         """The samples of these parts; raises ValueError as `names_of` does."""
-        _check(parts)
-        names, class_ids = self.manifest.split(split), {name: number for number, name in enumerate(self.class_names)}
-        chosen = {part: np.array([class_ids[name] for name in names[part]] if part in parts else [], np.int64)
-                  for part in PARTS}
+        class_ids = {name: class_id for class_id, name in enumerate(self.class_names)}
+        names = {part: self.names_of(split, (part,)) for part in parts}
+        chosen = {part: np.array([class_ids[name] for name in names.get(part, [])], np.int64) for part in PARTS}
         rows = np.flatnonzero(np.isin(self.index.class_id_R, np.concatenate(list(chosen.values()))))
         key_R = self.index.key_R.take(rows).to_numpy(zero_copy_only=False)
         rows = rows[np.lexsort((key_R, self.index.class_id_R[rows]))]
@@ -162,9 +162,3 @@ class ShardFolder:
                 first = f"; the first sample lost is {index.described(lost[0])}" if len(lost) else ""
                 raise ValueError(f"{path}: {size:,} bytes, but the manifest says {entry.size:,}: cut short or "
                                  f"edited after it was indexed{first}; run the shard stage again")
-
-
-def _check(parts: Sequence[Part]) -> None:
-    unknown = [part for part in parts if part not in PARTS]
-    if unknown:
-        raise ValueError(f"parts: {unknown[0]!r} is not a part of a split; name some of {', '.join(PARTS)}")

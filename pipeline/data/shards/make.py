@@ -3,43 +3,32 @@
 Processes work in parallel on shards, not on the archives' parts: a shard mixes classes, so it needs many of them, and a
 finished one is whole whatever becomes of the others. Each process reads the samples of its shard from where they lie.
 
-A finished shard has a note beside the dataset's folder, in `.notes/<dataset>`, which DVC does not track: what made it,
-and its SHA-256. A later run (after an interruption, a failure of DVC, an edit of code or of a parameter that changes no
-shard's bytes) makes only the shards that are not there as their notes say.
+A finished shard has a note; see notes.py. A later run (after an interruption, a failure of DVC, an edit of code or a
+parameter that changes no byte of a shard) makes only the shards that are not there as their notes say.
 """
 
 import errno
 import hashlib
 import json
-import os
 import shutil
-import socket
 import sys
-import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from matchnet.files import link_or_copy, sha256_of
-from matchnet.messages import said
-from pipeline.data.formats.images import FORMATS, open_image
-from pipeline.data.formats.tar import TarWriter, WrittenShard, read_note, write_note
 from pipeline.data.formats.word_table import WORDS, write_words
 from pipeline.data.raw.download import recorded_checksums
 from pipeline.data.raw.source import (
-    MendingReader,
     RawSample,
-    ReadSample,
     classes_left_out,
     extension_of,
     listed_oddities,
     source_of,
     words_of,
 )
-from pipeline.data.raw.zip_files import AGAIN
 from pipeline.data.shards.index import INDEX, write_index
 from pipeline.data.shards.manifest import (
     MANIFEST,
@@ -50,23 +39,16 @@ from pipeline.data.shards.manifest import (
     read_manifest,
     write_manifest,
 )
+from pipeline.data.shards.notes import WrittenShard, notes_of, read_note
 from pipeline.data.shards.plan import ShardPlan, group_classes, plan_shards
+from pipeline.data.shards.write import ShardTask, open_raw_files, said_by, write_shard
 from pipeline.data.spec import LOADED_ONLY, MENDING, DatasetParams
 from pipeline.data.splits import make_split
 from pipeline.system.progress import Progress, say
 from pipeline.system.swap import building_folder, swap_in
-from pipeline.workers.processes import RunTasks, run_in_processes, stop_if_asked
+from pipeline.workers.processes import RunTasks, run_in_processes
 
 FORMAT = 1  # raise it when the same samples get other bytes, by our code or a library's: shards are then made again
-
-
-@dataclass(frozen=True)
-class ShardTask:
-    plan: ShardPlan
-    path: Path
-    note: Path
-    extension: str
-    fingerprint: str
 
 
 def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path,
@@ -95,12 +77,11 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
     # a split of words takes sentences from all over a class: each class is a group of its own
     group_of = {name: name for name in class_names} if words else group_classes(class_names, splits)
     plans = plan_shards(samples, group_of, params.seed, int(params.shard_size_mib * 2**20))
-    new, notes, extension = building_folder(out_dir), notes_of(out_dir), extension_of(params.shard_parameters())
-    tasks = [ShardTask(plan, new / plan.name, notes / f"{plan.name}.json", extension,
-                       _fingerprint(params, plan, sources)) for plan in plans]
+    new, notes = building_folder(out_dir), notes_of(out_dir)
+    tasks = _tasks(plans, new, notes, params, sources)
     run = run or partial(run_in_processes, num_processes=num_processes, setting="cluster.num_processes")
     try:
-        written = _write_shards(name, params, raw_dir, new, out_dir, tasks, run)
+        written = _write_shards(name, tasks, new, out_dir, partial(run, open_raw_files, (raw_dir, params), write_shard))
         oddities = _count_oddities(name, params, raw_dir, written.values())
         _write_index(new / INDEX, plans, written, class_names)
         if words:
@@ -115,15 +96,17 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
         _remove_strangers(notes, {task.note.name for task in tasks})
         swap_in(new, out_dir)
     except OSError as error:
-        raise OSError(error.errno, f"{name}: sharding failed: {_said_by(error)}; {out_dir} is as before, and the "
+        raise OSError(error.errno, f"{name}: sharding failed: {said_by(error)}; {out_dir} is as before, and the "
                       f"shards that are finished stay in {new}: mend that, and run the shard stage again to go on"
                       ) from error
     return read_manifest(out_dir)
 
 
-def notes_of(out_dir: Path) -> Path:
-    """The folder of the notes of finished shards."""
-    return out_dir.parent / ".notes" / out_dir.name
+def _tasks(plans: Sequence[ShardPlan], new: Path, notes: Path, params: DatasetParams,
+           sources: Mapping[str, str]) -> list[ShardTask]:
+    extension = extension_of(params.shard_parameters())
+    return [ShardTask(plan, new / plan.name, notes / f"{plan.name}.json", extension,
+                      _fingerprint(params, plan, sources)) for plan in plans]
 
 
 def _require_as_verified(raw_dir: Path, sources: Mapping[str, str]) -> None:
@@ -134,10 +117,6 @@ def _require_as_verified(raw_dir: Path, sources: Mapping[str, str]) -> None:
         if path.is_file() and f"sha256:{sha256_of(path)}" != checksum:
             raise ValueError(f"{path}: other bytes than the download stage verified; run that stage of {raw_dir.name} "
                              "again")
-
-
-def _said_by(error: OSError) -> object:
-    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror or error
 
 
 def _require_space(name: str, new: Path, missing: Sequence[ShardTask], tasks: Sequence[ShardTask]) -> None:
@@ -177,9 +156,10 @@ def _check_keys(samples: Sequence[RawSample]) -> None:
         seen.add(sample.key)
 
 
-def _write_shards(name: str, params: DatasetParams, raw_dir: Path, new: Path, out_dir: Path, tasks: Sequence[ShardTask],
-                  run: RunTasks) -> dict[str, WrittenShard]:
-    """All shards in `new`; those that `out_dir` has are linked there last.
+def _write_shards(name: str, tasks: Sequence[ShardTask], new: Path, out_dir: Path,
+                  write: Callable[[Sequence[ShardTask]], Iterable[tuple[ShardTask, WrittenShard]]]
+                  ) -> dict[str, WrittenShard]:
+    """All shards in `new`; those that `out_dir` has are linked there last, those that are missing are written.
 
     Not earlier: before it runs the stage again, DVC copies each file of its outputs that has a second name.
     """
@@ -192,7 +172,7 @@ def _write_shards(name: str, params: DatasetParams, raw_dir: Path, new: Path, ou
                 progress.advance(len(found.offsets))
         missing = [task for task in tasks if task.plan.name not in written]
         _require_space(name, new, missing, tasks)
-        for task, result in run(_start, (raw_dir, params), write_shard, missing):
+        for task, result in write(missing):
             written[task.plan.name] = result
             progress.advance(len(result.offsets))
     for task in tasks:
@@ -208,79 +188,6 @@ def _find_finished(task: ShardTask, out_dir: Path) -> WrittenShard | None:
         return noted
     task.path.unlink(missing_ok=True)
     return noted if noted is not None and noted.is_at(out_dir / task.plan.name) else None
-
-
-@contextmanager
-def _on_this_node(what: str) -> Iterator[None]:
-    """An error of the system says what failed, and on which node; of a file that is not there, what nodes must see."""
-    try:
-        yield
-    except OSError as error:
-        rule = ""
-        if isinstance(error, FileNotFoundError) and error.filename:
-            rule = (": each node of a cluster must see it under this path: mount it there, or set cluster.storage, "
-                    "with which the machine that runs the stage makes all shards")
-        raise OSError(error.errno, f"{what} on {socket.gethostname()}: {_said_by(error)}{rule}") from error
-
-
-def _start(raw_dir: Path, params: DatasetParams) -> ReadSample:
-    with _on_this_node("raw files"):
-        os.stat(raw_dir)  # on a node that does not see it, no source should ask for a download
-        return source_of(params.source).open_raw(raw_dir, params)
-
-
-def write_shard(read: ReadSample, task: ShardTask) -> WrittenShard:
-    """One shard, then its note. Raises ValueError, naming the sample, or OSError, naming shard and node."""
-    with _on_this_node(f"shard {task.plan.name}"):
-        written = _write_tar(read, task)
-        write_note(task.note, written)
-    return written
-
-
-def _write_tar(read: ReadSample, task: ShardTask) -> WrittenShard:
-    """To a `.part`, synced, renamed.
-
-    The `.part` has a name of its own: a node that was given up for lost may still be writing the same shard.
-    """
-    part = task.path.with_name(f"{task.path.name}.{uuid.uuid4().hex}.part")
-    offsets, lengths = [], []
-    if isinstance(read, MendingReader):
-        read.oddities.clear()
-    try:
-        with open(part, "wb") as file:
-            tar = TarWriter(file)
-            for sample in task.plan.samples:
-                stop_if_asked()
-                content = _read_sample(read, sample, task.extension)
-                offsets.append(tar.add(f"{sample.key}.{task.extension}", content))
-                lengths.append(len(content))
-            tar.finish()
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, task.path)
-    finally:
-        part.unlink(missing_ok=True)
-    oddities = dict(read.oddities) if isinstance(read, MendingReader) else {}
-    return WrittenShard(task.fingerprint, tar.digest.hexdigest(), tar.size, offsets, lengths, oddities)
-
-
-def _read_sample(read: ReadSample, sample: RawSample, extension: str) -> bytes:
-    """Raises ValueError, with archive, member and key, for whatever a library says about the sample's bytes."""
-    place = f"{sample.archive}: member {sample.member} (key {sample.key})"
-    try:
-        content = read(sample)
-    except (ValueError, InterruptedError):
-        raise  # it has named the sample; or the run was given up
-    except Exception as error:  # of an archive's or a codec's library: they raise about anything
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # of the disk
-        raise ValueError(f"{place}: {type(error).__name__}: {said(error)}; leave the sample out") from error
-    if extension in FORMATS and not isinstance(read, MendingReader):
-        try:
-            open_image(content, extension)
-        except ValueError as error:
-            raise ValueError(f"{place}: {error}; {AGAIN}") from error
-    return content
 
 
 def _fingerprint(params: DatasetParams, plan: ShardPlan, sources: Mapping[str, str]) -> str:
