@@ -1,32 +1,23 @@
-"""Source `folder`: anybody's pictures, `class/picture.png`, in a folder, a zip or a tar. See picture_files.py."""
+"""Source `folder`: anybody's pictures, `class/picture.png`, in a folder, a zip or a tar. See picture_listing.py."""
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from pipeline.data.raw.readers.picture_files import (
-    OTHER_FILES,
+from pipeline.data.raw.readers.picture_files import OTHER_FILES, described, files_of, picture_of
+from pipeline.data.raw.readers.picture_listing import (
     Picture,
-    PictureReader,
-    described,
-    files_of,
-    picture_of,
+    extension_of,
+    open_raw,
     read_left_out,
     read_oddities,
-    read_samples,
+    read_raw,
     write_listing,
 )
-from pipeline.data.raw.source import RawSample, ReadSample
 from pipeline.data.spec import DatasetParams
 
 __all__ = ["extension_of", "open_raw", "prepare_raw", "read_left_out", "read_oddities", "read_raw"]
-
-
-def extension_of(parameters: Mapping[str, Any]) -> str:
-    """What the pictures are stored as."""
-    return parameters["folder"]["format"]
 
 
 def prepare_raw(raw_dir: Path, params: DatasetParams, folder: str | None = None) -> None:
@@ -35,17 +26,7 @@ def prepare_raw(raw_dir: Path, params: DatasetParams, folder: str | None = None)
     others: Counter[str] = Counter()
     classes: set[str] = set()
     write_listing(raw_dir, origin, _find(origin, others, classes), others, lambda: _empty_folders(origin, classes))
-    read_samples(raw_dir, params)
-
-
-def read_raw(raw_dir: Path, params: DatasetParams) -> list[RawSample]:
-    """The listed pictures of classes that have enough; raises as `read_samples` does."""
-    return read_samples(raw_dir, params)
-
-
-def open_raw(raw_dir: Path, params: DatasetParams) -> ReadSample:
-    """What is stored of a picture."""
-    return PictureReader(raw_dir, params)
+    read_raw(raw_dir, params)
 
 
 def _find(origin: Path, others: Counter[str], classes: set[str]) -> Iterator[Picture]:

@@ -1,4 +1,4 @@
-"""Source `webdataset`: pictures in WebDataset tars that others made. See pipeline/data/raw/readers/picture_files.py.
+"""Source `webdataset`: pictures in WebDataset tars that others made. See picture_listing.py.
 
 A sample is the neighbours in a tar whose names are the same up to the first dot of their last part: `a/0001.jpg`,
 `a/0001.cls`.
@@ -10,49 +10,29 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from matchnet.messages import said, shown
-from pipeline.data.raw.readers.picture_files import (
-    EXTENSIONS,
+from pipeline.data.raw.readers.picture_files import EXTENSIONS, StoredFile, described, files_of_tar, picture_of
+from pipeline.data.raw.readers.picture_listing import (
     Picture,
-    PictureReader,
-    StoredFile,
-    described,
-    files_of_tar,
-    picture_of,
+    extension_of,
+    open_raw,
     read_left_out,
     read_oddities,
-    read_samples,
+    read_raw,
     write_listing,
 )
-from pipeline.data.raw.source import RawSample, ReadSample
 from pipeline.data.spec import DatasetParams, WebdatasetParams
 
 __all__ = ["extension_of", "open_raw", "prepare_raw", "read_left_out", "read_oddities", "read_raw"]
 MOST_ABOUT = 1 << 20  # bytes of a member that says the class
 
 
-def extension_of(parameters: Mapping[str, Any]) -> str:
-    """What the pictures are stored as."""
-    return parameters["webdataset"]["format"]
-
-
 def prepare_raw(raw_dir: Path, params: DatasetParams, folder: str | None = None) -> None:
     """List the pictures: each is read once."""
     origin = Path(os.path.abspath(params.webdataset.path))
     write_listing(raw_dir, origin, _find(origin, params.webdataset), Counter())
-    read_samples(raw_dir, params)
-
-
-def read_raw(raw_dir: Path, params: DatasetParams) -> list[RawSample]:
-    """The listed pictures of classes that have enough; raises as `read_samples` does."""
-    return read_samples(raw_dir, params)
-
-
-def open_raw(raw_dir: Path, params: DatasetParams) -> ReadSample:
-    """What is stored of a picture."""
-    return PictureReader(raw_dir, params)
+    read_raw(raw_dir, params)
 
 
 def _find(origin: Path, own: WebdatasetParams) -> Iterator[Picture]:
