@@ -11,8 +11,7 @@ import fsspec.implementations.local
 import pytest
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 
-from pipeline.data.nodes import cache as shard_cache
-from pipeline.data.nodes import upload as publishing
+from pipeline.data.nodes import cache, upload
 from pipeline.system import storage
 from pipeline.system.storage import Location
 
@@ -69,7 +68,7 @@ class _Storage(fsspec.implementations.local.LocalFileSystem):
 
 
 def use_far_storage(root: Path, faults: Faults, monkeypatch: pytest.MonkeyPatch,
-                    modules: tuple[ModuleType, ...] = (shard_cache, publishing)) -> None:
+                    modules: tuple[ModuleType, ...] = (cache, upload)) -> None:
     """In these modules `far://name` is a folder of `root`, with these faults, until the test ends."""
     def location_of(address: str | Path) -> Location:
         if not str(address).startswith(SCHEME):

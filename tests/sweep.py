@@ -54,8 +54,8 @@ import stages.shard
 import stages.train
 from matchnet.files import sha256_of
 from pipeline import paths
-from pipeline.cluster.connection import Placement
-from pipeline.data.load import from_shards as shard_store
+from pipeline.cluster.placement import Placement
+from pipeline.data.load import from_shards
 from pipeline.data.raw.datasets import omniglot, ptb
 from pipeline.stage_code import PACKAGES
 from pipeline.training import ray_training, worker
@@ -276,7 +276,7 @@ class HerePool:
 
 
 def leave_ray_out() -> None:
-    shard_store.WorkerPool = HerePool  # type: ignore[misc, assignment]
+    from_shards.WorkerPool = HerePool  # type: ignore[misc, assignment]
     for module in (
         "encodings.utf_8_sig",
         "encodings.cp437",

@@ -20,9 +20,10 @@ from ray_head import free_ports
 
 from pipeline.cluster import head
 from pipeline.cluster.access import warn_of_open_cluster
-from pipeline.cluster.connection import ResourcesError, ray_cluster
+from pipeline.cluster.connection import ray_cluster
 from pipeline.cluster.head import NoHeadError, asks_for_token
 from pipeline.cluster.local_ray import LOCK, remove_left_behind
+from pipeline.cluster.placement import ResourcesError
 
 CHECK_ALIVE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
 

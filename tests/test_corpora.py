@@ -18,7 +18,7 @@ from pipeline.data.formats.word_table import WORDS, make_word_table, read_words
 from pipeline.data.load.samples import load_samples
 from pipeline.data.load.sentences import load_sentences, load_words
 from pipeline.data.raw.datasets import ptb, ptb_sample, treebank3
-from pipeline.data.raw.readers import treebank as treebank_form
+from pipeline.data.raw.readers import treebank
 from pipeline.data.raw.readers.sentence_files import read_sentences
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.shards.make import shard_dataset
@@ -245,13 +245,13 @@ def test_mikolov_s_form_of_a_tagged_sentence() -> None:
               (",", ","), ("*T*-1", "-NONE-"), ("due", "JJ"), ("1989-90", "CD"), ("--", ":"), ("rose", "VBD"),
               ("3\\/8", "CD"), ("to", "TO"), ("$", "$"), ("1,500", "CD"), ("a", "DT"), ("10-day", "JJ"),
               ("-RRB-", "-RRB-"), ("Corp.", "NNP"), ("&", "CC"), (".", ".")]
-    assert " ".join(treebank_form.plain_words(tagged)) == \
+    assert " ".join(treebank.plain_words(tagged)) == \
         "the firm 's N N notes due N rose N to $ N a 10-day corp. &"
 
 
 def test_rare_words_become_unk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(treebank_form, "NUM_WORDS", 4)
-    treebank_form.write_files(tmp_path, {"train": [["a", "a", "b", "c"], ["b", "c", "d", "a"], ["d", "e"]],
+    monkeypatch.setattr(treebank, "NUM_WORDS", 4)
+    treebank.write_files(tmp_path, {"train": [["a", "a", "b", "c"], ["b", "c", "d", "a"], ["d", "e"]],
                                          "valid": [["d", "a"]], "test": [["z", "b"]]})
     assert (tmp_path / "train.txt").read_text() == "a a b c\nb c <unk> a\n<unk> <unk>\n"
     assert (tmp_path / "valid.txt").read_text() == "<unk> a\n" and (tmp_path / "test.txt").read_text() == "<unk> b\n"
@@ -314,7 +314,7 @@ def test_the_real_penn_treebank(tmp_path: Path) -> None:
 def test_nltk_s_sample_comes_out_as_mikolov_has_it(tmp_path: Path) -> None:
     archive = Path(mirror(), "nltk", "treebank.zip")
     names = [f"wsj_{number:04d}.mrg" for number in range(1, 200)]
-    ours = treebank_form.read_trees(archive, ptb_sample.FOLDER, {"train": names})["train"]
+    ours = treebank.read_trees(archive, ptb_sample.FOLDER, {"train": names})["train"]
     lines = Counter(ptb.read_sentences(Path(mirror(), "ptb", "ptb.train.txt")))
     words = {word for line in lines for word in line.split()}
     known = Counter(" ".join(word if word in words else "<unk>" for word in sentence) for sentence in ours)

@@ -39,8 +39,7 @@ from matchnet.files import sha256_of
 from pipeline.data.raw.datasets import imagenet
 from pipeline.data.raw.fetch_file import is_address
 from pipeline.data.raw.linked_archives import archive_path
-from pipeline.data.raw.readers import ilsvrc_devkit
-from pipeline.data.raw.readers import imagenet_tars as synset_archive
+from pipeline.data.raw.readers import ilsvrc_devkit, imagenet_tars
 from pipeline.data.raw.readers.imagenet_tars import ArchiveReader, scan_synsets
 from pipeline.data.raw.readers.photographs import to_jpeg
 from pipeline.data.shards import make as shards
@@ -239,7 +238,7 @@ def test_a_member_of_negative_size(tmp_path: Path) -> None:
 
 
 def test_a_member_larger_than_a_photograph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(synset_archive, "MOST_OF_IMAGE", 1000)
+    monkeypatch.setattr(imagenet_tars, "MOST_OF_IMAGE", 1000)
     inner = tar_of({f"{SYNSETS[0]}_1.JPEG": bytes(1001)})
     message = rf"tar: member '{SYNSETS[0]}_1.JPEG' has 1,001 bytes, and an image of ImageNet has at most 1,000; it is"
     with pytest.raises(ValueError, match=message):

@@ -24,8 +24,7 @@ from small_imagenet import (
 )
 from small_omniglot import mirror
 
-from pipeline.data.raw import fetch_file
-from pipeline.data.raw import linked_archives as large_archives
+from pipeline.data.raw import fetch_file, linked_archives
 from pipeline.data.raw.download import download_dataset, recorded_checksums
 from pipeline.data.raw.fetch_file import DownloadError
 from pipeline.data.raw.linked_archives import archive_path
@@ -43,7 +42,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         read.append(path)
         return read_whole(path, kinds)
 
-    for module in (fetch_file, large_archives):
+    for module in (fetch_file, linked_archives):
         monkeypatch.setattr(module, "checksums_of", checksums_of)
     return read
 

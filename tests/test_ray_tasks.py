@@ -28,7 +28,7 @@ from pipeline.data.load.samples import load_samples
 from pipeline.data.nodes.cache import CacheParams
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.shards.make import shard_dataset
-from pipeline.evaluate import on_workers as evaluation
+from pipeline.evaluate import on_workers
 from pipeline.evaluate.on_workers import SampleAddress, Workers, embed_on
 from pipeline.evaluate.row import evaluate_row
 from pipeline.params import RowParams
@@ -82,7 +82,7 @@ def measure(shards: Path, method: Method, workers: Workers | None) -> Any:
 def test_shared_features_are_those_of_one_process_to_the_last_bit(
         small_shards: Path, method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
     """Several batches, the last a smaller one; tasks that come back in any order."""
-    monkeypatch.setattr(evaluation, "BATCHES_PER_TASK", 2)
+    monkeypatch.setattr(on_workers, "BATCHES_PER_TASK", 2)
     store, row_U = load_samples(ShardFolder(small_shards), "random", ("test",), SHAPE).store, np.arange(3, 80)
     assert len(row_U) > 3 * embed_batch_size(store, "cpu") and len(row_U) % embed_batch_size(store, "cpu")
     alone = embed_rows(method, store, row_U, "cpu")
@@ -100,7 +100,7 @@ def test_shared_features_are_those_of_one_process_to_the_last_bit(
 
 def test_a_row_on_a_cluster_gives_what_one_process_gives(
         ray_session: None, small_shards: Path, method: Method, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation, "BATCHES_PER_TASK", 1)
+    monkeypatch.setattr(on_workers, "BATCHES_PER_TASK", 1)
     alone = measure(small_shards, method, None)
     assert len(set(alone.episodes["3w1s2q"].accuracy_E)) > 3
     cache = CacheParams(folder=str(tmp_path / "cache"), gib=0.1)
@@ -115,7 +115,7 @@ def test_a_row_on_a_cluster_gives_what_one_process_gives(
             assert torch.equal(one.log_probs_QN, other.log_probs_QN) and torch.equal(one.query_Q, other.query_Q)
     assert list(tmp_path.glob("cache/*/dataset.json")), "workers read through their node's cache"
     features = torch.zeros(1, 8 * 24 * 24)
-    assert all(episode_batch_size(evaluation.SomeRows(features, torch.zeros(1, dtype=torch.int64), 1), spec)
+    assert all(episode_batch_size(on_workers.SomeRows(features, torch.zeros(1, dtype=torch.int64), 1), spec)
                < ROW.episodes / 2 for spec in ROW.tasks.values()), "the episodes are several tasks"
 
 
@@ -152,9 +152,9 @@ def test_waiting_for_the_cores_of_others_is_told_once(
         capsys: pytest.CaptureFixture[str]) -> None:
     import ray
 
-    from pipeline.workers import ray_tasks as ray_jobs
+    from pipeline.workers import ray_tasks
 
-    monkeypatch.setattr(ray_jobs, "SECONDS_WITHOUT_A_WORD", 0.5)
+    monkeypatch.setattr(ray_tasks, "SECONDS_WITHOUT_A_WORD", 0.5)
     both = ray.remote(num_cpus=2)(wait_for).remote(tmp_path / "ready")
     wait_until_free(0)
     threading.Timer(2, (tmp_path / "ready").touch).start()
@@ -173,7 +173,7 @@ def wait_until_free(cpus: int) -> None:
 
 
 def test_a_job_that_no_node_has_room_for(ray_session: None) -> None:
-    from pipeline.cluster.connection import ResourcesError
+    from pipeline.cluster.placement import ResourcesError
     from pipeline.workers.ray_tasks import run_tasks
 
     message = (r"a task needs 3 CPUs and 0 GPUs of one node, and none of the cluster's 1 has them: the most are 2 CPUs "

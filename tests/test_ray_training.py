@@ -28,7 +28,7 @@ from matchnet.methods import build_method
 from matchnet.methods.mann import MannSpec
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.training import train
-from pipeline.cluster.connection import ResourcesError, choose_placement
+from pipeline.cluster.placement import ResourcesError, choose_placement
 from pipeline.data.nodes.cache import CacheParams
 from pipeline.data.nodes.upload import upload_file
 from pipeline.data.shards.folder import ShardFolder

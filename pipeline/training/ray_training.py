@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 # First: it sets what Ray reads when it is imported.
-from pipeline.cluster.connection import Placement, choose_placement, ray_cluster, say_what_is_used
-from pipeline.training.runs import RunFiles
+from pipeline.cluster.connection import ray_cluster
+from pipeline.cluster.placement import Placement, choose_placement, say_what_is_used
 
 from ray.exceptions import RayError  # isort: skip
 from ray.train import FailureConfig, RunConfig, ScalingConfig  # isort: skip
@@ -24,7 +24,7 @@ from pipeline.training.checkpoint import newest_state, newest_step
 from pipeline.training.data import require_classes
 from pipeline.training.log_copies import bring_logs, following, log_folder
 from pipeline.training.run_log import progress_of, read_log
-from pipeline.training.runs import location_of_run, only_driver, run_folder, runs_of
+from pipeline.training.runs import RunFiles, location_of_run, only_driver, run_folder, runs_of
 from pipeline.training.worker import WorkerSettings, train_on_worker
 
 COLLECTIVE_SECONDS = 4 * 3600  # workers wait for one of them that fetches shards to its node

@@ -9,7 +9,8 @@ from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
-from pipeline.cluster.connection import choose_placement, ray_cluster, require_node, say_waiting
+from pipeline.cluster.connection import ray_cluster
+from pipeline.cluster.placement import choose_placement, require_node, say_waiting
 
 # first: it sets what Ray reads when it is imported
 from pipeline.data.shards.folder import ShardFolder
