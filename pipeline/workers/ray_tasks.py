@@ -9,16 +9,15 @@ from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
+# first: it sets what Ray reads when it is imported
 from pipeline.cluster.connection import ray_cluster
 from pipeline.cluster.placement import choose_placement, require_node, say_waiting
-
-# first: it sets what Ray reads when it is imported
-from pipeline.data.shards.folder import ShardFolder
 
 import ray  # isort: skip
 from ray.exceptions import RayError, RayTaskError  # isort: skip
 
 from pipeline.data.nodes.upload import shards_for_nodes
+from pipeline.data.shards.folder import ShardFolder
 from pipeline.evaluate.on_workers import Workers
 from pipeline.params import ComputeParams
 from pipeline.params.sections import ClusterParams
