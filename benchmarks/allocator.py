@@ -3,7 +3,7 @@
 import os
 import sys
 
-from pipeline.memory import KEEP_FREED_MEMORY
+from pipeline.system.memory import KEEP_FREED_MEMORY
 
 
 def keep_freed_memory() -> None:

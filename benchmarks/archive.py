@@ -5,9 +5,9 @@ import tarfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pipeline.data.datasets import imagenet
-from pipeline.data.large_archives import archive_path
-from pipeline.data.sources import TRAINING
+from pipeline.data.raw.datasets import imagenet
+from pipeline.data.raw.linked_archives import archive_path
+from pipeline.data.raw.registry import TRAINING
 from pipeline.data.spec import DatasetParams
 
 

@@ -25,7 +25,8 @@ from matchnet.evaluation import embed_rows, rows_drawn, run_episodes
 from matchnet.files import atomic_write
 from matchnet.methods import Method
 from matchnet.model_file import read_model
-from pipeline.data.samples import Samples, load_samples
+from pipeline.data.load.samples import Samples, load_samples
+from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.spec import PARTS, Part
 
 BINS = 10
@@ -49,7 +50,7 @@ def reliability(method: Method, samples: Samples, spec: EpisodeSpec, episodes: i
     classes = samples.classes_for(spec)
     features = embed_rows(method, samples.store, rows_drawn(classes, spec, episodes, seed), "cpu")
     probability, right = [], []
-    for drawn, log_probs_EQN in run_episodes(method, features, classes, spec, episodes, seed):
+    for drawn, log_probs_EQN in run_episodes(method, features, classes, spec, range(episodes), seed):
         best_EQ = log_probs_EQN.max(-1)
         probability.append(best_EQ.values.exp().flatten())
         right.append((best_EQ.indices == drawn.query_way_EQ).flatten())
@@ -106,7 +107,7 @@ def main() -> None:
     options = parser.parse_args()
     model, part = read_model(options.model), PARTS[PARTS.index(options.part)]
     parts: tuple[Part, ...] = (part,)
-    samples = load_samples(options.shards, options.split, parts, model.sample_shape)
+    samples = load_samples(ShardFolder(options.shards), options.split, parts, model.sample_shape)
     method = model.build(options.model)
     specs = [EpisodeSpec(ways, options.shots, QUERIES) for ways in options.ways]
     found = {spec.column: reliability(method, samples, spec, options.episodes) for spec in specs}

@@ -22,7 +22,7 @@ NUM_CLASSES, SAMPLES_PER_CLASS, EMBEDDING = 423, 20, 64
 
 def seconds(method: MatchingNetwork, features: MemoryStore, classes: ClassRows, spec: EpisodeSpec) -> float:
     started = time.perf_counter()
-    for _ in run_episodes(method, features, classes, spec, NUM_EPISODES, seed=0):
+    for _ in run_episodes(method, features, classes, spec, range(NUM_EPISODES), seed=0):
         pass
     return time.perf_counter() - started
 

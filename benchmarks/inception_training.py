@@ -28,10 +28,11 @@ from matchnet.episodic_training import EpisodicData, EpisodicSpec, EpisodicTask
 from matchnet.methods import Batch, ClassifierSpec, LabelledBatch, Method, MethodSpec, build_method
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.training import Task, TrainingSpec, Values, train
-from pipeline.data.cropping import CropSpec
-from pipeline.data.shard_store import ShardStore
-from pipeline.data.streaming import ShardStream
-from pipeline.machine import cores
+from pipeline.data.load.crop import CropSpec
+from pipeline.data.load.from_shards import ShardStore
+from pipeline.data.load.stream import ShardStream, StreamSpec
+from pipeline.data.shards.folder import ShardFolder
+from pipeline.system.machine import cores
 from pipeline.training.computing import ready_to_train
 from pipeline.training.tasks import SHARES_AHEAD
 
@@ -97,7 +98,7 @@ class Bench:
         resident = ResidentTask(self.random_episodes(), spec, self.num_images)
         ways = [PLAIN, FP32, self.best, *([self.compiled] if compiled else [])]
         speeds = {way: self.row("matching nets, resident", method, resident, way) for way in dict.fromkeys(ways)}
-        with ShardStore(shards, "all", self.sample_shape, ("train",), self.loaders) as store:
+        with ShardStore(ShardFolder(shards), "all", self.sample_shape, ("train",), self.loaders) as store:
             task = EpisodicTask(EpisodicData(store, ClassRows.from_class_ids(store.class_id_R)), spec)
             task.prefetch = SHARES_AHEAD
             for way in (self.best, self.compiled):
@@ -110,8 +111,9 @@ class Bench:
                                       **self.lengths)
         resident = ResidentTask(self.random_images(), spec, self.num_images)
         speed = self.row("classifier, resident", method, resident, self.best)
-        stream = ShardStream(shards, "all", ("train",), self.sample_shape, [f"photo{c}" for c in range(NUM_CLASSES)],
-                             CropSpec(), spec.seed, self.loaders)
+        wanted = StreamSpec("all", ("train",), self.sample_shape, [f"photo{c}" for c in range(NUM_CLASSES)],
+                            CropSpec(), spec.seed)
+        stream = ShardStream(ShardFolder(shards), wanted, self.loaders)
         self.row("classifier, from shards", method, ClassifierTask(ClassifierData(stream), spec), self.best, speed)
 
     def row(self, name: str, method: MethodSpec, task: Task, way: Way, resident: float | None = None) -> float | None:

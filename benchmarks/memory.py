@@ -26,12 +26,14 @@ from PIL import Image
 
 from benchmarks.archive import make_raw
 from benchmarks.table import print_table
-from pipeline.data import shards
-from pipeline.data.cropping import CropSpec
-from pipeline.data.datasets import imagenet
-from pipeline.data.large_archives import archive_path
-from pipeline.data.manifest import read_manifest
-from pipeline.data.sources import TRAINING
+from pipeline.data.load.crop import CropSpec
+from pipeline.data.load.stream import StreamSpec
+from pipeline.data.raw.datasets import imagenet
+from pipeline.data.raw.linked_archives import archive_path
+from pipeline.data.raw.registry import TRAINING
+from pipeline.data.shards import make as shards
+from pipeline.data.shards.folder import ShardFolder
+from pipeline.data.shards.manifest import read_manifest
 from pipeline.data.spec import DatasetParams, ImagenetParams, WholeSplit
 
 IMAGES = (5_000, 20_000, 80_000, 320_000)
@@ -57,10 +59,11 @@ def shard(raw: Path, out: Path) -> None:
 
 
 def stream(raw: Path, out: Path) -> None:
-    from pipeline.data.streaming import ShardStream
+    from pipeline.data.load.stream import ShardStream
 
     names = [entry.name for entry in read_manifest(out).classes]
-    images = ShardStream(out, SPLIT, ("train",), (3, SIZE, SIZE), names, CropSpec(), 0, PROCESSES)
+    spec = StreamSpec(SPLIT, ("train",), (3, SIZE, SIZE), names, CropSpec(), 0)
+    images = ShardStream(ShardFolder(out), spec, PROCESSES)
     shares = (range(first, first + BATCH) for first in range(0, BATCH * (BATCHES + PROCESSES * 4), BATCH))
     for _ in islice(images.read_each(shares), BATCHES):
         pass
@@ -69,9 +72,9 @@ def stream(raw: Path, out: Path) -> None:
 def read_episodes(raw: Path, out: Path) -> None:
     import torch
 
-    from pipeline.data.shard_store import ShardStore
+    from pipeline.data.load.from_shards import ShardStore
 
-    with ShardStore(out, SPLIT, (3, SIZE, SIZE), ("train",), PROCESSES) as store:
+    with ShardStore(ShardFolder(out), SPLIT, (3, SIZE, SIZE), ("train",), PROCESSES) as store:
         random = torch.Generator().manual_seed(0)
         for _ in range(BATCHES):
             store.gather(torch.randint(len(store), (BATCH,), generator=random))

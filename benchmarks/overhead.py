@@ -27,6 +27,7 @@ import psutil
 from PIL import Image
 
 from benchmarks.table import print_table
+from pipeline.data.shards.folder import ShardFolder
 
 RUN_LENGTHS = {"10 s": 10, "1 minute": 60, "10 minutes": 600, "1 hour": 3600}
 IMPORTS = {"import torch": "import torch", "import ray, after torch": "import torch\n---\nimport ray",
@@ -102,11 +103,12 @@ def ray_phases(steps: int) -> dict[str, Cost]:
     def now(name: str) -> None:
         moments.append((name, time.time(), *tree.look()))
 
+    from pipeline.cluster.connection import ray_cluster
     from pipeline.params import ComputeParams
     from pipeline.params.sections import ClusterParams
-    from pipeline.training.cluster import ray_cluster
     from pipeline.training.ray_training import run_training
     from pipeline.training.run_log import read_log
+    from pipeline.training.runs import RunFiles
 
     now("imports of the train stage")
     with tempfile.TemporaryDirectory() as folder:
@@ -116,7 +118,7 @@ def ray_phases(steps: int) -> dict[str, Cost]:
         with ray_cluster(None):
             now("ray.init")
             compute = ComputeParams(threads_per_worker=1, device="cpu", precision="fp32")
-            run_training("tiny", model, compute, ClusterParams(), shards, runs)
+            run_training("tiny", model, compute, ClusterParams(), RunFiles(ShardFolder(shards), runs))
             now("fit")
             [run] = runs.iterdir()
             begin, *lines = [line for line in read_log(run) if "process" in line or "steps_per_second" in line]
@@ -151,9 +153,9 @@ def tiny_problem(shards: Path, steps: int):
     from matchnet.episodic_training import EpisodicSpec
     from matchnet.files import sha256_of
     from matchnet.methods.matching_network import MatchingNetworkSpec
-    from pipeline.data.index import INDEX, write_index
-    from pipeline.data.manifest import ClassEntry, Manifest, ShardEntry, write_manifest
-    from pipeline.data.tar import TarWriter
+    from pipeline.data.formats.tar import TarWriter
+    from pipeline.data.shards.index import INDEX, write_index
+    from pipeline.data.shards.manifest import ClassEntry, Manifest, ShardEntry, write_manifest
     from pipeline.params import ModelParams
 
     shards.mkdir()

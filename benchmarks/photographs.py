@@ -5,9 +5,9 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from matchnet.files import sha256_of
-from pipeline.data.index import INDEX, write_index
-from pipeline.data.manifest import ClassEntry, Manifest, ShardEntry, write_manifest
-from pipeline.data.tar import TarWriter
+from pipeline.data.formats.tar import TarWriter
+from pipeline.data.shards.index import INDEX, write_index
+from pipeline.data.shards.manifest import ClassEntry, Manifest, ShardEntry, write_manifest
 
 SHARD_BYTES = 256 * 2**20
 

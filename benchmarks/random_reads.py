@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.table import calls_per_second, print_table
-from pipeline.data.index import INDEX, ShardReader, read_index
+from pipeline.data.shards.folder import ShardFolder
+from pipeline.data.shards.index import INDEX, read_index
+from pipeline.data.shards.reader import ShardReader
 
 READS = 20_000
 
@@ -32,7 +34,7 @@ def main() -> None:
     started = time.perf_counter()
     num_rows = len(read_index(shards / INDEX))
     seconds_to_read_index = time.perf_counter() - started
-    with ShardReader(shards) as reader:
+    with ShardReader(ShardFolder(shards)) as reader:
         rows = np.random.default_rng(0).integers(num_rows, size=READS)
         places = places_of(reader, rows)
         speed = READS * calls_per_second(lambda: reader.read_many(rows))

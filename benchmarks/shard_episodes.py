@@ -25,11 +25,9 @@ from benchmarks.table import print_table
 from matchnet.episodes import ClassRows, EpisodeSpec, sample_episodes
 from matchnet.pictures.pixels import to_pixels
 from matchnet.preparation import Preparation
-from pipeline.data.images import open_image
-from pipeline.data.index import INDEX, read_index
-from pipeline.data.manifest import read_manifest
-from pipeline.data.selection import select
-from pipeline.data.shard_store import ShardStore
+from pipeline.data.formats.images import open_image
+from pipeline.data.load.from_shards import ShardStore
+from pipeline.data.shards.folder import ShardFolder
 
 NUM_IMAGES, NUM_CLASSES = 800, 40
 SPEC = EpisodeSpec(5, 1, 5)
@@ -45,7 +43,7 @@ def measure(contents: list[bytes], folder: Path, size: int) -> tuple[float, floa
     """Episodes per second, shipped and at the limit; the median of rounds that take turns."""
     write_shards(folder, contents, NUM_IMAGES, NUM_CLASSES)
     seconds: dict[str, list[float]] = {"shipped": [], "limit": []}
-    with ShardStore(folder, "all", (3, size, size), ("train",), num_processes=1) as store:
+    with ShardStore(ShardFolder(folder), "all", (3, size, size), ("train",), num_processes=1) as store:
         classes = ClassRows.from_class_ids(store.class_id_R)
         store.gather(rows_of(0, classes))  # the process starts
         photographs = photographs_of(folder)
@@ -58,9 +56,9 @@ def measure(contents: list[bytes], folder: Path, size: int) -> tuple[float, floa
 
 def photographs_of(folder: Path) -> np.ndarray:
     """For each row of the store, the number that its photograph has in the shards."""
-    index = read_index(folder / INDEX)
-    rows = select(read_manifest(folder), index, "all", ("train",)).rows
-    return np.array([int(key.rpartition("/")[2]) for key in index.key_R.take(rows).to_pylist()])
+    shards = ShardFolder(folder)
+    rows = shards.select("all", ("train",)).rows
+    return np.array([int(key.rpartition("/")[2]) for key in shards.index.key_R.take(rows).to_pylist()])
 
 
 def decode_alone(images: list[bytes], size: int) -> None:

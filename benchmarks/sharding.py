@@ -21,11 +21,11 @@ from PIL import Image
 from benchmarks.archive import make_raw
 from benchmarks.photographs import read_photographs
 from benchmarks.table import print_table
-from pipeline.data import shards
-from pipeline.data.datasets import imagenet
-from pipeline.data.plan import ShardPlan
+from pipeline.data.raw.datasets import imagenet
+from pipeline.data.shards import make as shards
+from pipeline.data.shards.plan import ShardPlan
 from pipeline.data.spec import DatasetParams, ImagenetParams, WholeSplit
-from pipeline.machine import cores
+from pipeline.system.machine import cores
 
 IMAGES, ROUNDS = 64, 31
 REAL_IMAGES = sum(imagenet.NUM_IMAGES.values())
@@ -57,11 +57,11 @@ def _compare(raw: Path, folder: Path, side: int | None, contents: Sequence[bytes
     params = _params(side)
     read = imagenet.open_raw(raw, params)
     plan = ShardPlan("all-000000.tar", "all", tuple(imagenet.read_raw(raw, params)))
-    job = shards._Job(plan, folder / plan.name, folder / "note.json", imagenet.EXTENSION, "benchmark")
-    seconds = [(_seconds(lambda: shards.write_shard(read, job)),
+    task = shards.ShardTask(plan, folder / plan.name, folder / "note.json", imagenet.EXTENSION, "benchmark")
+    seconds = [(_seconds(lambda: shards.write_shard(read, task)),
                 _seconds(lambda: [_codec(content, side) for content in contents])) for _ in range(ROUNDS)]
     shipped, alone = (IMAGES / median(of_one) for of_one in zip(*seconds, strict=True))
-    return shipped, alone, job.path.stat().st_size
+    return shipped, alone, task.path.stat().st_size
 
 
 def _seconds(call: Callable[[], object]) -> float:

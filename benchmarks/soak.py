@@ -27,9 +27,11 @@ import psutil
 
 from benchmarks.table import print_table
 from pipeline import paths
+from pipeline.cluster.connection import ray_cluster  # first: it sets what Ray reads when it is imported
+from pipeline.data.shards.folder import ShardFolder
 from pipeline.params import ModelParams, named, read_params
-from pipeline.threads import thread_beside
-from pipeline.training.cluster import ray_cluster  # first: it sets what Ray reads when it is imported
+from pipeline.system.threads import thread_beside
+from pipeline.training.runs import RunFiles
 
 import ray  # isort: skip
 
@@ -128,7 +130,8 @@ def main() -> None:
         try:
             with thread_beside(watch, runs, samples, 60 * arguments.minutes):
                 run_training(arguments.model, model, params.compute_of(arguments.model),
-                             replace(params.cluster, ray_address=None), paths.SHARDS / model.dataset, runs)
+                             replace(params.cluster, ray_address=None),
+                             RunFiles(ShardFolder(paths.SHARDS / model.dataset), runs))
         except KeyboardInterrupt:
             pass
         steps = max((int(path.name.removeprefix("step")) for path in runs.glob("*/step*")), default=0)

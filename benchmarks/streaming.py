@@ -21,15 +21,17 @@ import numpy as np
 from benchmarks.photographs import read_photographs, write_shards
 from benchmarks.table import print_table
 from matchnet.random_words import random_words, to_uniform
-from pipeline.data.cropping import WORDS, CropSpec, crop
-from pipeline.data.images import open_image
-from pipeline.data.streaming import CROP_STREAM, ShardStream
+from pipeline.data.formats.images import open_image
+from pipeline.data.load.crop import WORDS, CropSpec, crop
+from pipeline.data.load.stream import CROP_STREAM, ShardStream, StreamSpec
+from pipeline.data.shards.folder import ShardFolder
 
 BATCH = 32
 
 
 def stream_of(folder: Path, size: int, num_loaders: int) -> ShardStream:
-    return ShardStream(folder, "all", ("train",), (3, size, size), ["photo0"], CropSpec(), 0, num_loaders)
+    spec = StreamSpec("all", ("train",), (3, size, size), ["photo0"], CropSpec(), 0)
+    return ShardStream(ShardFolder(folder), spec, num_loaders)
 
 
 def shares(num_images: int, first: int = 0) -> Iterator[range]:

@@ -5,7 +5,7 @@
 Both train Conv-4 on 28 x 28 grey or 84 x 84 coloured pixels, one episode a step, channels_last, all threads; bf16 where
 the CPU has instructions for it. The bare loop has its episodes gathered beforehand and does nothing but forward,
 backward and step: the limit. Both run in a thread, as Ray runs a train loop. The last column is the bare loop in a
-process without the allocator's settings of pipeline.memory.
+process without the allocator's settings of pipeline.system.memory.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from matchnet.methods import MatchingNetwork
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.store import MemoryStore
 from matchnet.training import autocast, train
-from pipeline.memory import KEEP_FREED_MEMORY
+from pipeline.system.memory import KEEP_FREED_MEMORY
 
 STEPS_PER_CALL = 10
 ROUNDS = 4

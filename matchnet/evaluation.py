@@ -56,7 +56,7 @@ def evaluate(method: Method, store: Store, classes: ClassRows, spec: EpisodeSpec
         FloatingPointError: the method gives no number somewhere; names the episode.
     """
     features = embed_rows(method, store, rows_drawn(classes, spec, num_episodes, seed), device)
-    return episode_results(method, features, classes, spec, num_episodes, seed).accuracy_E
+    return episode_results(method, features, classes, spec, range(num_episodes), seed).accuracy_E
 
 
 def rows_drawn(classes: ClassRows, spec: EpisodeSpec, num_episodes: int, seed: int) -> np.ndarray:
@@ -94,13 +94,13 @@ def embed_batch_size(store: Store, device: torch.device | str) -> int:
 
 
 @torch.inference_mode()
-def run_episodes(method: Method, features: MemoryStore, classes: ClassRows, spec: EpisodeSpec, num_episodes: int,
-                 seed: int, first: int = 0) -> Iterator[tuple[Episodes, Tensor]]:
-    """Episodes first .. first + num_episodes - 1 in batches, each with its log_probs_EQN."""
+def run_episodes(method: Method, features: MemoryStore, classes: ClassRows, spec: EpisodeSpec, numbers: range,
+                 seed: int) -> Iterator[tuple[Episodes, Tensor]]:
+    """The episodes of these numbers in batches, each with its log_probs_EQN."""
     method.eval()
-    batch_size, end = episode_batch_size(features, spec), first + num_episodes
-    for begin in range(first, end, batch_size):
-        episodes = sample_episodes(seed, range(begin, min(begin + batch_size, end)), spec, classes)
+    batch_size = episode_batch_size(features, spec)
+    for begin in range(0, len(numbers), batch_size):
+        episodes = sample_episodes(seed, numbers[begin:begin + batch_size], spec, classes)
         yield episodes, method.classify_rows(features, episodes)
 
 
@@ -109,11 +109,11 @@ def episode_batch_size(features: MemoryStore, spec: EpisodeSpec) -> int:
     return max(1, FEATURES_PER_BATCH // (spec.num_ways * spec.samples_per_way * features.samples[0].numel()))
 
 
-def episode_results(method: Method, features: MemoryStore, classes: ClassRows, spec: EpisodeSpec, num_episodes: int,
-                    seed: int, advance: Advance = no_progress, first: int = 0) -> EpisodeResults:
-    """What there is to say of episodes first .. first + num_episodes - 1; raises as evaluate does."""
-    accuracies, shares, done = [], [], first
-    for episodes, log_probs_EQN in run_episodes(method, features, classes, spec, num_episodes, seed, first):
+def episode_results(method: Method, features: MemoryStore, classes: ClassRows, spec: EpisodeSpec, numbers: range,
+                    seed: int, advance: Advance = no_progress) -> EpisodeResults:
+    """What there is to say of the episodes of these numbers; raises as evaluate does."""
+    accuracies, shares, done = [], [], numbers.start
+    for episodes, log_probs_EQN in run_episodes(method, features, classes, spec, numbers, seed):
         no_number_E = log_probs_EQN.isnan().flatten(1).any(1)
         if no_number_E.any():
             raise FloatingPointError(f"episode {done + int(no_number_E.nonzero()[0])}: {type(method).__name__} gives "

@@ -16,12 +16,12 @@ PACKAGES = ("matchnet", "pipeline", "stages")
 STAGES = ("download", "shard", "report")
 STAGES_WITH_A_METHOD = ("train", "evaluate", "compare")
 METHODS = Path("matchnet/methods")
-DATASETS = Path("pipeline/data/datasets")
+DATASETS = Path("pipeline/data/raw/datasets")
 READ = (".txt", ".html", ".css")  # lists, and the templates of the report
 CHOICE = METHODS / "__init__.py"  # builds the method that the parameters name
 # What cannot change a result. Parameters are dependencies by their values; matchnet/__init__.py is what users import.
-HARMLESS = ("pipeline/params", "pipeline/data/spec.py", "matchnet/messages.py", "pipeline/progress.py",
-            "pipeline/ray_jobs.py", "pipeline/paths.py", "stages/command.py", "matchnet/__init__.py")
+HARMLESS = ("pipeline/params", "pipeline/data/spec.py", "matchnet/messages.py", "pipeline/system/progress.py",
+            "pipeline/workers/ray_tasks.py", "pipeline/paths.py", "stages/command.py", "matchnet/__init__.py")
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 

@@ -28,9 +28,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.access import warn_of_open_cluster
-from pipeline.submission.cluster import Cluster, ClusterError, UnknownJobError, UnreachableError, job_server_address
+from pipeline.cluster.access import warn_of_open_cluster
 from pipeline.submission.follow import Follower
+from pipeline.submission.job_server import (
+    ClusterError,
+    JobServer,
+    UnknownJobError,
+    UnreachableError,
+    job_server_address,
+)
 from pipeline.submission.package import pack
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,7 +50,7 @@ class SubmitError(ValueError):
     """What was asked for makes no sense; nothing was sent."""
 
 
-def submit(cluster: Cluster, command: list[str], name: str, folder: Path | None,
+def submit(server: JobServer, command: list[str], name: str, folder: Path | None,
            environment: Mapping[str, str]) -> str:
     """Send the code and start the command; returns the job's id.
 
@@ -59,7 +65,7 @@ def submit(cluster: Cluster, command: list[str], name: str, folder: Path | None,
         raise SubmitError(f"--name is {name!r}; use letters, digits, '.', '_' and '-'")
     metadata = {"name": name}
     if folder is not None:
-        _check_folder(cluster, folder)
+        _check_folder(server, folder)
         metadata["folder"] = str(folder)
         command = ["python", "-m", "pipeline.submission.workspace", str(folder), *command]
     elif command[0] == "dvc":
@@ -69,32 +75,32 @@ def submit(cluster: Cluster, command: list[str], name: str, folder: Path | None,
     with tempfile.TemporaryDirectory() as scratch:
         package = Path(scratch) / "code.zip"
         total = pack(ROOT, package)
-        print(f"sending the code to {cluster.address}: {total / 2**20:.1f} MiB, "
+        print(f"sending the code to {server.address}: {total / 2**20:.1f} MiB, "
               f"{package.stat().st_size / 2**20:.1f} MiB compressed", file=sys.stderr, flush=True)
         variables = {key: value for key, value in environment.items() if key.startswith(TRAVELLING)}
         try:
-            cluster.submit(job_id, shlex.join(command), {"working_dir": str(package), "env_vars": variables}, metadata)
+            server.submit(job_id, shlex.join(command), {"working_dir": str(package), "env_vars": variables}, metadata)
         except UnreachableError as error:  # perhaps after the job had been taken
-            raise UnreachableError(f"{error}\nwhether the job runs: {_again('--follow', cluster, job_id)}") from error
+            raise UnreachableError(f"{error}\nwhether the job runs: {_again('--follow', server, job_id)}") from error
     return job_id
 
 
-def _check_folder(cluster: Cluster, folder: Path) -> None:
+def _check_folder(server: JobServer, folder: Path) -> None:
     if not folder.is_absolute():
         raise SubmitError(f"--folder is {str(folder)!r}; give the absolute path that all nodes see")
-    for job in cluster.jobs():
+    for job in server.jobs():
         if not job.status.is_terminal() and (job.metadata or {}).get("folder") == str(folder):
             raise SubmitError(f"job {job.submission_id} runs in {folder}, and its code would be replaced under it; "
                               "wait for it, stop it, or name another folder")
 
 
-def follow(cluster: Cluster, job_id: str, ask: Callable[[], str] | None) -> int:
+def follow(server: JobServer, job_id: str, ask: Callable[[], str] | None) -> int:
     """Show the log to the end of the job; returns the exit status.
 
     Args:
         ask: what the user wants after Ctrl-C, "stop", "leave" or "go on"; None: to leave the job running.
     """
-    follower = Follower(cluster, job_id, _show)
+    follower = Follower(server, job_id, _show)
     stopping = False
     while True:
         try:
@@ -103,26 +109,26 @@ def follow(cluster: Cluster, job_id: str, ask: Callable[[], str] | None) -> int:
         except KeyboardInterrupt:
             wish = "leave" if ask is None or stopping else ask()
             if wish == "stop":
-                cluster.stop(job_id)
+                server.stop(job_id)
                 stopping = True
             elif wish == "leave":
-                _say(f"job {job_id} goes on. To see it again: {_again('--follow', cluster, job_id)}\n"
-                     f"to stop it: {_again('--stop', cluster, job_id)}")
+                _say(f"job {job_id} goes on. To see it again: {_again('--follow', server, job_id)}\n"
+                     f"to stop it: {_again('--stop', server, job_id)}")
                 return INTERRUPTED
         except UnreachableError as error:
             raise UnreachableError(f"{error}\nthe job may go on. To see it again: "
-                                   f"{_again('--follow', cluster, job_id)}") from error
+                                   f"{_again('--follow', server, job_id)}") from error
     _say(f"job {job_id} {job.status.value.lower()}{_reason(job)}")
     return STATUS[job.status.value]
 
 
-def stop(cluster: Cluster, job_id: str) -> int:
+def stop(server: JobServer, job_id: str) -> int:
     """Stop a job and wait until it has ended."""
-    if not cluster.stop(job_id):
-        _say(f"job {job_id} had ended before: {cluster.job(job_id).status.value.lower()}")
+    if not server.stop(job_id):
+        _say(f"job {job_id} had ended before: {server.job(job_id).status.value.lower()}")
         return SUCCEEDED
     deadline = time.monotonic() + STOP_SECONDS
-    while not (job := cluster.job(job_id)).status.is_terminal():
+    while not (job := server.job(job_id)).status.is_terminal():
         if time.monotonic() > deadline:
             raise ClusterError(f"job {job_id} was asked to stop {STOP_SECONDS:.0f} s ago and is {job.status.value}; "
                                "look at the head's logs")
@@ -150,8 +156,8 @@ def _reason(job: Any) -> str:
     return ": " + (job.message.split(",")[0] if own else job.message)
 
 
-def _again(option: str, cluster: Cluster, job_id: str) -> str:
-    return f"python -m pipeline.submit --address {cluster.address} {option} {job_id}"
+def _again(option: str, server: JobServer, job_id: str) -> str:
+    return f"python -m pipeline.submit --address {server.address} {option} {job_id}"
 
 
 def _show(text: str) -> None:
@@ -196,22 +202,22 @@ def arguments(words: list[str]) -> argparse.Namespace:
 
 
 def run(given: argparse.Namespace) -> int:
-    cluster = Cluster(job_server_address(given.address, os.environ))
-    if cluster.is_open():
-        warn_of_open_cluster(cluster.address)
+    server = JobServer(job_server_address(given.address, os.environ))
+    if server.is_open():
+        warn_of_open_cluster(server.address)
     if given.list:
-        print(table(cluster.jobs()))
+        print(table(server.jobs()))
         return SUCCEEDED
     if given.stop:
-        return stop(cluster, given.stop)
-    job_id = given.follow or submit(cluster, given.command, given.name, given.folder, os.environ)
+        return stop(server, given.stop)
+    job_id = given.follow or submit(server, given.command, given.name, given.folder, os.environ)
     if given.detach:
         print(job_id)
-        _say(f"to see it: {_again('--follow', cluster, job_id)}\nto stop it: {_again('--stop', cluster, job_id)}")
+        _say(f"to see it: {_again('--follow', server, job_id)}\nto stop it: {_again('--stop', server, job_id)}")
         return SUCCEEDED
     if not given.follow:
         _say(f"job {job_id}")
-    return follow(cluster, job_id, ask_after_interrupt if sys.stdin.isatty() else None)
+    return follow(server, job_id, ask_after_interrupt if sys.stdin.isatty() else None)
 
 
 def main() -> None:

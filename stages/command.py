@@ -10,9 +10,9 @@ import torch
 
 from matchnet.messages import shortened, without_credentials
 from pipeline import paths
-from pipeline.ending import ending_in_order
-from pipeline.machine import cores
 from pipeline.params import Params, named, read_params
+from pipeline.system.ending import ending_in_order
+from pipeline.system.machine import cores
 
 # What to do where the system alone has said what is wrong.
 HINTS = {

@@ -4,8 +4,8 @@ It writes results/comparisons/TABLE/NAME.json and a picture.
 """
 
 from pipeline import paths
-from pipeline.comparison import compare as compare_rows
-from pipeline.experiment import write_columns
+from pipeline.evaluate.compare import compare as compare_rows
+from pipeline.evaluate.row import write_columns
 from pipeline.params import Params, named
 from pipeline.resolve import title_of
 from pipeline.results.columns import column_title

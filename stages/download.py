@@ -1,7 +1,7 @@
 """Stage download: bring the raw files of one dataset to data/raw/DATASET, verified."""
 
 from pipeline import paths
-from pipeline.data.download import download_dataset
+from pipeline.data.raw.download import download_dataset
 from pipeline.params import Params
 from stages.command import dataset_name, run_stage
 

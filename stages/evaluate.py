@@ -2,15 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from matchnet.model_file import read_model
 from pipeline import paths
-from pipeline.data.manifest import read_manifest
-from pipeline.data.selection import groups_of
-from pipeline.data.shard_cache import local_shards
-from pipeline.evaluation import Workers
-from pipeline.experiment import device_of, evaluate_row, write_columns
+from pipeline.data.nodes.cache import local_shards
+from pipeline.data.shards.folder import ShardFolder
+from pipeline.evaluate.on_workers import Workers
+from pipeline.evaluate.row import device_of, evaluate_row, write_columns
 from pipeline.params import Params, named
 from pipeline.results.episode_grid import draw_episodes
 from pipeline.results.episode_text import write_episodes
@@ -22,12 +20,11 @@ def evaluate(name: str, params: Params) -> None:
     row = named(params.rows, "rows", name)
     path = paths.model_file(row.model)
     model = read_model(path)
-    folder = paths.SHARDS / row.dataset
-    groups = groups_of(read_manifest(folder), row.split, (row.part,))
-    with (_workers(params, row.model, folder) as workers,
-          local_shards(str(folder), params.cluster.cache, groups) as shards):
-        measured = evaluate_row(row, model, model.build(path), shards,
-                                  "cpu" if workers else device_of(params.compute), workers)
+    shards = ShardFolder(paths.SHARDS / row.dataset)
+    with (_workers(params, row.model, shards) as workers,
+          local_shards(str(shards), params.cluster.cache, shards.groups_of(row.split, (row.part,))) as folder):
+        measured = evaluate_row(row, model, model.build(path), ShardFolder(folder),
+                                "cpu" if workers else device_of(params.compute), workers)
     write_columns(paths.accuracies_file(name),
                   {column: episodes.accuracy_E for column, episodes in measured.episodes.items()})
     write_columns(paths.most_one_way_file(name),
@@ -41,12 +38,12 @@ def evaluate(name: str, params: Params) -> None:
 
 
 @contextmanager
-def _workers(params: Params, model: str, shards: Path) -> Iterator[Workers | None]:
+def _workers(params: Params, model: str, shards: ShardFolder) -> Iterator[Workers | None]:
     """Those of the cluster that is named; None without one."""
     if params.cluster.ray_address is None:
         yield None
         return
-    from pipeline.ray_jobs import cluster_workers  # Ray takes seconds to import
+    from pipeline.workers.ray_tasks import cluster_workers  # Ray takes seconds to import
 
     with cluster_workers(params.cluster, params.compute_of(model), shards) as workers:
         yield workers

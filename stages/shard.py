@@ -1,9 +1,9 @@
 """Stage shard: write one dataset's WebDataset tars, index and manifest to data/shards/DATASET."""
 
 from pipeline import paths
-from pipeline.data.shards import shard_dataset
-from pipeline.machine import cores
+from pipeline.data.shards.make import shard_dataset
 from pipeline.params import Params
+from pipeline.system.machine import cores
 from stages.command import dataset_name, run_stage
 
 
@@ -13,9 +13,9 @@ def shard(name: str, params: Params) -> None:
     if params.cluster.ray_address is None or params.cluster.storage is not None:  # then nodes need not see this folder
         shard_dataset(dataset, wanted, raw, shards, num_processes=params.cluster.num_processes or cores())
         return
-    from pipeline.ray_jobs import cluster_jobs  # Ray takes seconds to import
+    from pipeline.workers.ray_tasks import cluster_tasks  # Ray takes seconds to import
 
-    with cluster_jobs(params.cluster) as run:  # a worker's working directory is Ray's: absolute paths
+    with cluster_tasks(params.cluster) as run:  # a worker's working directory is Ray's: absolute paths
         shard_dataset(dataset, wanted, raw.absolute(), shards.absolute(), run=run)
 
 

@@ -6,14 +6,15 @@ chrome://tracing. The trace is there after about ten steps. The training goes on
 
 from matchnet.model_file import write_model
 from pipeline import paths
-from pipeline.data.manifest import MANIFEST, read_manifest
-from pipeline.data.selection import require_episodes
+from pipeline.data.load.samples import require_episodes
+from pipeline.data.shards.folder import ShardFolder
+from pipeline.data.shards.manifest import MANIFEST
 from pipeline.params import Params, named
 from pipeline.results.curves import copy_training_files, curve_from_records, write_curve
 from pipeline.results.speed import speed_from_logs, write_speed
 from pipeline.training.models import make_model
 from pipeline.training.run_log import read_worker_logs
-from pipeline.training.runs import forget_runs, run_folder
+from pipeline.training.runs import RunFiles, forget_runs, run_folder
 from stages.command import run_stage
 
 FLAGS = {"profile": "write a trace of some steps to data/profiles"}
@@ -21,14 +22,14 @@ FLAGS = {"profile": "write a trace of some steps to data/profiles"}
 
 def train(name: str, params: Params, profile: bool = False) -> None:
     wanted = named(params.models, "models", name)
-    shards = paths.SHARDS / wanted.dataset
     require_test_episodes(name, params)
     init = paths.model_file(wanted.init) if wanted.init else None
     trace = paths.trace_file(name) if profile else None
     if trace:
         trace.unlink(missing_ok=True)
-    model, log = make_model(name, params, shards, paths.RUNS, init, trace)
-    logs = read_worker_logs(run_folder(name, wanted, params.compute_of(name), shards, paths.RUNS, init))
+    files = RunFiles(ShardFolder(paths.SHARDS / wanted.dataset), paths.RUNS, init, trace)
+    model, log = make_model(name, params, files)
+    logs = read_worker_logs(run_folder(name, wanted, params.compute_of(name), files))
     curve, speed = paths.training_files(name)
     write_curve(curve, curve_from_records(log))
     write_speed(speed, speed_from_logs(logs))
@@ -51,9 +52,9 @@ def require_test_episodes(model: str, params: Params) -> None:
     for name, row in params.rows.items():
         folder = paths.SHARDS / row.dataset
         if row.model == model and (folder / MANIFEST).exists():
-            manifest = read_manifest(folder)
+            shards = ShardFolder(folder)
             for column, task in row.tasks.items():
-                require_episodes(manifest, row.split, (row.part,), task, f"rows: {name}: column {column}")
+                require_episodes(shards, row.split, (row.part,), task, f"rows: {name}: column {column}")
 
 
 if __name__ == "__main__":

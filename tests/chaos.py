@@ -43,12 +43,13 @@ from matchnet.episodic_training import EpisodicSpec
 from matchnet.methods.mann import MannSpec
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.weights import CheckpointError, load_tensors
-from pipeline.data.shards import shard_dataset
+from pipeline.data.shards.folder import ShardFolder
+from pipeline.data.shards.make import shard_dataset
 from pipeline.params import ComputeParams, ModelParams
 from pipeline.params.sections import ClusterParams
 from pipeline.training.checkpoint import STATE_FILE
 from pipeline.training.run_log import read_log
-from pipeline.training.runs import run_folder
+from pipeline.training.runs import RunFiles, run_folder
 
 KINDS = ("worker", "node", "driver", "head", "elastic")
 TOLERANCE = 1e-3
@@ -120,10 +121,10 @@ class Run:
     def __init__(self, cluster: Cluster, shards: Path, folder: Path, problem: Problem) -> None:
         assert problem.model.training is not None
         self.cluster, self.steps, self.folder = cluster, problem.model.training.steps, folder
-        self.arguments = {"name": "chaos", "model": problem.model, "compute": problem.compute, "shards": shards,
-                          "cluster": ClusterParams(ray_address=cluster.address, max_failures=1000),
-                          "runs": folder / "runs"}
-        self.state_folder = run_folder("chaos", problem.model, problem.compute, shards, folder / "runs")
+        files = RunFiles(ShardFolder(shards), folder / "runs")
+        self.arguments = {"name": "chaos", "model": problem.model, "compute": problem.compute, "files": files,
+                          "cluster": ClusterParams(ray_address=cluster.address, max_failures=1000)}
+        self.state_folder = run_folder("chaos", problem.model, problem.compute, files)
         folder.mkdir()
         self.drivers = 0
         self.start()

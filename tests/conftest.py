@@ -10,7 +10,7 @@ import small_corpus
 import small_omniglot
 import torch
 
-from pipeline.data.shards import shard_dataset
+from pipeline.data.shards.make import shard_dataset
 
 # pipeline and stages are not installed: processes that tests start find them as `python -m` in the checkout does
 ROOT = Path(__file__).parent.parent
@@ -22,7 +22,7 @@ torch.set_num_threads(1)  # tiny problems: more threads only wait for each other
 def ray_session() -> Iterator[None]:
     """One local Ray with two CPUs for the whole session."""
     os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.05"
-    from pipeline.training.cluster import ray_cluster
+    from pipeline.cluster.connection import ray_cluster
 
     with ray_cluster(None, num_cpus=2):
         yield

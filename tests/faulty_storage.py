@@ -11,9 +11,9 @@ import fsspec.implementations.local
 import pytest
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 
-from pipeline import storage
-from pipeline.data import publishing, shard_cache
-from pipeline.storage import Place
+from pipeline.data.nodes import cache, upload
+from pipeline.system import storage
+from pipeline.system.storage import Location
 
 SCHEME = "far://"
 
@@ -68,13 +68,13 @@ class _Storage(fsspec.implementations.local.LocalFileSystem):
 
 
 def use_far_storage(root: Path, faults: Faults, monkeypatch: pytest.MonkeyPatch,
-                    modules: tuple[ModuleType, ...] = (shard_cache, publishing)) -> None:
+                    modules: tuple[ModuleType, ...] = (cache, upload)) -> None:
     """In these modules `far://name` is a folder of `root`, with these faults, until the test ends."""
-    def place_of(address: str | Path) -> Place:
+    def location_of(address: str | Path) -> Location:
         if not str(address).startswith(SCHEME):
-            return storage.place_of(address)
+            return storage.location_of(address)
         filesystem = PyFileSystem(FSSpecHandler(_Storage(faults)))
-        return Place(str(address), filesystem, str(root / str(address).removeprefix(SCHEME)))
+        return Location(str(address), filesystem, str(root / str(address).removeprefix(SCHEME)))
 
     for module in modules:
-        monkeypatch.setattr(module, "place_of", place_of)
+        monkeypatch.setattr(module, "location_of", location_of)

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 from ray_head import cluster_environment, free_ports, processes_naming
 
-from pipeline.training.ray_environment import SETTINGS
+from pipeline.cluster.ray_environment import SETTINGS
 
 START_SECONDS, END_SECONDS = 300, 60
 STARTED = "Ray runtime started."

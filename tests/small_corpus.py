@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.data.datasets import ptb
+from pipeline.data.raw.datasets import ptb
 from pipeline.data.spec import DatasetParams, Part, WordSplit
 
 COUNTS: dict[Part, int] = {"train": 120, "valid": 40, "test": 60}

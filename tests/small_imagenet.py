@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data.download import download_dataset
-from pipeline.data.fetch import checksum_of
-from pipeline.data.sources import TRAINING
+from pipeline.data.raw.download import download_dataset
+from pipeline.data.raw.fetch_file import checksum_of
+from pipeline.data.raw.registry import TRAINING
 from pipeline.data.spec import DatasetParams, ImagenetParams, WholeSplit
 
 ARCHIVE = "ILSVRC2012_img_train.tar"
@@ -89,7 +89,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> Path:
 
 def take_for_real(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Size and MD5 of the published archive are those of this one, whatever it is when it is asked for."""
-    monkeypatch.setattr("pipeline.data.download.archives_of", lambda params: (
+    monkeypatch.setattr("pipeline.data.raw.download.archives_of", lambda params: (
         replace(TRAINING, size=archive.stat().st_size, checksum=checksum_of(archive, "md5")),))
 
 

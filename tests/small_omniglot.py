@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
-from pipeline.data.datasets import omniglot
+from pipeline.data.raw.datasets import omniglot
 from pipeline.data.spec import DatasetParams, FamilySplit, RandomSplit
 
 ALPHABETS = {"images_background.zip": {"Greek": 3, "Latin": 4, "Hebrew": 2, "Thai": 2},

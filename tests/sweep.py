@@ -54,11 +54,11 @@ import stages.shard
 import stages.train
 from matchnet.files import sha256_of
 from pipeline import paths
-from pipeline.data import shard_store
-from pipeline.data.datasets import omniglot, ptb
+from pipeline.cluster.placement import Placement
+from pipeline.data.load import from_shards
+from pipeline.data.raw.datasets import omniglot, ptb
 from pipeline.stage_code import PACKAGES
 from pipeline.training import ray_training, worker
-from pipeline.training.cluster import Placement
 from stages.command import run_stage
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -268,15 +268,15 @@ class HerePool:
     def __init__(self, start: Callable, start_args: tuple, num_processes: int, setting: str = "") -> None:
         self.started = start(*start_args)
 
-    def run(self, work: Callable, jobs: list) -> list:
-        return [(job, work(self.started, job)) for job in jobs]
+    def run(self, work: Callable, tasks: list) -> list:
+        return [(task, work(self.started, task)) for task in tasks]
 
     def close(self) -> None:
         self.started.close()
 
 
 def leave_ray_out() -> None:
-    shard_store.WorkerPool = HerePool  # type: ignore[misc, assignment]
+    from_shards.WorkerPool = HerePool  # type: ignore[misc, assignment]
     for module in (
         "encodings.utf_8_sig",
         "encodings.cp437",
@@ -293,7 +293,7 @@ def leave_ray_out() -> None:
     torch.optim.AdamW([torch.zeros(1, requires_grad=True)])  # imports 800 modules, which each process would
     ray_training.TorchTrainer = HereTrainer  # type: ignore[misc, assignment]
     ray_training.ray_cluster = lambda address: contextlib.nullcontext()  # type: ignore[assignment]
-    ray_training.place = lambda compute: Placement(False, 1)  # type: ignore[assignment]
+    ray_training.choose_placement = lambda compute: Placement(False, 1)  # type: ignore[assignment]
     ray_training.say_what_is_used = lambda *of: None  # type: ignore[assignment]
     worker.get_device = lambda: torch.device("cpu")  # type: ignore[assignment]
     context = SimpleNamespace(get_world_rank=lambda: 0, get_world_size=lambda: 1, get_local_world_size=lambda: 1)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from small_omniglot import PARAMS, members_of, small_omniglot, write_zip
 
-from pipeline.data.datasets import mnist, omniglot, ptb_sample
-from pipeline.data.shards import shard_dataset
+from pipeline.data.raw.datasets import mnist, omniglot, ptb_sample
+from pipeline.data.shards.make import shard_dataset
 from pipeline.data.spec import DatasetParams, WholeSplit
 
 ARCHIVE = "images_evaluation.zip"

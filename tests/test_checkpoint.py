@@ -18,8 +18,8 @@ from matchnet.methods.pixels import PixelsSpec
 from matchnet.model_file import ModelFile, read_model, write_model
 from matchnet.preparation import Preparation
 from matchnet.weights import CheckpointError, load_tensors, load_weights, save_tensors
-from pipeline import storage
-from pipeline.storage import place_of
+from pipeline.system import storage
+from pipeline.system.storage import location_of
 from pipeline.training import checkpoint
 from pipeline.training.checkpoint import newest_state, save_state
 
@@ -152,14 +152,14 @@ def test_the_last_two_states_are_kept_and_nothing_else_is_touched(tmp_path):
     for name in ("step00000010", "step00000020", "step00000040", "other"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "state.pt").touch()
-    save_state(place_of(tmp_path), {"step": 30})
+    save_state(location_of(tmp_path), {"step": 30})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "step00000020", "step00000030", "step00000040"]
     assert [path.name for path in (tmp_path / "step00000030").iterdir()] == ["state.pt"]
 
 
 def test_a_state_is_taken_up_from_storage_far_away(tmp_path, monkeypatch):
     use_far_storage(tmp_path, Faults(tmp_path / "opened.txt"), monkeypatch, (checkpoint,))
-    run = checkpoint.place_of("far://small")
+    run = checkpoint.location_of("far://small")
     for step in (10, 20, 30):
         save_state(run, {"step": step, "model": {"weight": torch.ones(3) * step}})
     state = newest_state(run.address)
@@ -219,7 +219,7 @@ def test_a_full_disk_is_said_with_the_folder_and_what_to_do(small_disk):
     message = (rf"{small_disk}/step00000020/state\.pt: No space left on device while it was written, and nothing was "
                rf"replaced; free some space on the disk of {small_disk}, and the same command goes on from the last")
     with pytest.raises(OSError, match=message) as raised:
-        save_state(place_of(small_disk), {"step": 20, "model": {"weight": torch.zeros(100_000)}})
+        save_state(location_of(small_disk), {"step": 20, "model": {"weight": torch.zeros(100_000)}})
     assert raised.value.errno == errno.ENOSPC
     assert newest_state(small_disk)["step"] == 10
     assert [path.name for path in small_disk.rglob("*.*")] == ["state.pt"], "nothing is left of what was cut short"

@@ -6,10 +6,17 @@ from pathlib import Path
 import pytest
 from small_omniglot import mirror
 
-from pipeline.data.class_tree import IMAGENET_TREE, ClassTree, class_groups, imagenet_tree, read_tree, write_tree
 from pipeline.data.spec import CutListSplit
 from pipeline.data.splits import make_split, read_list
-from pipeline.data.wordnet import make_tree, notice, read_synsets, tree_above
+from pipeline.data.wordnet.class_tree import (
+    IMAGENET_TREE,
+    ClassTree,
+    class_groups,
+    imagenet_tree,
+    read_tree,
+    write_tree,
+)
+from pipeline.data.wordnet.make_tree import make_tree, notice, read_synsets, tree_above
 
 WORDNET = Path("/usr/share/wordnet")  # of Debian's package wordnet-base
 needs_wordnet = pytest.mark.skipif(not (WORDNET / "data.noun").is_file(),

@@ -18,12 +18,14 @@ from matchnet.episodic_training import VALID_SEED_OFFSET
 from matchnet.evaluation import evaluate
 from matchnet.methods import ClassifierSpec, Method, build_method
 from matchnet.training import train
-from pipeline.data.samples import Room
-from pipeline.data.streaming import ShardStream
+from pipeline.data.load.samples import Room
+from pipeline.data.load.stream import ShardStream
+from pipeline.data.shards.folder import ShardFolder
 from pipeline.params import ComputeParams, ModelParams
 from pipeline.params.sections import ClusterParams
 from pipeline.training.data import training_classes
 from pipeline.training.ray_training import run_training
+from pipeline.training.runs import RunFiles
 from pipeline.training.tasks import load_task
 
 METHOD = ClassifierSpec(encoder=Conv4Spec(num_filters=4, num_blocks=2), label_smoothing=0.1, dropout=0.2)
@@ -128,10 +130,10 @@ MODEL = ModelParams(dataset="small", split="random", image_size=16, method=METHO
 def run_here(model: ModelParams, shards: Path, state: dict[str, Any] | None = None) -> dict[int, dict[str, Any]]:
     """What a run in this process saves, by step."""
     states: dict[int, dict[str, Any]] = {}
-    classes = training_classes(model, shards)
+    classes = training_classes(model, ShardFolder(shards))
     torch.manual_seed(0 if state is None else 99)
     method = build_method(model.method, classes.sample_shape, len(classes.names))
-    task = load_task(model, shards, Room(num_processes=0))
+    task = load_task(model, ShardFolder(shards), Room(num_processes=0))
 
     def save(state: dict[str, Any]) -> None:
         states[state["step"]] = {name: copied(value) for name, value in state.items()}
@@ -157,11 +159,12 @@ def test_a_run_on_shards_resumes_with_the_same_bits(small_shards: Path) -> None:
 
 
 def test_the_stream_of_a_model_is_of_its_split_and_spec(small_shards: Path) -> None:
-    task = load_task(MODEL, small_shards, Room(num_processes=0))
+    task = load_task(MODEL, ShardFolder(small_shards), Room(num_processes=0))
     assert isinstance(task, ClassifierTask) and isinstance(task.data.stream, ShardStream)
     assert len(task.data.stream) == 200 and task.data.stream.reader.crop_spec.smallest == 0.3
     assert task.data.valid_classes is not None and task.data.valid_classes.num_classes == 2
-    assert load_task(replace(MODEL, train_parts=("train", "valid")), small_shards).data.valid_classes is None  # type: ignore[attr-defined]
+    both = load_task(replace(MODEL, train_parts=("train", "valid")), ShardFolder(small_shards))
+    assert both.data.valid_classes is None  # type: ignore[attr-defined]
     epoch = [task.batch(step, rank, 2, "cpu")[0] for step in range(4) for rank in range(2)]
     assert torch.bincount(torch.cat([batch.class_B for batch in epoch])[:200]).tolist() == [20] * 10
 
@@ -170,7 +173,7 @@ def test_workers_see_disjoint_halves_of_each_epoch(small_shards: Path, monkeypat
     """Told by the places in the shards that each of them asks for."""
     seen: list[list[int]] = []
     for rank in range(2):
-        task = load_task(replace(MODEL, training=replace(MODEL.training, batch_size=20)), small_shards,
+        task = load_task(replace(MODEL, training=replace(MODEL.training, batch_size=20)), ShardFolder(small_shards),
                          Room(num_processes=0))
         assert isinstance(task, ClassifierTask) and isinstance(task.data.stream, ShardStream)
         stream = task.data.stream
@@ -198,7 +201,8 @@ def test_two_workers_train_as_one_does_in_two_parts(ray_session: None, small_sha
     training = replace(MODEL.training, ema_decay=None, optimizer="sgd", steps=6, checkpoint_every=6)
     model = replace(MODEL, training=training)
     compute = ComputeParams(num_workers=2, threads_per_worker=1, device="cpu", precision="fp32")
-    together, log = run_training("small", model, compute, ClusterParams(num_loaders=1), small_shards, tmp_path)
+    together, log = run_training("small", model, compute, ClusterParams(num_loaders=1),
+                                 RunFiles(ShardFolder(small_shards), tmp_path))
     weights = together["model"]
     in_parts, whole = (run_here(replace(model, training=replace(training, accumulate=parts)), small_shards)[6]["model"]
                        for parts in (2, 1))

@@ -18,11 +18,12 @@ import psutil
 import pytest
 from ray_head import free_ports
 
-from pipeline.access import warn_of_open_cluster
-from pipeline.training import head
-from pipeline.training.cluster import ResourcesError, ray_cluster
-from pipeline.training.head import NoHeadError, asks_for_token
-from pipeline.training.local_ray import LOCK, remove_left_behind
+from pipeline.cluster import head
+from pipeline.cluster.access import warn_of_open_cluster
+from pipeline.cluster.connection import ray_cluster
+from pipeline.cluster.head import NoHeadError, asks_for_token
+from pipeline.cluster.local_ray import LOCK, remove_left_behind
+from pipeline.cluster.placement import ResourcesError
 
 CHECK_ALIVE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
 
@@ -64,7 +65,7 @@ def test_a_head_is_asked_for_its_token():
 @pytest.fixture
 def no_ray_yet(monkeypatch) -> None:
     """A session of other tests may have one, and what is connected is used."""
-    monkeypatch.setattr("pipeline.training.cluster.ray.is_initialized", lambda: False)
+    monkeypatch.setattr("pipeline.cluster.connection.ray.is_initialized", lambda: False)
 
 
 def test_a_cluster_that_is_not_there_is_named_before_ray_is_asked(no_ray_yet):
@@ -99,7 +100,7 @@ def test_a_cluster_that_asks_for_no_token_is_named(capsys):
 
 @pytest.mark.parametrize("asks", [False, True])
 def test_a_dashboard_that_shows_its_jobs_to_everybody_is_open(asks):
-    from pipeline.submission.cluster import Cluster
+    from pipeline.submission.job_server import JobServer
 
     class Dashboard(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -111,7 +112,7 @@ def test_a_dashboard_that_shows_its_jobs_to_everybody_is_open(asks):
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Dashboard) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        cluster = object.__new__(Cluster)  # without what Ray asks at first
+        cluster = object.__new__(JobServer)  # without what Ray asks at first
         cluster.address = f"http://127.0.0.1:{server.server_address[1]}"
         assert cluster.is_open() != asks
         server.shutdown()
@@ -119,7 +120,7 @@ def test_a_dashboard_that_shows_its_jobs_to_everybody_is_open(asks):
 
 WATCHED = """
 import sys, time
-from pipeline.training import head
+from pipeline.cluster import head
 head.SECONDS_BETWEEN_LOOKS, head.PATIENCE = 0.1, 0.5
 with head.ending_with_head(sys.argv[1]):
     print("begun", flush=True)

@@ -16,9 +16,9 @@ from matchnet.model_file import ModelFile, write_model
 from matchnet.preparation import Preparation
 from matchnet.statistics import mean_and_interval
 from pipeline import paths
-from pipeline.comparison import compare, most_ahead
-from pipeline.data.manifest import manifest_sha256
-from pipeline.experiment import evaluate_row, write_columns
+from pipeline.data.shards.folder import ShardFolder
+from pipeline.evaluate.compare import compare, most_ahead
+from pipeline.evaluate.row import evaluate_row, write_columns
 from pipeline.params import ModelParams, Params, ParamsError, RowParams, read_params
 from pipeline.params.rules import check_params
 from pipeline.params.sections import ComparisonParams, ReportParams
@@ -86,10 +86,10 @@ def evaluated(name: str, spec: MethodSpec, shards: Path) -> None:
     method = build_method(spec, SHAPE, 1)
     model = ModelFile(model_name=name, method=spec, preparation=PREPARATION, sample_shape=SHAPE,
                       num_classes=1, state_dict=method.state_dict(),
-                      step=0, seed=0, dataset_sha256=manifest_sha256(shards), split="random", train_classes=["a"],
+                      step=0, seed=0, dataset_sha256=ShardFolder(shards).sha256, split="random", train_classes=["a"],
                       seconds=0.0)
     write_model(paths.model_file(name), model)
-    measured = evaluate_row(ROWS[name], model, method, shards)
+    measured = evaluate_row(ROWS[name], model, method, ShardFolder(shards))
     results = measured.episodes[COLUMN]
     write_columns(paths.accuracies_file(name), {COLUMN: results.accuracy_E})
     write_columns(paths.most_one_way_file(name), {COLUMN: results.most_one_way_E})
@@ -135,7 +135,7 @@ def test_evaluations_that_do_not_fit_are_refused(small_shards: Path, tmp_path: P
     with pytest.raises(ValueError, match=r"details/t/baseline\.json: was measured on data of SHA-256 abab.* is now "
                                          r"of \w+; make it again with the stage evaluate@baseline of t"):
         compare(COMPARISON, params)
-    content["dataset"]["manifest_sha256"] = manifest_sha256(small_shards)
+    content["dataset"]["manifest_sha256"] = ShardFolder(small_shards).sha256
     details.write_text(json.dumps(content))
     paths.most_one_way_file("t/baseline").unlink()
     with pytest.raises(ValueError, match=r"most_one_way\.parquet: there is no such file; make it with the stage "

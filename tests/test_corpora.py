@@ -14,16 +14,17 @@ from small_omniglot import mirror
 from matchnet.episodes import EpisodeSpec, sample_episodes
 from matchnet.files import sha256_of
 from matchnet.tokens import BLANK, FIRST_WORD
-from pipeline.data.datasets import ptb, ptb_sample, treebank3, treebank_form
-from pipeline.data.index import verify_shards
-from pipeline.data.manifest import read_manifest
-from pipeline.data.samples import load_samples
-from pipeline.data.sentence_files import read_sentences
-from pipeline.data.sentences import load_sentences, load_words
-from pipeline.data.shards import shard_dataset
+from pipeline.data.formats.word_table import WORDS, make_word_table, read_words
+from pipeline.data.load.samples import load_samples
+from pipeline.data.load.sentences import load_sentences, load_words
+from pipeline.data.raw.datasets import ptb, ptb_sample, treebank3
+from pipeline.data.raw.readers import treebank
+from pipeline.data.raw.readers.sentence_files import read_sentences
+from pipeline.data.shards.folder import ShardFolder
+from pipeline.data.shards.make import shard_dataset
+from pipeline.data.shards.manifest import read_manifest
 from pipeline.data.spec import PARTS, DatasetParams, Part, WordSplit
 from pipeline.data.splits import make_split, read_list
-from pipeline.data.words import WORDS, make_word_table, read_words
 
 SPEC = EpisodeSpec(2, 1, 1)
 
@@ -63,16 +64,16 @@ def test_the_manifest_has_the_words_and_their_splits(shards: Path) -> None:
     split = manifest.splits["words"]
     assert [len(split[part]) for part in PARTS] == [17, 6, 8]
     assert sorted(word for part in PARTS for word in split[part]) == sorted(set(table.vocabulary) - {"<unk>", "N"})
-    verify_shards(shards)
+    ShardFolder(shards).verify()
 
 
 def test_an_edited_word_table_is_noticed(raw: Path, tmp_path: Path) -> None:
     shard_dataset("small", PARAMS, raw, tmp_path / "shards")
     (tmp_path / "shards" / WORDS).write_bytes(b"x")
     with pytest.raises(ValueError, match=r"words.parquet: edited after it was written"):
-        load_words(tmp_path / "shards", "words", ["test"])
+        load_words(ShardFolder(tmp_path / "shards"), "words", ["test"])
     with pytest.raises(ValueError, match=r"words.parquet: edited after it was written"):
-        load_sentences(tmp_path / "shards", "train")
+        load_sentences(ShardFolder(tmp_path / "shards"), "train")
 
 
 def test_the_table_has_each_word_of_each_distinct_sentence(shards: Path) -> None:
@@ -91,7 +92,7 @@ def test_the_table_has_each_word_of_each_distinct_sentence(shards: Path) -> None
 
 @pytest.mark.parametrize("part", PARTS)
 def test_a_part_has_its_own_words_in_its_own_sentences(shards: Path, part: Part) -> None:
-    rows, names = load_words(shards, "words", [part]), read_manifest(shards).splits["words"][part]
+    rows, names = load_words(ShardFolder(shards), "words", [part]), read_manifest(shards).splits["words"][part]
     sentences = corpus()[part]
     found = [(sentences[z], rows.words[token - FIRST_WORD])
              for z, token in zip(rows.row_sentence_R.tolist(), rows.row_word_R.tolist(), strict=True)]
@@ -102,21 +103,21 @@ def test_a_part_has_its_own_words_in_its_own_sentences(shards: Path, part: Part)
 @pytest.mark.parametrize("parts", [("train", "valid"), ("valid", "train")])
 def test_train_and_valid_together_are_all_their_words_in_the_training_sentences(
         shards: Path, parts: tuple[Part, ...]) -> None:
-    rows, split = load_words(shards, "words", parts), read_manifest(shards).splits["words"]
+    rows, split = load_words(ShardFolder(shards), "words", parts), read_manifest(shards).splits["words"]
     words = {rows.words[token - FIRST_WORD] for token in rows.row_word_R.tolist()}
     assert words == {*split["train"], *split["valid"]} and len(rows.sentences.sentence_start_Z) == COUNTS["train"] + 1
 
 
 @pytest.mark.parametrize("file", PARTS)
 def test_running_text_is_the_file(shards: Path, file: Part) -> None:
-    text, vocabulary = load_sentences(shards, file), read_words(shards / WORDS).vocabulary
+    text, vocabulary = load_sentences(ShardFolder(shards), file), read_words(shards / WORDS).vocabulary
     words = [vocabulary[token - FIRST_WORD] for token in text.token_T.tolist()]
     starts = text.sentence_start_Z.tolist()
     assert [" ".join(words[a:b]) for a, b in pairwise(starts)] == corpus()[file]
 
 
 def test_no_sentence_serves_twice_in_an_episode_and_no_word_is_left_in_its_sample(shards: Path) -> None:
-    samples = load_samples(shards, "words", ["test"], (2 * 8 + 1,))
+    samples = load_samples(ShardFolder(shards), "words", ["test"], (2 * 8 + 1,))
     classes = samples.classes_for(SPEC)
     assert samples.origin_R is not None
     for number in range(300):
@@ -133,7 +134,7 @@ def test_no_sentence_serves_twice_in_an_episode_and_no_word_is_left_in_its_sampl
 
 
 def test_words_with_too_few_sentences_are_left_out(shards: Path) -> None:
-    samples = load_samples(shards, "words", ["test"], (17,))
+    samples = load_samples(ShardFolder(shards), "words", ["test"], (17,))
     counts = Counter(samples.class_id_R.tolist())
     for queries in (1, 2, 3):
         classes = samples.classes_for(EpisodeSpec(2, 1, queries))
@@ -142,7 +143,7 @@ def test_words_with_too_few_sentences_are_left_out(shards: Path) -> None:
 
 def test_image_and_sentence_samples_keep_apart(shards: Path) -> None:
     with pytest.raises(ValueError, match="small holds sentences; give the model a context instead of an image_size"):
-        load_samples(shards, "words", ["test"], (1, 28, 28))
+        load_samples(ShardFolder(shards), "words", ["test"], (1, 28, 28))
 
 
 # ---- bad input ----
@@ -224,7 +225,7 @@ def test_a_corpus_where_no_word_has_enough_sentences(tmp_path: Path, monkeypatch
     raw = write_corpus(tmp_path / "raw", {"train": ["a b c d"], "valid": ["a"], "test": ["a b", "c d"]})
     params = DatasetParams(source="ptb", splits={"words": WordSplit(num_test=4, num_valid=0)})
     shard_dataset("tiny", params, raw, tmp_path / "shards")
-    samples = load_samples(tmp_path / "shards", "words", ["test"], (5,))
+    samples = load_samples(ShardFolder(tmp_path / "shards"), "words", ["test"], (5,))
     with pytest.raises(ValueError) as error:
         samples.classes_for(EpisodeSpec(2, 1, 1))
     assert str(error.value) == ("tiny: 0 of 4 words are in 2 sentences or more; 2 ways with 1 shots + 1 queries need 2 "
@@ -244,13 +245,13 @@ def test_mikolov_s_form_of_a_tagged_sentence() -> None:
               (",", ","), ("*T*-1", "-NONE-"), ("due", "JJ"), ("1989-90", "CD"), ("--", ":"), ("rose", "VBD"),
               ("3\\/8", "CD"), ("to", "TO"), ("$", "$"), ("1,500", "CD"), ("a", "DT"), ("10-day", "JJ"),
               ("-RRB-", "-RRB-"), ("Corp.", "NNP"), ("&", "CC"), (".", ".")]
-    assert " ".join(treebank_form.plain_words(tagged)) == \
+    assert " ".join(treebank.plain_words(tagged)) == \
         "the firm 's N N notes due N rose N to $ N a 10-day corp. &"
 
 
 def test_rare_words_become_unk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(treebank_form, "NUM_WORDS", 4)
-    treebank_form.write_files(tmp_path, {"train": [["a", "a", "b", "c"], ["b", "c", "d", "a"], ["d", "e"]],
+    monkeypatch.setattr(treebank, "NUM_WORDS", 4)
+    treebank.write_files(tmp_path, {"train": [["a", "a", "b", "c"], ["b", "c", "d", "a"], ["d", "e"]],
                                          "valid": [["d", "a"]], "test": [["z", "b"]]})
     assert (tmp_path / "train.txt").read_text() == "a a b c\nb c <unk> a\n<unk> <unk>\n"
     assert (tmp_path / "valid.txt").read_text() == "<unk> a\n" and (tmp_path / "test.txt").read_text() == "<unk> b\n"
@@ -313,7 +314,7 @@ def test_the_real_penn_treebank(tmp_path: Path) -> None:
 def test_nltk_s_sample_comes_out_as_mikolov_has_it(tmp_path: Path) -> None:
     archive = Path(mirror(), "nltk", "treebank.zip")
     names = [f"wsj_{number:04d}.mrg" for number in range(1, 200)]
-    ours = treebank_form.read_trees(archive, ptb_sample.FOLDER, {"train": names})["train"]
+    ours = treebank.read_trees(archive, ptb_sample.FOLDER, {"train": names})["train"]
     lines = Counter(ptb.read_sentences(Path(mirror(), "ptb", "ptb.train.txt")))
     words = {word for line in lines for word in line.split()}
     known = Counter(" ".join(word if word in words else "<unk>" for word in sentence) for sentence in ours)

@@ -11,14 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline.comparison import _column
-from pipeline.data.index import INDEX, ShardReader
-from pipeline.data.large_archives import FOLDER, VERIFIED, _record
-from pipeline.data.manifest import MANIFEST, read_manifest
-from pipeline.data.sentences import words_of
-from pipeline.data.tar import WrittenShard, read_note, write_note
-from pipeline.data.words import WORDS
-from pipeline.experiment import write_columns
+from pipeline.data.formats.word_table import WORDS
+from pipeline.data.raw.linked_archives import FOLDER, VERIFIED, _record
+from pipeline.data.shards.folder import ShardFolder
+from pipeline.data.shards.index import INDEX
+from pipeline.data.shards.manifest import MANIFEST, read_manifest
+from pipeline.data.shards.notes import WrittenShard, read_note, write_note
+from pipeline.data.shards.reader import ShardReader
+from pipeline.evaluate.compare import _column
+from pipeline.evaluate.row import write_columns
 from pipeline.results.curves import CurvePoint, read_curve, write_curve
 from pipeline.results.episode_text import read_episodes
 from pipeline.results.metrics import (
@@ -36,7 +37,7 @@ from pipeline.results.report_html import _data_uri
 from pipeline.results.speed import Speed, SpeedError, WorkerSpeed, read_speed, speed_from_logs, write_speed
 from pipeline.results.staleness import _Locks
 from pipeline.training.run_log import LOG_FILE, NewLines, RunLog, read_log
-from pipeline.training.runs import place_of_run
+from pipeline.training.runs import location_of_run
 
 DETAILS = Details({"5w1s": ColumnResult(99.31, 0.03, 10000, 5)}, SecondsSpent(1012.3, 14.2),
                   Machine("a processor", 2, None, "2.13.0"), DatasetUsed("omniglot", "vinyals", "test", "ab" * 32),
@@ -144,11 +145,11 @@ def test_an_index_or_a_word_table_is_compared_with_its_sha_256_when_it_is_read(
     pq.write_table(index, copied_shards / INDEX, compression="none")  # the same rows, in other bytes
     message = r"index\.parquet: edited after it was written: SHA-256 \w{64}, the manifest says \w{64}; run the shard"
     with pytest.raises(ValueError, match=message):
-        ShardReader(copied_shards)
+        ShardReader(ShardFolder(copied_shards))
     for name in (MANIFEST, WORDS):
         (tmp_path / name).write_bytes((small_corpus_shards / name).read_bytes() + b" " * (name == WORDS))
     with pytest.raises(ValueError, match=r"words\.parquet: edited after it was written: SHA-256 .*; run the shard"):
-        words_of(tmp_path)
+        ShardFolder(tmp_path).words  # noqa: B018  # read when it is asked for
 
 
 CURVES = {
@@ -276,7 +277,7 @@ def test_a_damaged_dvc_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tex
 def test_the_name_of_a_checkout_that_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "checkout").write_bytes(b"../..\xff")
     with pytest.raises(ValueError, match=rf"^{tmp_path}/checkout: found '\.\./\.\..', not the 12 hex digits .*; del"):
-        place_of_run(tmp_path / "conv4-0123456789ab", str(tmp_path / "storage"))
+        location_of_run(tmp_path / "conv4-0123456789ab", str(tmp_path / "storage"))
 
 
 def test_a_speed_that_was_written_is_read(tmp_path: Path) -> None:

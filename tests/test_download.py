@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from small_omniglot import COUNTS, PARAMS, members_of, mirror, write_zip
 
-from pipeline.data import download, fetch
-from pipeline.data.datasets import omniglot
-from pipeline.data.download import download_dataset, read_checksums, recorded_checksums
-from pipeline.data.fetch import DownloadError
-from pipeline.data.sources import SOURCES, SourceFile
+from pipeline.data.raw import download, fetch_file
+from pipeline.data.raw.datasets import omniglot
+from pipeline.data.raw.download import download_dataset, read_checksums, recorded_checksums
+from pipeline.data.raw.fetch_file import DownloadError
+from pipeline.data.raw.registry import SOURCES, RawFile
 
 CONTENT = bytes(range(256)) * 4000
 CHECKSUM = "md5:" + hashlib.md5(CONTENT).hexdigest()
@@ -66,7 +66,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(fetch, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(fetch_file, "FIRST_PAUSE_SECONDS", 0.01)
     server = Server()
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
@@ -77,41 +77,41 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def test_a_whole_file(server: Server, tmp_path: Path) -> None:
-    fetch.fetch(f"{server.address}/file", tmp_path / "file", CHECKSUM)
+    fetch_file.fetch_file(f"{server.address}/file", tmp_path / "file", CHECKSUM)
     assert (tmp_path / "file").read_bytes() == CONTENT
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_connections_that_are_cut_go_on_where_they_ended(server: Server, tmp_path: Path) -> None:
     server.cuts = 2
-    fetch.fetch(f"{server.address}/file", tmp_path / "file", CHECKSUM)
+    fetch_file.fetch_file(f"{server.address}/file", tmp_path / "file", CHECKSUM)
     assert (tmp_path / "file").read_bytes() == CONTENT
     half, three_quarters = len(CONTENT) // 2, len(CONTENT) * 3 // 4
     assert [wanted for _, wanted in server.asked] == [None, f"bytes={half}-", f"bytes={three_quarters}-"]
 
 
 def test_a_later_run_goes_on_with_what_has_come(server: Server, tmp_path: Path) -> None:
-    server.cuts = fetch.ATTEMPTS
-    message = rf"/file: gave up after {fetch.ATTEMPTS} attempts: .* what came is kept in .*file\.part: run it"
+    server.cuts = fetch_file.ATTEMPTS
+    message = rf"/file: gave up after {fetch_file.ATTEMPTS} attempts: .* what came is kept in .*file\.part: run it"
     with pytest.raises(DownloadError, match=message):
-        fetch.fetch(f"{server.address}/file", tmp_path / "file", CHECKSUM)
+        fetch_file.fetch_file(f"{server.address}/file", tmp_path / "file", CHECKSUM)
     assert not (tmp_path / "file").exists()
     have = (tmp_path / "file.part").stat().st_size
-    fetch.fetch(f"{server.address}/file", tmp_path / "file", CHECKSUM)
+    fetch_file.fetch_file(f"{server.address}/file", tmp_path / "file", CHECKSUM)
     assert server.asked[-1] == ("/file", f"bytes={have}-")
     assert (tmp_path / "file").read_bytes() == CONTENT
 
 
 def test_a_server_that_ignores_ranges(server: Server, tmp_path: Path) -> None:
     server.cuts, server.ranges = 1, False
-    fetch.fetch(f"{server.address}/file", tmp_path / "file", CHECKSUM)
+    fetch_file.fetch_file(f"{server.address}/file", tmp_path / "file", CHECKSUM)
     assert (tmp_path / "file").read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("part", [b"other", CONTENT, CONTENT + b"more"], ids=["other", "all", "longer"])
 def test_a_part_that_is_not_a_beginning(server: Server, tmp_path: Path, part: bytes) -> None:
     (tmp_path / "file.part").write_bytes(part)
-    fetch.fetch(f"{server.address}/file", tmp_path / "file", CHECKSUM)
+    fetch_file.fetch_file(f"{server.address}/file", tmp_path / "file", CHECKSUM)
     assert (tmp_path / "file").read_bytes() == CONTENT
 
 
@@ -121,24 +121,24 @@ def test_wrong_bytes_replace_nothing(server: Server, tmp_path: Path) -> None:
     found = hashlib.md5(server.files["/file"]).hexdigest()
     message = f"wrong checksum: expected {CHECKSUM}, found md5:{found} in 1,024,000 bytes; nothing was"
     with pytest.raises(DownloadError, match=message):
-        fetch.fetch(f"{server.address}/file", tmp_path / "file", CHECKSUM)
+        fetch_file.fetch_file(f"{server.address}/file", tmp_path / "file", CHECKSUM)
     assert (tmp_path / "file").read_bytes() == b"good"
     assert not (tmp_path / "file.part").exists()
 
 
 def test_a_busy_server_is_asked_again_and_a_missing_file_is_not(server: Server, tmp_path: Path) -> None:
     server.statuses = [503, 429]
-    fetch.fetch(f"{server.address}/file", tmp_path / "file", CHECKSUM)
+    fetch_file.fetch_file(f"{server.address}/file", tmp_path / "file", CHECKSUM)
     assert len(server.asked) == 3
     with pytest.raises(DownloadError, match="/nothing: HTTPError: HTTP Error 404: Not Found; check"):
-        fetch.fetch(f"{server.address}/nothing", tmp_path / "nothing", CHECKSUM)
+        fetch_file.fetch_file(f"{server.address}/nothing", tmp_path / "nothing", CHECKSUM)
     assert len(server.asked) == 4
 
 
 def test_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(fetch_file, "FIRST_PAUSE_SECONDS", 0.01)
     with pytest.raises(DownloadError, match=r"gave up after 4 attempts: URLError: .* refused.*; nothing came"):
-        fetch.fetch("http://127.0.0.1:9/file", tmp_path / "file", CHECKSUM)
+        fetch_file.fetch_file("http://127.0.0.1:9/file", tmp_path / "file", CHECKSUM)
 
 
 NOT_AN_ADDRESS = "not an address: between // and the next / stands a host, such as mirror.example.org, or a host and "
@@ -148,36 +148,36 @@ NOT_AN_ADDRESS = "not an address: between // and the next / stands a host, such 
                                    "http://[::1/file", "http://the host/file", "http://ann:pass/word@host/file"])
 def test_what_is_no_address_is_refused_at_once_and_not_shown(tmp_path: Path, place: str) -> None:
     with pytest.raises(DownloadError) as raised:
-        fetch.fetch(place, tmp_path / "file", CHECKSUM)
+        fetch_file.fetch_file(place, tmp_path / "file", CHECKSUM)
     assert str(raised.value).startswith(f"http://...: {NOT_AN_ADDRESS}")
 
 
 def test_an_address_with_a_space(server: Server, tmp_path: Path) -> None:
     server.files["/our%20mirror/file"] = CONTENT
-    fetch.fetch(f"{server.address}/our mirror/file", tmp_path / "file", CHECKSUM)
+    fetch_file.fetch_file(f"{server.address}/our mirror/file", tmp_path / "file", CHECKSUM)
     assert (tmp_path / "file").read_bytes() == CONTENT
 
 
 def test_a_server_that_speaks_no_http_is_asked_once(server: Server, tmp_path: Path) -> None:
     server.said = b"SSH-2.0-OpenSSH_9.9\x1b[31m\r\n"
     with pytest.raises(DownloadError, match=r"/file: BadStatusLine: SSH-2.0-OpenSSH_9.9�\[31m; check the address$"):
-        fetch.fetch(f"{server.address}/file", tmp_path / "file", CHECKSUM)
+        fetch_file.fetch_file(f"{server.address}/file", tmp_path / "file", CHECKSUM)
     assert len(server.asked) == 1
 
 
 def test_a_file_without_an_end_is_given_up(server: Server, tmp_path: Path) -> None:
     server.said = b"HTTP/1.0 200 OK\r\n\r\n" + bytes(3 << 20)
     with pytest.raises(DownloadError, match="/file: more than the 1,000,000 bytes that this file can have, so it is"):
-        fetch.fetch(f"{server.address}/file", tmp_path / "file", CHECKSUM, most=1_000_000)
+        fetch_file.fetch_file(f"{server.address}/file", tmp_path / "file", CHECKSUM, most=1_000_000)
     server.said = b"HTTP/1.0 200 OK\r\nContent-Length: 1000000000000000\r\n\r\n"
     with pytest.raises(DownloadError, match="/file: more than the 1,000,000 bytes that this file can have, so it is"):
-        fetch.fetch(f"{server.address}/file", tmp_path / "file", CHECKSUM, most=1_000_000)
+        fetch_file.fetch_file(f"{server.address}/file", tmp_path / "file", CHECKSUM, most=1_000_000)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_length_that_is_no_number_is_left_to_the_checksum(server: Server, tmp_path: Path) -> None:
     server.said = b"HTTP/1.0 200 OK\r\nContent-Length: many\r\n\r\n" + CONTENT
-    fetch.fetch(f"{server.address}/file", tmp_path / "file", CHECKSUM)
+    fetch_file.fetch_file(f"{server.address}/file", tmp_path / "file", CHECKSUM)
     assert (tmp_path / "file").read_bytes() == CONTENT
 
 
@@ -185,12 +185,12 @@ def test_credentials_are_used_for_their_host_alone_and_never_shown(
         server: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     place = server.address.replace("//", "//ann:s%40cret@") + "/file"
     server.cuts = 1
-    fetch.fetch(place, tmp_path / "file", CHECKSUM)
+    fetch_file.fetch_file(place, tmp_path / "file", CHECKSUM)
     assert server.credentials == ["Basic " + base64.b64encode(b"ann:s@cret").decode()] * 2
     server.said = f"HTTP/1.0 302 Found\r\nLocation: http://localhost:{server.server_port}/file\r\n\r\n".encode()
     server.credentials.clear()
     with pytest.raises(DownloadError) as raised:
-        fetch.fetch(place, tmp_path / "file", CHECKSUM)
+        fetch_file.fetch_file(place, tmp_path / "file", CHECKSUM)
     assert server.credentials[0] and set(server.credentials[1:]) == {None}
     shown = capfd.readouterr().err + str(raised.value)
     assert f"{server.address}/file: " in shown and "cret" not in shown and "ann" not in shown
@@ -212,9 +212,9 @@ def mirror_folder(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatc
     return folder
 
 
-def public_file(server: Server, archive: str, checksum: str = "md5:of another packing") -> SourceFile:
+def public_file(server: Server, archive: str, checksum: str = "md5:of another packing") -> RawFile:
     url = f"{server.address}/public/{archive}"
-    return SourceFile(f"omniglot/{archive}", (url,), 1, checksum, "MIT", "small")
+    return RawFile(f"omniglot/{archive}", (url,), 1, checksum, "MIT", "small")
 
 
 def serve(server: Server, folder: Path) -> None:
@@ -252,7 +252,7 @@ def test_a_bad_mirror_is_said_in_a_line_and_the_public_address_is_asked(
     public = [mirror_folder / "omniglot" / archive for archive in COUNTS]
     server.files |= {f"/public/{path.name}": path.read_bytes() for path in public}
     monkeypatch.setitem(SOURCES, "omniglot", tuple(
-        public_file(server, path.name, fetch.checksum_of(path, "md5")) for path in public))
+        public_file(server, path.name, fetch_file.checksum_of(path, "md5")) for path in public))
     bad = Server()
     bad.said = answer
     thread = threading.Thread(target=bad.serve_forever, args=(0.01,))
@@ -325,8 +325,8 @@ def test_whole_files_with_other_contents_are_refused(mirror_folder: Path, tmp_pa
 
 def test_the_real_mirror_has_what_the_registry_names() -> None:
     place = mirror()
-    if fetch.is_address(place):
+    if fetch_file.is_address(place):
         pytest.skip("the mirror is an address")
     sums = read_checksums((Path(place) / download.CHECKSUMS).read_text())
     for source_file in (source_file for files in SOURCES.values() for source_file in files):
-        assert fetch.matches(Path(place) / source_file.path, sums[source_file.path])
+        assert fetch_file.matches(Path(place) / source_file.path, sums[source_file.path])

@@ -9,12 +9,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.ending import dvc_process
+from pipeline.system.ending import dvc_process
 
 ROOT = Path(__file__).parent.parent
 STAGE = """
 import sys, time
-from pipeline.ending import ending_in_order
+from pipeline.system.ending import ending_in_order
 try:
     with ending_in_order():
         print("begun", flush=True)

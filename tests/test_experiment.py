@@ -14,10 +14,11 @@ from matchnet.methods.classifier import ClassifierSpec
 from matchnet.methods.pixels import PixelsSpec
 from matchnet.model_file import ModelFile
 from matchnet.preparation import Preparation
-from pipeline.data.manifest import manifest_sha256, read_manifest
-from pipeline.data.shard_store import ShardStore
+from pipeline.data.load.from_shards import ShardStore
+from pipeline.data.shards.folder import ShardFolder
+from pipeline.data.shards.manifest import read_manifest
 from pipeline.data.spec import Part
-from pipeline.experiment import Measured, device_of, evaluate_row
+from pipeline.evaluate.row import Measured, device_of, evaluate_row
 from pipeline.params import ComputeParams, RowParams
 
 PREPARATION = Preparation(channels=1, size=16, kind="drawings", invert=True)
@@ -32,9 +33,9 @@ def run(shards: Path, row: RowParams, train_classes: list[str],
     method = method or build_method(spec, SHAPE, len(train_classes))
     model = ModelFile(model_name="m", method=spec, preparation=preparation, sample_shape=SHAPE,
                       num_classes=len(train_classes), state_dict={},
-                      step=0, seed=0, dataset_sha256=manifest_sha256(shards), split="random",
+                      step=0, seed=0, dataset_sha256=ShardFolder(shards).sha256, split="random",
                       train_classes=train_classes, seconds=0.0)
-    return evaluate_row(row, model, method, shards)
+    return evaluate_row(row, model, method, ShardFolder(shards))
 
 
 def test_a_row_of_fewer_episodes_than_are_looked_at_shows_those(small_shards: Path) -> None:
@@ -71,7 +72,7 @@ def test_samples_that_stay_in_their_shards_give_the_same_and_their_processes_end
         small_shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     in_memory = run(small_shards, ROW, ["a"], PixelsSpec())
     closed = []
-    monkeypatch.setattr("pipeline.experiment.DECODED_FIRST", 0)
+    monkeypatch.setattr("pipeline.evaluate.row.DECODED_FIRST", 0)
     close = ShardStore.close
     monkeypatch.setattr(ShardStore, "close", lambda store: (closed.append(store), close(store)))
     from_shards = run(small_shards, ROW, ["a"], PixelsSpec())

@@ -17,8 +17,8 @@ from matchnet.methods.pixels import Pixels, PixelsSpec
 from matchnet.parsing import parse
 from matchnet.random_words import random_words, to_uniform
 from matchnet.store import MemoryStore
-from pipeline.data.class_tree import class_groups, imagenet_tree
 from pipeline.data.splits import read_list
+from pipeline.data.wordnet.class_tree import class_groups, imagenet_tree
 from pipeline.results.columns import column_order, column_title
 
 NUM_CLASSES = 30
@@ -218,7 +218,8 @@ def test_classes_that_are_left_out_leave_their_groups() -> None:
 
 def test_evaluation_runs_on_fine_grained_episodes() -> None:
     features = MemoryStore(torch.rand(len(CLASS_ID_R), 16))
-    batches = [episodes for episodes, _ in run_episodes(Pixels(PixelsSpec()), features, CLASSES, FINE, 50, seed=4)]
+    batches = [episodes for episodes, _ in
+               run_episodes(Pixels(PixelsSpec()), features, CLASSES, FINE, range(50), seed=4)]
     assert torch.equal(torch.cat([episodes.class_EN for episodes in batches]),
                        sample_episodes(4, range(50), FINE, CLASSES).class_EN)
 

@@ -1,4 +1,4 @@
-"""Imports go down only: stages -> pipeline -> matchnet; and inside pipeline results, training -> data -> params."""
+"""Imports go down only: stages -> pipeline -> matchnet; inside pipeline training, results -> data -> params."""
 
 import ast
 import subprocess
@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+ABOVE_DATA = ("pipeline.training", "pipeline.results", "pipeline.evaluate", "pipeline.workers.ray_tasks")
+ABOVE_SYSTEM = ("pipeline.data", "pipeline.cluster", "pipeline.workers", *ABOVE_DATA)
+ROOMS_OF_DATA = ("formats", "raw", "shards", "nodes", "load")  # as data flows: each imports those before it alone
 ROOMS_OF_PICTURES = {"pictures"}  # of matchnet: they may import Pillow, and nothing else of matchnet imports them
 
 
@@ -44,11 +47,13 @@ def test_equations_know_nothing_of_pictures():
 
 @pytest.mark.parametrize(("folder", "forbidden"), [
     ("pipeline", ("stages", "benchmarks", "tests")),
-    ("pipeline/data", ("stages", "pipeline.training", "pipeline.results", "pipeline.experiment", "ray")),
-    ("pipeline/params", ("stages", "pipeline.training", "pipeline.results", "pipeline.experiment", "ray")),
-    ("pipeline/results", ("stages", "pipeline.training", "pipeline.experiment", "ray")),
-    ("pipeline/training", ("stages", "pipeline.results", "pipeline.experiment")),
-    ("pipeline/submission", ("stages", "pipeline.training", "pipeline.results", "pipeline.experiment")),
+    ("pipeline/system", ("stages", "pipeline.params", "ray", *ABOVE_SYSTEM)),
+    ("pipeline/data", ("stages", "ray", *ABOVE_DATA)),
+    ("pipeline/params", ("stages", "ray", *ABOVE_DATA)),
+    ("pipeline/cluster", ("stages", *ABOVE_DATA)),
+    ("pipeline/results", ("stages", "pipeline.training", "pipeline.evaluate", "ray")),
+    ("pipeline/training", ("stages", "pipeline.results", "pipeline.evaluate")),
+    ("pipeline/submission", ("stages", "pipeline.training", "pipeline.results", "pipeline.evaluate")),
 ])
 def test_a_room_imports_nothing_above_it(folder, forbidden):
     for file in files(folder):
@@ -56,12 +61,20 @@ def test_a_room_imports_nothing_above_it(folder, forbidden):
             assert not any(module == name or module.startswith(f"{name}.") for name in forbidden), f"{file}: {module}"
 
 
-def test_ray_is_imported_in_two_rooms_and_one_file_only():
+@pytest.mark.parametrize("room", ROOMS_OF_DATA)
+def test_a_room_of_data_imports_none_that_comes_after_it(room: str) -> None:
+    after = tuple(f"pipeline.data.{name}." for name in ROOMS_OF_DATA[ROOMS_OF_DATA.index(room) + 1:])
+    for file in files(f"pipeline/data/{room}"):
+        for module in imported_modules(file):
+            assert not f"{module}.".startswith(after), f"{file}: {module}"
+
+
+def test_ray_is_imported_in_three_rooms_and_one_file_only():
     """Everything else works, and is tested, without it."""
     for folder in ("matchnet", "pipeline", "stages"):
         for file in files(folder):
             if any(module.split(".")[0] == "ray" for module in imported_modules(file)):
-                assert file.parent.name in ("training", "submission") or file.name == "ray_jobs.py", \
+                assert file.parent.name in ("cluster", "training", "submission") or file.name == "ray_tasks.py", \
                     f"{file} imports ray"
 
 

@@ -36,15 +36,18 @@ from small_imagenet import (
 from small_omniglot import mirror
 
 from matchnet.files import sha256_of
-from pipeline.data import shards
-from pipeline.data.datasets import ilsvrc_devkit, imagenet, synset_archive
-from pipeline.data.datasets.photographs import to_jpeg
-from pipeline.data.datasets.synset_archive import ArchiveReader, scan_synsets
-from pipeline.data.fetch import is_address
-from pipeline.data.index import INDEX, ShardReader, read_index
-from pipeline.data.large_archives import archive_path
-from pipeline.data.manifest import read_manifest
-from pipeline.data.shards import shard_dataset
+from pipeline.data.raw.datasets import imagenet
+from pipeline.data.raw.fetch_file import is_address
+from pipeline.data.raw.linked_archives import archive_path
+from pipeline.data.raw.readers import ilsvrc_devkit, imagenet_tars
+from pipeline.data.raw.readers.imagenet_tars import ArchiveReader, scan_synsets
+from pipeline.data.raw.readers.photographs import to_jpeg
+from pipeline.data.shards import make as shards
+from pipeline.data.shards.folder import ShardFolder
+from pipeline.data.shards.index import INDEX, read_index
+from pipeline.data.shards.make import shard_dataset
+from pipeline.data.shards.manifest import read_manifest
+from pipeline.data.shards.reader import ShardReader
 from pipeline.data.spec import DatasetParams, ImagenetParams, ListSplit
 
 ODD = {"0 bytes": 1, "CMYK JPEG": 2, "EXIF rotation": 1, "PNG named JPEG": 1}
@@ -61,7 +64,7 @@ def make(raw: Path, out: Path, params: DatasetParams = PARAMS, num_processes: in
 
 def contents_of(out: Path) -> dict[str, bytes]:
     """Key -> bytes, through the index."""
-    with ShardReader(out) as reader:
+    with ShardReader(ShardFolder(out)) as reader:
         return dict(zip(reader.index.key_R.to_pylist(), reader.read_many(range(len(reader.index))), strict=True))
 
 
@@ -115,11 +118,11 @@ def test_a_run_that_was_interrupted_counts_what_it_had_mended(tmp_path: Path, mo
     raw = small_raw(tmp_path)
     whole, write_shard, done = make(raw, tmp_path / "whole"), shards.write_shard, []
 
-    def break_off(read: Callable, job: object) -> object:
+    def break_off(read: Callable, task: object) -> object:
         if len(done) == 3:
             raise KeyboardInterrupt
-        done.append(job)
-        return write_shard(read, job)  # type: ignore[arg-type]
+        done.append(task)
+        return write_shard(read, task)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(shards, "write_shard", break_off)
@@ -235,7 +238,7 @@ def test_a_member_of_negative_size(tmp_path: Path) -> None:
 
 
 def test_a_member_larger_than_a_photograph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(synset_archive, "MOST_OF_IMAGE", 1000)
+    monkeypatch.setattr(imagenet_tars, "MOST_OF_IMAGE", 1000)
     inner = tar_of({f"{SYNSETS[0]}_1.JPEG": bytes(1001)})
     message = rf"tar: member '{SYNSETS[0]}_1.JPEG' has 1,001 bytes, and an image of ImageNet has at most 1,000; it is"
     with pytest.raises(ValueError, match=message):
@@ -489,7 +492,7 @@ def test_what_is_needed_is_nearly_what_is_written(tmp_path: Path, monkeypatch: p
 
 def test_room_that_a_killed_run_took_is_free_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = small_raw(tmp_path)
-    left_behind = shards.building_place(tmp_path / "out") / "rand_test-000000.tar.5f3.part"
+    left_behind = shards.building_folder(tmp_path / "out") / "rand_test-000000.tar.5f3.part"
     left_behind.write_bytes(b"0" * 2**20)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shards.shutil, "disk_usage",

@@ -24,25 +24,25 @@ from small_imagenet import (
 )
 from small_omniglot import mirror
 
-from pipeline.data import fetch, large_archives
-from pipeline.data.download import download_dataset, recorded_checksums
-from pipeline.data.fetch import DownloadError
-from pipeline.data.large_archives import archive_path
-from pipeline.data.shards import shard_dataset
-from pipeline.data.sources import TRAINING
+from pipeline.data.raw import fetch_file, linked_archives
+from pipeline.data.raw.download import download_dataset, recorded_checksums
+from pipeline.data.raw.fetch_file import DownloadError
+from pipeline.data.raw.linked_archives import archive_path
+from pipeline.data.raw.registry import TRAINING
+from pipeline.data.shards.make import shard_dataset
 from pipeline.data.spec import DatasetParams, ImagenetParams, WholeSplit
 
 
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Paths of the archives that are read whole from now on."""
     read: list[Path] = []
-    read_whole = fetch.checksums_of
+    read_whole = fetch_file.checksums_of
 
     def checksums_of(path: Path, kinds: set[str]) -> dict[str, str]:
         read.append(path)
         return read_whole(path, kinds)
 
-    for module in (fetch, large_archives):
+    for module in (fetch_file, linked_archives):
         monkeypatch.setattr(module, "checksums_of", checksums_of)
     return read
 
@@ -113,7 +113,7 @@ def test_an_archive_that_is_not_the_real_one(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(DownloadError, match=r"4 bytes, the real one has 147,897,477,120: it came in part, or is anot"):
         brought(tmp_path, PARAMS)
     assert not read  # told by its size
-    monkeypatch.setattr("pipeline.data.download.archives_of", lambda params: (replace(TRAINING, size=4),))
+    monkeypatch.setattr("pipeline.data.raw.download.archives_of", lambda params: (replace(TRAINING, size=4),))
     message = rf"wrong checksum: expected {TRAINING.checksum}, found md5:{hashlib.md5(b'part').hexdigest()} in 4 bytes"
     with pytest.raises(DownloadError, match=message):
         brought(tmp_path, PARAMS)
@@ -141,7 +141,7 @@ def test_sums_of_one_s_own_do_not_stand_for_the_published_ones(
     message = r"10 bytes, the real one has 147,897,477,120: .*\n.* or write sample: true if it is known to be a part"
     with pytest.raises(DownloadError, match=message):
         download_dataset("real", real, tmp_path / "raw/real", **places)
-    monkeypatch.setattr("pipeline.data.download.archives_of", lambda params: (replace(TRAINING, size=10),))
+    monkeypatch.setattr("pipeline.data.raw.download.archives_of", lambda params: (replace(TRAINING, size=10),))
     with pytest.raises(DownloadError, match=f"wrong checksum: expected {TRAINING.checksum}, found md5:"):
         download_dataset("real", real, tmp_path / "raw/real", **places)
     with pytest.raises(ValueError, match=f"{ARCHIVE}: cut short after its beginning"):  # a sample is taken as it is
@@ -211,7 +211,7 @@ def test_a_disk_without_room_for_a_download_is_told_before_it(
         tmp_path: Path, served: str, monkeypatch: pytest.MonkeyPatch) -> None:
     size = (tmp_path / "served" / ARCHIVE).stat().st_size
     usage = shutil.disk_usage(tmp_path)._replace(free=size - 1)
-    monkeypatch.setattr(fetch.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(fetch_file.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(OSError, match=rf"{size:,} bytes are to come, {size - 1:,} are free on the disk of"):
         download_dataset("small", PARAMS, tmp_path / "raw/small", folder=served)
 

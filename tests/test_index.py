@@ -15,8 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 from small_omniglot import NUM_CLASSES
 
-from pipeline.data.index import INDEX, ShardReader, read_index, verify_shards
-from pipeline.data.manifest import MANIFEST, read_manifest
+from pipeline.data.shards.folder import ShardFolder
+from pipeline.data.shards.index import INDEX, read_index
+from pipeline.data.shards.manifest import MANIFEST, read_manifest
+from pipeline.data.shards.reader import ShardReader
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ def test_the_columns_of_the_parquet_file(small_shards: Path) -> None:
 
 def test_rows_in_any_order_and_more_than_once(small_shards: Path) -> None:
     rows = np.random.default_rng(0).integers(0, NUM_CLASSES * 20, 100)
-    with ShardReader(small_shards) as reader:
+    with ShardReader(ShardFolder(small_shards)) as reader:
         assert reader.read_many(rows) == [reader.read(row) for row in rows.tolist()]
 
 
@@ -59,11 +61,11 @@ def test_a_shard_cut_short_names_the_first_key_that_is_lost(shards: Path) -> Non
     message = (r"cut short or edited after it was indexed; the first sample lost is shard "
                rf"{re.escape(shard)}, key {index.key_R[last]}, .* run the shard stage again")
     with pytest.raises(ValueError, match=message):
-        ShardReader(shards)
+        ShardReader(ShardFolder(shards))
 
 
 def test_a_shard_cut_short_while_it_is_read(shards: Path) -> None:
-    with ShardReader(shards) as reader:
+    with ShardReader(ShardFolder(shards)) as reader:
         row = len(reader.index) - 1
         with open(shards / reader.index.shards[reader.index.shard_R[row]], "r+b") as file:
             file.truncate(reader.index.offset_R[row] + 10)
@@ -72,7 +74,7 @@ def test_a_shard_cut_short_while_it_is_read(shards: Path) -> None:
 
 
 def test_a_shard_written_to_while_it_is_read(shards: Path) -> None:
-    with ShardReader(shards) as reader:
+    with ShardReader(ShardFolder(shards)) as reader:
         assert reader.read_many([0])
         name = reader.index.shards[reader.index.shard_R[0]]
         with open(shards / name, "r+b") as file:
@@ -88,7 +90,7 @@ def test_a_disk_that_goes_away(shards: Path, monkeypatch: pytest.MonkeyPatch) ->
     def fail(*place: int) -> bytes:
         raise OSError(errno.ESTALE, "Stale file handle")
 
-    with ShardReader(shards) as reader:
+    with ShardReader(ShardFolder(shards)) as reader:
         monkeypatch.setattr(os, "pread", fail)
         with pytest.raises(OSError, match=rf"key {reader.index.key_R[3]}, offset \d+: Stale file handle; is the disk"):
             reader.read_many([3, 0])
@@ -99,16 +101,16 @@ def test_an_edited_shard_is_found_by_its_sha256(shards: Path) -> None:
     content = bytearray(tar.read_bytes())
     content[700] ^= 1
     tar.write_bytes(content)
-    ShardReader(shards).close()  # the sizes are right
+    ShardReader(ShardFolder(shards)).close()  # the sizes are right
     with pytest.raises(ValueError, match=re.escape(f"{tar.name}: edited after it was written: SHA-256")):
-        verify_shards(shards)
+        ShardFolder(shards).verify()
 
 
 def test_a_missing_shard(shards: Path) -> None:
     tar = sorted(shards.glob("*.tar"))[0]
     tar.unlink()
     with pytest.raises(ValueError, match=re.escape(f"{tar.name}: 0 bytes, but the manifest says")):
-        ShardReader(shards)
+        ShardReader(ShardFolder(shards))
 
 
 @pytest.fixture
@@ -123,7 +125,7 @@ def few_files() -> Iterator[int]:
 
 def test_more_shards_than_a_process_may_open_as_it_is(small_shards: Path, few_files: int) -> None:
     assert len(read_manifest(small_shards).shards) > few_files - len(os.listdir("/dev/fd"))
-    with ShardReader(small_shards) as reader:
+    with ShardReader(ShardFolder(small_shards)) as reader:
         assert reader.read(0)
     assert few_files < resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
@@ -134,7 +136,7 @@ def test_more_shards_than_a_process_may_ever_open(small_shards: Path, monkeypatc
     message = (rf"{small_shards}: \d+ open files are needed, {count} of them at once, and this process may have 70 "
                r"\(its hard limit\): raise that .*; or write a larger shard_size_mib for small, and run the shard")
     with pytest.raises(OSError, match=message):
-        ShardReader(small_shards)
+        ShardReader(ShardFolder(small_shards))
 
 
 @pytest.mark.parametrize("version", ["2", None])
@@ -157,7 +159,7 @@ def test_an_index_of_other_shards(shards: Path) -> None:
     manifest = (shards / MANIFEST).read_text()
     (shards / MANIFEST).write_text(manifest.replace('"num_samples": 320,', '"num_samples": 321,'))
     with pytest.raises(ValueError, match=r"dataset.json: num_samples: 321, but its shards have 320; run the"):
-        ShardReader(shards)
+        ShardReader(ShardFolder(shards))
 
 
 def test_a_manifest_of_another_version_or_cut_short(shards: Path) -> None:
@@ -173,4 +175,4 @@ def test_a_manifest_of_another_version_or_cut_short(shards: Path) -> None:
 def test_shards_that_are_not_finished(shards: Path) -> None:
     (shards / MANIFEST).unlink()
     with pytest.raises(ValueError, match=r"dataset\.json: no such file: dataset shards has no finished shards"):
-        ShardReader(shards)
+        ShardReader(ShardFolder(shards))

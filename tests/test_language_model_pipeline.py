@@ -17,15 +17,17 @@ from matchnet.model_file import ModelFile, write_model
 from matchnet.text_training import TextSpec, TextTask
 from matchnet.tokens import END, FIRST_WORD
 from matchnet.training import train
-from pipeline.data.manifest import manifest_sha256, read_manifest
-from pipeline.data.sentences import load_sentences
-from pipeline.data.words import WORDS, read_words
-from pipeline.experiment import evaluate_row
+from pipeline.data.formats.word_table import WORDS, read_words
+from pipeline.data.load.sentences import load_sentences
+from pipeline.data.shards.folder import ShardFolder
+from pipeline.data.shards.manifest import read_manifest
+from pipeline.evaluate.row import evaluate_row
 from pipeline.params import ComputeParams, ModelParams, RowParams
 from pipeline.params.sections import ClusterParams
 from pipeline.training.data import training_classes
 from pipeline.training.initial import take_weights
 from pipeline.training.ray_training import run_training
+from pipeline.training.runs import RunFiles
 from pipeline.training.tasks import load_task
 
 NUM_WORDS = FIRST_WORD + 33  # thirty words, "the", "<unk>" and "N"
@@ -48,26 +50,26 @@ def ignore(values: dict[str, Any]) -> None:
 
 def trained(model: ModelParams, shards: Path) -> LanguageModel:
     assert model.training is not None
-    classes = training_classes(model, shards)
+    classes = training_classes(model, ShardFolder(shards))
     torch.manual_seed(model.training.seed)
     method = build_method(model.method, classes.sample_shape, len(classes.names))
-    train(method, load_task(model, shards), report=ignore, save=ignore, log=ignore)
+    train(method, load_task(model, ShardFolder(shards)), report=ignore, save=ignore, log=ignore)
     assert isinstance(method, LanguageModel)
     return method
 
 
 def file_of(model: ModelParams, method: LanguageModel, shards: Path) -> ModelFile:
-    classes = training_classes(model, shards)
+    classes = training_classes(model, ShardFolder(shards))
     return ModelFile(model_name="lm", method=model.method, sample_shape=classes.sample_shape,
                      num_classes=len(classes.names), state_dict=method.state_dict(), step=20, seed=0,
-                     dataset_sha256=manifest_sha256(shards), split="words", train_classes=classes.names, seconds=1.0)
+                     dataset_sha256=ShardFolder(shards).sha256, split="words", train_classes=classes.names, seconds=1.0)
 
 
 def test_words_held_out_are_never_targets(shards):
     """Neither valid nor test words have a row of the softmax; all others have, and so has the end of a sentence."""
     split, vocabulary = read_manifest(shards).split("words"), read_words(shards / WORDS).vocabulary
     held_out = {*split["valid"], *split["test"]}
-    names, row_V = training_classes(MODEL, shards).names, trained(MODEL, shards).row_V
+    names, row_V = training_classes(MODEL, ShardFolder(shards)).names, trained(MODEL, shards).row_V
     assert len(held_out) == 14 and not held_out & set(names) and {"<eos>", "<unk>", "N"} <= set(names)
     for word, name in enumerate(vocabulary):
         assert (row_V[FIRST_WORD + word] == NO_TARGET) == (name in held_out), name
@@ -75,9 +77,9 @@ def test_words_held_out_are_never_targets(shards):
 
 
 def test_a_language_model_reads_the_training_file_alone(shards):
-    task = load_task(MODEL, shards)
+    task = load_task(MODEL, ShardFolder(shards))
     assert isinstance(task, TextTask)
-    train_text, valid_text = (load_sentences(shards, part).running_text() for part in ("train", "valid"))
+    train_text, valid_text = (load_sentences(ShardFolder(shards), part).running_text() for part in ("train", "valid"))
     assert torch.equal(task.data.token_T, train_text) and torch.equal(task.data.valid_token_T, valid_text)
     assert (train_text == END).sum() == 120 and train_text[-1] == END
 
@@ -85,7 +87,7 @@ def test_a_language_model_reads_the_training_file_alone(shards):
 def test_training_under_ray_gives_the_weights_of_the_loop(ray_session, shards, tmp_path):
     state, log = run_training("small", MODEL, ComputeParams(num_workers=1, threads_per_worker=1, device="cpu",
                                                             precision="fp32"),
-                              ClusterParams(), shards, tmp_path / "runs")
+                              ClusterParams(), RunFiles(ShardFolder(shards), tmp_path / "runs"))
     assert [line["step"] for line in log if "valid_perplexity" in line] == [10, 20]
     for name, weight in trained(MODEL, shards).state_dict().items():
         assert torch.equal(weight, state["model"][name]), name
@@ -94,8 +96,8 @@ def test_training_under_ray_gives_the_weights_of_the_loop(ray_session, shards, t
 def test_the_oracles_perplexity_stands_in_the_details_and_in_the_metrics(shards):
     method = trained(ORACLE, shards)
     row = RowParams(model="lm", dataset="small", split="words", columns=("2w1s1q",), episodes=5)
-    details = evaluate_row(row, file_of(ORACLE, method, shards), method, shards).details
-    expected = method.perplexity(load_sentences(shards, "test").running_text())
+    details = evaluate_row(row, file_of(ORACLE, method, shards), method, ShardFolder(shards)).details
+    expected = method.perplexity(load_sentences(ShardFolder(shards), "test").running_text())
     assert details.perplexity == pytest.approx(expected, abs=1e-3)
     assert details.metrics["perplexity"] == pytest.approx(expected, abs=1e-2)
 
@@ -107,8 +109,8 @@ def test_an_encoder_begins_with_a_language_model_of_train_words_and_refuses_the_
     method = build_method(network.method, network.sample_shape, 0)
     source = trained(MODEL, shards)
     write_model(tmp_path / "model.pt", file_of(MODEL, source, shards))
-    take_weights(method, network, tmp_path / "model.pt", shards)
+    take_weights(method, network, tmp_path / "model.pt", ShardFolder(shards))
     assert torch.equal(method.encoder_f.reader.embedding.weight, source.reader.embedding.weight)
     write_model(tmp_path / "oracle.pt", file_of(ORACLE, trained(ORACLE, shards), shards))
     with pytest.raises(ValueError, match=r"has been trained on .* \(14 such classes\), a valid or test class"):
-        take_weights(method, network, tmp_path / "oracle.pt", shards)
+        take_weights(method, network, tmp_path / "oracle.pt", ShardFolder(shards))

@@ -18,8 +18,8 @@ from matchnet.parsing import ParamsError, parse
 from matchnet.text_training import TextSpec
 from matchnet.tokens import BEGIN, BLANK, END, PADDING
 from matchnet.weights import CheckpointError
+from pipeline.data.shards.folder import ShardFolder
 from pipeline.params import ModelParams
-from pipeline.training import initial
 from pipeline.training.initial import take_weights
 
 READER = ReaderSpec(30, direction="both", num_cells=8, dropout=0.5)
@@ -114,14 +114,14 @@ def language_model_file(path: Path, train_classes: list[str], reader: ReaderSpec
 @pytest.fixture(autouse=True)
 def shards(monkeypatch: pytest.MonkeyPatch) -> None:
     split = {"train": ["the", "of"], "valid": ["cat"], "test": ["dog"]}
-    monkeypatch.setattr(initial, "manifest_sha256", lambda path: "this")
-    monkeypatch.setattr(initial, "read_manifest", lambda path: SimpleNamespace(split=lambda name: split))
+    monkeypatch.setattr(ShardFolder, "sha256", "this")
+    monkeypatch.setattr(ShardFolder, "manifest", SimpleNamespace(split=lambda name: split))
 
 
 def test_both_encoders_begin_with_the_language_models_weights(tmp_path):
     path = language_model_file(tmp_path / "model.pt", ["<eos>", "the", "<unk>", "of"])
     method = network()
-    take_weights(method, MODEL, path, tmp_path)
+    take_weights(method, MODEL, path, ShardFolder(tmp_path))
     for encoder in (method.encoder_f, method.encoder_g):
         assert encoder is not None
         for name, weight in encoder.reader.state_dict().items():
@@ -133,21 +133,21 @@ def test_a_language_model_that_has_predicted_a_word_to_be_learnt_in_one_shot_is_
     path = language_model_file(tmp_path / "model.pt", ["<eos>", "the", word])
     with pytest.raises(ValueError, match=rf"model\.pt: has been trained on '{word}' \(1 such classes\), a valid or "
                                          "test class of split words, to be learnt in one shot; begin with a model"):
-        take_weights(network(), MODEL, path, tmp_path)
+        take_weights(network(), MODEL, path, ShardFolder(tmp_path))
 
 
 def test_a_language_model_of_other_data_or_size_is_refused(tmp_path, monkeypatch):
     path = language_model_file(tmp_path / "model.pt", ["<eos>"], ReaderSpec(30, direction="both", num_cells=4))
     with pytest.raises(CheckpointError, match=r"embedding\.weight: expected \(30, 8\), found \(30, 4\)"):
-        take_weights(network(), MODEL, path, tmp_path)
-    monkeypatch.setattr(initial, "manifest_sha256", lambda path: "other")
+        take_weights(network(), MODEL, path, ShardFolder(tmp_path))
+    monkeypatch.setattr(ShardFolder, "sha256", "other")
     with pytest.raises(ValueError, match="a language model of other data"):
-        take_weights(network(), MODEL, path, tmp_path)
+        take_weights(network(), MODEL, path, ShardFolder(tmp_path))
 
 
 def test_without_init_nothing_is_taken(tmp_path):
     method, same = network(), network()
-    take_weights(method, MODEL, None, tmp_path)
+    take_weights(method, MODEL, None, ShardFolder(tmp_path))
     assert all(torch.equal(a, b) for a, b in zip(method.parameters(), same.parameters(), strict=True))
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.storage import place_of
+from pipeline.system.storage import location_of
 from pipeline.training import log_copies
 from pipeline.training.log_copies import bring_logs, following, log_folder
 from pipeline.training.run_log import LOG_FILE, log_file
-from pipeline.training.runs import place_of_run
+from pipeline.training.runs import location_of_run
 
 
 def checkpoint(run: Path, step: int, log: str) -> None:
@@ -20,7 +20,7 @@ def checkpoint(run: Path, step: int, log: str) -> None:
 
 
 def test_the_newest_copy_is_brought(tmp_path: Path) -> None:
-    run, folder = place_of(f"file://{tmp_path}/run"), tmp_path / "here"
+    run, folder = location_of(f"file://{tmp_path}/run"), tmp_path / "here"
     bring_logs(run, folder)
     assert not folder.exists(), "a run without a checkpoint has no copy"
     checkpoint(tmp_path / "run", 900, "early\n")
@@ -31,7 +31,7 @@ def test_the_newest_copy_is_brought(tmp_path: Path) -> None:
 
 def test_it_is_followed_while_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_copies, "SECONDS_BETWEEN_LISTINGS", 0.01)
-    with following(place_of(f"file://{tmp_path}/run"), tmp_path / "here"):
+    with following(location_of(f"file://{tmp_path}/run"), tmp_path / "here"):
         for step, log in ((10, "one\n"), (20, "two\n")):
             checkpoint(tmp_path / "run", step, log)
             end = time.monotonic() + 20
@@ -41,7 +41,7 @@ def test_it_is_followed_while_the_run_goes_on(tmp_path: Path, monkeypatch: pytes
 
 
 def test_the_logs_of_all_workers_are_brought(tmp_path: Path) -> None:
-    run, folder = place_of(f"file://{tmp_path}/run"), tmp_path / "here"
+    run, folder = location_of(f"file://{tmp_path}/run"), tmp_path / "here"
     checkpoint(tmp_path / "run", 10, "first\n")
     (tmp_path / "run" / "step00000010" / log_file(1)).write_text("second\n")
     bring_logs(run, folder)
@@ -51,10 +51,10 @@ def test_the_logs_of_all_workers_are_brought(tmp_path: Path) -> None:
 def test_where_a_log_can_be_appended_to_it_is_brought_at_the_end(tmp_path: Path) -> None:
     """On this machine it lies where it is wanted; on a path that all nodes see it is copied once."""
     folder = tmp_path / "runs" / "small-0123456789ab"
-    assert log_folder(place_of_run(folder, None)) == folder
-    bring_logs(place_of_run(folder, None), folder)
+    assert log_folder(location_of_run(folder, None)) == folder
+    bring_logs(location_of_run(folder, None), folder)
     assert not folder.exists()
-    on_path, at_address = place_of_run(folder, f"{tmp_path}/nfs"), place_of_run(folder, f"file://{tmp_path}/far")
+    on_path, at_address = location_of_run(folder, f"{tmp_path}/nfs"), location_of_run(folder, f"file://{tmp_path}/far")
     checkout = (tmp_path / "runs" / "checkout").read_text()
     run = tmp_path / "nfs" / "runs" / checkout / "small-0123456789ab"
     assert log_folder(on_path) == run

@@ -5,7 +5,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline import machine
+from pipeline.system import machine
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_memory(container: Path) -> None:
 
 
 def test_nothing_counts_the_cores_of_the_machine_by_itself() -> None:
-    root = Path(machine.__file__).parent.parent
+    root = Path(machine.__file__).parents[2]
     counting = [path.relative_to(root).as_posix() for folder in ("matchnet", "pipeline", "stages", "benchmarks")
                 for path in (root / folder).rglob("*.py") if "cpu_count" in path.read_text(encoding="utf-8")]
-    assert counting == ["pipeline/machine.py"]
+    assert counting == ["pipeline/system/machine.py"]

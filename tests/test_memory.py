@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from pipeline.memory import KEEP_FREED_MEMORY
+from pipeline.system.memory import KEEP_FREED_MEMORY
 
 PAGES_OF_A_BLOCK = 200 * 2**20 // 4096
 FAULTS = """

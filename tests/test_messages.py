@@ -5,7 +5,7 @@ import io
 import pytest
 
 from matchnet.messages import LONGEST, LONGEST_ERROR, said, shown, without_credentials
-from pipeline.storage import Place, StorageError, place_of
+from pipeline.system.storage import Location, StorageError, location_of
 
 
 def test_a_long_value_is_cut_and_its_length_is_said() -> None:
@@ -36,8 +36,8 @@ def test_addresses_have_no_password(text: str, expected: str) -> None:
 
 
 def test_a_place_as_text_has_no_password_and_its_address_has() -> None:
-    place = Place("s3://key:secret@bucket/runs", None, "bucket/runs") / "step1"
-    assert (str(place), place.address) == ("s3://bucket/runs/step1", "s3://key:secret@bucket/runs/step1")
+    location = Location("s3://key:secret@bucket/runs", None, "bucket/runs") / "step1"
+    assert (str(location), location.address) == ("s3://bucket/runs/step1", "s3://key:secret@bucket/runs/step1")
     with pytest.raises(StorageError) as raised:
-        place_of("nothing://key:secret@bucket/x")
+        location_of("nothing://key:secret@bucket/x")
     assert str(raised.value).startswith("nothing://bucket/x: ") and "secret" not in str(raised.value)

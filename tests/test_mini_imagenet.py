@@ -21,12 +21,13 @@ from small_imagenet import (
 from small_imagenet import PARAMS as PHOTOGRAPHS
 from small_omniglot import mirror
 
-from pipeline.data.datasets import mini_imagenet
-from pipeline.data.datasets.mini_imagenet import read_image_list, read_lists
-from pipeline.data.download import download_dataset
-from pipeline.data.fetch import is_address
-from pipeline.data.index import ShardReader
-from pipeline.data.shards import shard_dataset
+from pipeline.data.raw.datasets import mini_imagenet
+from pipeline.data.raw.datasets.mini_imagenet import read_image_list, read_lists
+from pipeline.data.raw.download import download_dataset
+from pipeline.data.raw.fetch_file import is_address
+from pipeline.data.shards.folder import ShardFolder
+from pipeline.data.shards.make import shard_dataset
+from pipeline.data.shards.reader import ShardReader
 from pipeline.data.spec import DatasetParams, MiniImagenetParams
 from pipeline.data.splits import make_split
 from pipeline.params import read_params
@@ -67,7 +68,7 @@ def made(place: Path, folder: Path, params: DatasetParams = PARAMS) -> dict[str,
     """Key -> bytes in the shards."""
     download_dataset("mini", params, place / "raw", str(folder))
     shard_dataset("mini", params, place / "raw", place / "shards")
-    with ShardReader(place / "shards") as reader:
+    with ShardReader(ShardFolder(place / "shards")) as reader:
         return dict(zip(reader.index.key_R.to_pylist(), reader.read_many(range(len(reader.index))), strict=True))
 
 

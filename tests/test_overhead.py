@@ -8,6 +8,7 @@ import torch
 from benchmarks.overhead import Cost, Tree, command_cost, import_cost, middle, phases, rows_of, tiny_problem
 from matchnet.methods import build_method
 from matchnet.training import train
+from pipeline.data.shards.folder import ShardFolder
 from pipeline.training.data import training_classes
 from pipeline.training.tasks import load_task
 
@@ -49,9 +50,10 @@ def test_an_import_is_measured_without_what_comes_before_it() -> None:
 def test_the_tiny_problem_can_be_trained(tmp_path: Path) -> None:
     model = tiny_problem(tmp_path / "shards", steps=2)
     assert model.training is not None
-    classes = training_classes(model, tmp_path / "shards")
+    classes = training_classes(model, ShardFolder(tmp_path / "shards"))
     torch.manual_seed(0)
     method = build_method(model.method, classes.sample_shape, len(classes.names))
     lines: list[dict] = []
-    train(method, load_task(model, tmp_path / "shards"), report=lines.append, save=lambda state: None, log=lines.append)
+    task = load_task(model, ShardFolder(tmp_path / "shards"))
+    train(method, task, report=lines.append, save=lambda state: None, log=lines.append)
     assert [line["step"] for line in lines] == [1, 2]

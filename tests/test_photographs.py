@@ -9,8 +9,8 @@ from PIL import Image, ImageOps
 from small_imagenet import encoded, picture, rotated
 
 from matchnet.pictures import PictureError
-from pipeline.data.datasets.photographs import open_photograph, to_jpeg
-from pipeline.data.images import open_image
+from pipeline.data.formats.images import open_image
+from pipeline.data.raw.readers.photographs import open_photograph, to_jpeg
 
 LARGE = picture("large", (500, 375))
 

@@ -7,9 +7,9 @@ import pytest
 from power_loss import cut_power, watched
 
 from matchnet.files import atomic_write
-from pipeline.data.publishing import publish_file
-from pipeline.data.swap import building_place, swap_in
-from pipeline.storage import place_of
+from pipeline.data.nodes.upload import upload_file
+from pipeline.system.storage import location_of
+from pipeline.system.swap import building_folder, swap_in
 from pipeline.training.checkpoint import newest_state, save_state
 from pipeline.training.run_log import RunLog, read_log
 
@@ -56,8 +56,8 @@ def test_a_published_file_and_a_folder_that_was_swapped_in_are_there(disk, tmp_p
     folder, record = disk
     (tmp_path / "origin").write_bytes(b"shard" * 1000)
     with watched(record):
-        publish_file(tmp_path / "origin", place_of(folder / "shards" / "v1") / "a.tar")
-        new = building_place(folder / "data" / "shards")
+        upload_file(tmp_path / "origin", location_of(folder / "shards" / "v1") / "a.tar")
+        new = building_folder(folder / "data" / "shards")
         with atomic_write(new / "dataset.json") as file:
             file.write("{}")
         swap_in(new, folder / "data" / "shards")
@@ -73,7 +73,7 @@ def test_a_checkpoint_is_there_with_the_log_of_its_steps(disk):
         for step in (10, 20, 30):
             log.write({"step": step, "loss": 1.0})
             log.sync()
-            save_state(place_of(folder), {"step": step, "model": {}})
+            save_state(location_of(folder), {"step": step, "model": {}})
         log.write({"step": 31, "loss": 1.0})
     cut_power(folder, record)
     state = newest_state(folder)

@@ -26,16 +26,17 @@ from small_imagenet import (
 )
 from small_omniglot import mirror
 
-from pipeline.data import download
-from pipeline.data.datasets import mini_imagenet
-from pipeline.data.download import download_dataset
-from pipeline.data.fetch import DownloadError, is_address
-from pipeline.data.index import ShardReader
-from pipeline.data.loading import load_split
-from pipeline.data.manifest import MANIFEST, Manifest, read_manifest
-from pipeline.data.prepared import PHOTOGRAPHS, pack_photographs
-from pipeline.data.shards import shard_dataset
-from pipeline.data.sources import PREPARED
+from pipeline.data.load.in_memory import load_split
+from pipeline.data.raw import download
+from pipeline.data.raw.datasets import mini_imagenet
+from pipeline.data.raw.download import download_dataset
+from pipeline.data.raw.fetch_file import DownloadError, is_address
+from pipeline.data.raw.readers.mini_photographs import PHOTOGRAPHS, pack_photographs
+from pipeline.data.raw.registry import PREPARED
+from pipeline.data.shards.folder import ShardFolder
+from pipeline.data.shards.make import shard_dataset
+from pipeline.data.shards.manifest import MANIFEST, Manifest, read_manifest
+from pipeline.data.shards.reader import ShardReader
 from pipeline.data.spec import CutListSplit, DatasetParams, MiniImagenetParams, RandomSplit, TwoListsSplit
 from pipeline.params.sections import LicensedParams
 
@@ -102,7 +103,7 @@ def made(place: Path, origin: Path, params: DatasetParams = PARAMS, name: str = 
 
 def stored(shards: Path) -> dict[str, bytes]:
     """Key -> bytes in the shards."""
-    with ShardReader(shards) as reader:
+    with ShardReader(ShardFolder(shards)) as reader:
         return dict(zip(reader.index.key_R.to_pylist(), reader.read_many(range(len(reader.index))), strict=True))
 
 
@@ -129,7 +130,7 @@ def test_photographs_are_stored_as_the_bytes_they_are(tmp_path: Path) -> None:
     found = stored(tmp_path / "shards/mini")
     assert found == {f"{name[:9]}/{name.removesuffix('.jpg')}": content for name, content in files.items()}
     assert manifest.oddities == {} and {entry.num_samples for entry in manifest.classes} == {COUNT}
-    images = load_split(tmp_path / "shards/mini", "drawn", (3, SIZE, SIZE))
+    images = load_split(ShardFolder(tmp_path / "shards/mini"), "drawn", (3, SIZE, SIZE))
     pixels = np.asarray(Image.open(io.BytesIO(files[name_of(SYNSETS[0], 1)]))).transpose(2, 0, 1)
     assert np.array_equal(images.samples_RCHW[0].numpy(), pixels)
 
@@ -212,7 +213,8 @@ def test_grey_ones_and_twins_are_counted_and_kept(tmp_path: Path) -> None:
     manifest = made(tmp_path, write_form(tmp_path, "zip", files))
     assert manifest.oddities == {"grey": 2, "same bytes as another": 2}
     assert manifest.num_samples == 18 and set(stored(tmp_path / "shards/mini").values()) == set(files.values())
-    assert load_split(tmp_path / "shards/mini", "drawn", (3, SIZE, SIZE)).samples_RCHW.shape == (18, 3, SIZE, SIZE)
+    images = load_split(ShardFolder(tmp_path / "shards/mini"), "drawn", (3, SIZE, SIZE))
+    assert images.samples_RCHW.shape == (18, 3, SIZE, SIZE)
 
 
 def test_a_damaged_one_is_kept_only_if_asked(tmp_path: Path) -> None:

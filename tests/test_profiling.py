@@ -10,8 +10,8 @@ import pytest
 import torch
 from test_training import SPEC, LinearMethod, fresh_network, run
 
+from pipeline.system.usage import peak_memory
 from pipeline.training.profiling import ACTIVE, WAIT, WARM_UP, profiler
-from pipeline.training.usage import peak_memory
 
 CPU = torch.device("cpu")
 

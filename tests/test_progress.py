@@ -4,8 +4,8 @@ import io
 
 import pytest
 
-from pipeline import progress
-from pipeline.progress import Progress
+from pipeline.system import progress
+from pipeline.system.progress import Progress
 
 
 class Clock:

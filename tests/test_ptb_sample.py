@@ -9,10 +9,10 @@ from small_omniglot import mirror
 from matchnet.methods import build_method
 from matchnet.model_file import ModelFile
 from matchnet.training import train
-from pipeline.data.download import download_dataset
-from pipeline.data.manifest import manifest_sha256
-from pipeline.data.shards import shard_dataset
-from pipeline.experiment import evaluate_row
+from pipeline.data.raw.download import download_dataset
+from pipeline.data.shards.folder import ShardFolder
+from pipeline.data.shards.make import shard_dataset
+from pipeline.evaluate.row import evaluate_row
 from pipeline.params import read_params
 from pipeline.training.data import training_classes
 from pipeline.training.tasks import load_task
@@ -32,14 +32,15 @@ def test_from_the_archive_to_better_than_chance(tmp_path: Path) -> None:
     download_dataset("ptb_sample", params.datasets["ptb_sample"], raw, str(mirror()))
     shard_dataset("ptb_sample", params.datasets["ptb_sample"], raw, shards)
 
-    task, classes = load_task(replace(model, training=training), shards), training_classes(model, shards)
+    folder = ShardFolder(shards)
+    task, classes = load_task(replace(model, training=training), folder), training_classes(model, folder)
     torch.manual_seed(0)
     method = build_method(model.method, classes.sample_shape, len(classes.names))
     train(method, task, report=lambda _: None, save=lambda _: None, log=lambda _: None)
     trained = ModelFile(model_name=row.model, method=model.method, sample_shape=classes.sample_shape,
                         num_classes=len(classes.names), state_dict=method.state_dict(), step=training.steps, seed=0,
-                        dataset_sha256=manifest_sha256(shards), split="words", train_classes=classes.names, seconds=0.0)
+                        dataset_sha256=folder.sha256, split="words", train_classes=classes.names, seconds=0.0)
 
-    columns = evaluate_row(row, trained, method, shards).details.columns
+    columns = evaluate_row(row, trained, method, ShardFolder(shards)).details.columns
     for column in row.columns:
         assert columns[column].accuracy - columns[column].ci95 > CHANCE + 2

@@ -28,21 +28,22 @@ from matchnet.methods import build_method
 from matchnet.methods.mann import MannSpec
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.training import train
-from pipeline.data.publishing import publish_file
-from pipeline.data.shard_cache import CacheParams
-from pipeline.memory import KEEP_FREED_MEMORY
+from pipeline.cluster.placement import ResourcesError, choose_placement
+from pipeline.data.nodes.cache import CacheParams
+from pipeline.data.nodes.upload import upload_file
+from pipeline.data.shards.folder import ShardFolder
 from pipeline.params import ComputeParams, ModelParams
 from pipeline.params.sections import ClusterParams, Params, ReportParams, RowParams
-from pipeline.storage import place_of
+from pipeline.system.memory import KEEP_FREED_MEMORY
+from pipeline.system.storage import location_of
 from pipeline.training import log_copies
 from pipeline.training.checkpoint import newest_state, save_state
-from pipeline.training.cluster import ResourcesError, place
 from pipeline.training.computing import choose_precision
 from pipeline.training.data import load_training_data, training_classes
 from pipeline.training.ray_training import TrainingError, name_runs_left_aside, run_training
 from pipeline.training.run_log import read_log, read_worker_logs
-from pipeline.training.runs import RunInUseError, forget_runs, only_driver, run_folder
-from pipeline.training.worker import WorkerTask, init_file, room_of
+from pipeline.training.runs import RunFiles, RunInUseError, forget_runs, only_driver, run_folder
+from pipeline.training.worker import WorkerSettings, init_file, room_of
 from stages.train import require_test_episodes
 
 TRAINING = EpisodicSpec(episode=EpisodeSpec(5, 1, 2), steps=160, valid_episode=EpisodeSpec(2, 1, 2), valid_episodes=10,
@@ -56,7 +57,11 @@ LATE_ENOUGH = 45  # steps: at least two checkpoints lie there
 @pytest.fixture
 def arguments(small_shards: Path, tmp_path: Path) -> dict[str, Any]:
     return {"name": "small", "model": MODEL, "compute": COMPUTE, "cluster": ClusterParams(),
-            "shards": small_shards, "runs": tmp_path / "runs"}
+            "files": RunFiles(ShardFolder(small_shards), tmp_path / "runs")}
+
+
+def with_files(arguments: dict[str, Any], **changed: Any) -> dict[str, Any]:
+    return {**arguments, "files": replace(arguments["files"], **changed)}
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class Undisturbed:
 @pytest.fixture(scope="module")
 def undisturbed(ray_session: None, small_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     arguments = {"name": "small", "model": MODEL, "compute": COMPUTE, "cluster": ClusterParams(),
-                 "shards": small_shards, "runs": tmp_path_factory.mktemp("undisturbed")}
+                 "files": RunFiles(ShardFolder(small_shards), tmp_path_factory.mktemp("undisturbed"))}
     state, log = run_training(**arguments)
     assert state["step"] == TRAINING.steps and [line["step"] for line in log if "valid_accuracy" in line] == [80, 160]
     return Undisturbed(arguments, state["model"])
@@ -81,7 +86,7 @@ def same_bits(weights: dict[str, torch.Tensor], others: dict[str, torch.Tensor])
 
 
 def folder_of(arguments: dict[str, Any]) -> Path:
-    return run_folder("small", arguments["model"], arguments["compute"], arguments["shards"], arguments["runs"])
+    return run_folder("small", arguments["model"], arguments["compute"], arguments["files"])
 
 
 def when_training(folder: Path, act: Callable[[int], None], patience: float = 120) -> threading.Thread:
@@ -122,7 +127,7 @@ def test_a_run_on_storage_at_an_address_survives_its_worker_too(undisturbed, arg
     arguments["cluster"] = ClusterParams(storage=f"file://{storage}", cache=cache)
     folder = folder_of(arguments)
     when_training(folder, lambda process: os.kill(process, signal.SIGKILL))
-    state, log = run_training(**arguments, trace=tmp_path / "profiles" / "small.json.gz")
+    state, log = run_training(**with_files(arguments, trace=tmp_path / "profiles" / "small.json.gz"))
     assert same_bits(state["model"], undisturbed.weights)
     attempts = [line["step"] for line in log if "process" in line]
     assert len(attempts) == 2 and 0 < attempts[1] < TRAINING.steps
@@ -135,7 +140,7 @@ def test_a_run_on_storage_at_an_address_survives_its_worker_too(undisturbed, arg
 
     other = storage / "runs" / "another checkout" / folder.name
     other.mkdir(parents=True)
-    forget_runs("small", arguments["runs"], arguments["cluster"].storage)
+    forget_runs("small", arguments["files"].runs, arguments["cluster"].storage)
     assert other.exists() and not run.exists()
 
 
@@ -143,8 +148,8 @@ def test_a_run_that_is_left_aside_is_named_if_there_is_something_to_go_on_from(t
     this, refused, far = (tmp_path / f"small-{digit * 12}" for digit in "abc")
     for folder in (this, refused, far, tmp_path / "small-fce-dddddddddddd"):
         folder.mkdir()
-    save_state(place_of(far), {"step": 40, "model": {}})
-    save_state(place_of(tmp_path / "small-fce-dddddddddddd"), {"step": 60, "model": {}})
+    save_state(location_of(far), {"step": 40, "model": {}})
+    save_state(location_of(tmp_path / "small-fce-dddddddddddd"), {"step": 60, "model": {}})
     name_runs_left_aside("small", this, storage=None)
     [line] = capsys.readouterr().out.splitlines()
     assert line.startswith(f"small: begins anew; {far} has come to step 40 with another compute, model or data, and")
@@ -152,8 +157,8 @@ def test_a_run_that_is_left_aside_is_named_if_there_is_something_to_go_on_from(t
 
 def test_the_file_of_first_weights_comes_from_an_address_whole(tmp_path):
     (tmp_path / "model.pt").write_bytes(b"weights" * 300_000)
-    target = place_of(f"file://{tmp_path}/storage/runs/small") / "init.pt"
-    publish_file(tmp_path / "model.pt", target)
+    target = location_of(f"file://{tmp_path}/storage/runs/small") / "init.pt"
+    upload_file(tmp_path / "model.pt", target)
     with init_file(target.address) as copy:
         assert copy is not None and copy.read_bytes() == (tmp_path / "model.pt").read_bytes()
     assert not copy.exists()
@@ -226,8 +231,8 @@ def test_two_workers_use_the_episodes_of_one(ray_session, arguments, num_workers
     training = replace(TRAINING, episodes_per_step=2, steps=5, valid_every=5, checkpoint_every=5, learning_rate=1e-2)
     model = replace(MODEL, train_parts=("train", "valid"), method=MannSpec(), training=training)
     arguments |= {"model": model, "compute": replace(COMPUTE, num_workers=num_workers)}
-    together = run_training(**arguments, trace=tmp_path / "trace.json.gz")[0]["model"]
-    alone, with_others = (train_here(model, arguments["shards"], seed) for seed in (0, 1))
+    together = run_training(**with_files(arguments, trace=tmp_path / "trace.json.gz"))[0]["model"]
+    alone, with_others = (train_here(model, arguments["files"].shards, seed) for seed in (0, 1))
     assert largest_difference(together, alone) < 3e-4 < 1e-3 < largest_difference(with_others, alone)
     logs = read_worker_logs(folder_of(arguments))
     assert list(logs) == [0, 1]
@@ -278,12 +283,12 @@ def test_columns_that_the_test_classes_cannot_serve_are_refused_before_training(
 def test_a_training_without_shards_names_the_command_that_makes_them(arguments, tmp_path):
     with pytest.raises(ValueError, match=r"nothing/dataset.json: no such file: dataset nothing has no finished shards; "
                        r"run this stage by `dvc repro`, .* or run `python -m stages.download` and then "):
-        run_training(**{**arguments, "shards": tmp_path / "nothing"})
+        run_training(**with_files(arguments, shards=ShardFolder(tmp_path / "nothing")))
     with pytest.raises(ValueError, match=r"model.pt: there is no such file: the model that this one begins with"):
-        run_training(**arguments, init=tmp_path / "model.pt")
+        run_training(**with_files(arguments, init=tmp_path / "model.pt"))
 
 
-def train_here(model: ModelParams, shards: Path, seed: int) -> dict[str, torch.Tensor]:
+def train_here(model: ModelParams, shards: ShardFolder, seed: int) -> dict[str, torch.Tensor]:
     """The weights after training in this process, from the same start whatever the seed of the episodes."""
     assert model.training is not None
     torch.manual_seed(model.training.seed)
@@ -309,13 +314,13 @@ def largest_difference(weights: dict[str, torch.Tensor], others: dict[str, torch
 ])
 def test_a_cluster_that_is_too_small_is_refused_at_once(ray_session, compute, message):
     with pytest.raises(ResourcesError) as refusal:
-        place(compute)
+        choose_placement(compute)
     assert message in str(refusal.value)
 
 
 def test_threads_are_the_cores_shared_by_the_workers(ray_session):
-    assert place(replace(COMPUTE, threads_per_worker=None)).threads == 2
-    assert place(replace(COMPUTE, threads_per_worker=None, num_workers=2)).threads == 1
+    assert choose_placement(replace(COMPUTE, threads_per_worker=None)).threads == 2
+    assert choose_placement(replace(COMPUTE, threads_per_worker=None, num_workers=2)).threads == 1
 
 
 @pytest.mark.parametrize(("change", "threads"), [
@@ -323,16 +328,16 @@ def test_threads_are_the_cores_shared_by_the_workers(ray_session):
     ({"num_workers": 3, "threads_per_worker": 2}, 2)])
 def test_a_workers_threads_are_of_one_node(monkeypatch, change, threads):
     three_nodes(monkeypatch)
-    assert place(replace(COMPUTE, **{"threads_per_worker": None, **change})).threads == threads
+    assert choose_placement(replace(COMPUTE, **{"threads_per_worker": None, **change})).threads == threads
 
 
 def test_a_range_of_workers_takes_the_gpus_that_there_are(monkeypatch):
     three_nodes(monkeypatch, gpus=1)
-    found = place(replace(COMPUTE, num_workers=(1, 8), threads_per_worker=None, device="auto"))
+    found = choose_placement(replace(COMPUTE, num_workers=(1, 8), threads_per_worker=None, device="auto"))
     assert found.use_gpu and found.threads == 8
-    assert not place(replace(COMPUTE, num_workers=(4, 8), device="auto")).use_gpu
+    assert not choose_placement(replace(COMPUTE, num_workers=(4, 8), device="auto")).use_gpu
     three_nodes(monkeypatch, gpus=4)
-    few = place(replace(COMPUTE, num_workers=2, threads_per_worker=None, device="auto"))
+    few = choose_placement(replace(COMPUTE, num_workers=2, threads_per_worker=None, device="auto"))
     assert few.use_gpu and few.threads == 2, "the other GPUs keep their cores"
 
 
@@ -340,13 +345,13 @@ def test_workers_that_no_node_has_room_for_are_refused(monkeypatch):
     three_nodes(monkeypatch)
     with pytest.raises(ResourcesError, match=r"num_workers is 4 with 5 threads each .*: 20 cores, and the cluster has "
                                              "24 on 3 nodes, which hold 3 such workers; lower one of them"):
-        place(replace(COMPUTE, num_workers=(4, 8), threads_per_worker=5))
+        choose_placement(replace(COMPUTE, num_workers=(4, 8), threads_per_worker=5))
 
 
 def three_nodes(monkeypatch: pytest.MonkeyPatch, gpus: int = 0) -> None:
     """Of 8 cores each, and one that is gone."""
     nodes = [{"Alive": alive, "Resources": {"CPU": 8.0, "GPU": gpus}} for alive in (True, True, False, True)]
-    monkeypatch.setattr("pipeline.training.cluster.ray.nodes", lambda: nodes)
+    monkeypatch.setattr("pipeline.cluster.connection.ray.nodes", lambda: nodes)
 
 
 def test_precision_is_what_was_asked_for_or_what_the_device_has():
@@ -359,7 +364,7 @@ def test_precision_is_what_was_asked_for_or_what_the_device_has():
 def test_workers_of_a_node_divide_what_its_processes_may_share(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("ray.train.get_context", lambda: SimpleNamespace(get_local_world_size=lambda: 4))
     monkeypatch.setattr("pipeline.training.worker.memory_to_share", lambda: 800)
-    task = WorkerTask(MODEL, None, "shards", None, (), "run", threads=3, precision="auto", compile=False)
+    task = WorkerSettings(MODEL, None, "shards", None, (), "run", threads=3, precision="auto", compile=False)
     room = room_of(task)
     assert (room.num_processes, room.shared_bytes) == (3, 100)
 

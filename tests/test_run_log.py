@@ -7,8 +7,9 @@ import time
 import pytest
 
 from matchnet.methods.pixels import PixelsSpec
+from pipeline.data.shards.folder import ShardFolder
 from pipeline.params import ComputeParams, ModelParams
-from pipeline.progress import Progress, lines_to, say
+from pipeline.system.progress import Progress, lines_to, say
 from pipeline.training.run_log import (
     LOG_FILE,
     NewLines,
@@ -20,7 +21,7 @@ from pipeline.training.run_log import (
     read_worker_logs,
     seconds_spent,
 )
-from pipeline.training.runs import RunInUseError, forget_runs, only_driver, run_folder
+from pipeline.training.runs import RunFiles, RunInUseError, forget_runs, only_driver, run_folder
 
 
 def test_each_attempt_has_its_number_and_its_first_step(tmp_path):
@@ -94,7 +95,8 @@ def test_the_runs_of_two_tables_are_apart(small_shards, tmp_path):
     """Models of one name, and names with dots; a run's folder lies directly in the folder of runs."""
     runs, model = tmp_path / "runs", ModelParams(dataset="small", split="random", image_size=16, method=PixelsSpec())
     names = ("omniglot/short", "omniglot/short.v2", "ptb/short", "omniglot/short-fce")
-    folders = {name: run_folder(name, model, ComputeParams(), small_shards, runs) for name in names}
+    files = RunFiles(ShardFolder(small_shards), runs)
+    folders = {name: run_folder(name, model, ComputeParams(), files) for name in names}
     assert len(set(folders.values())) == len(names) and {folder.parent for folder in folders.values()} == {runs}
     for folder in folders.values():
         folder.mkdir(parents=True)

@@ -17,14 +17,15 @@ import numpy as np
 import pytest
 from faulty_storage import Faults, use_far_storage
 
-from pipeline import storage
-from pipeline.data import shard_cache
-from pipeline.data.index import INDEX, ShardReader, verify_shards
-from pipeline.data.manifest import MANIFEST, manifest_sha256, read_manifest
-from pipeline.data.publishing import publish_shards
-from pipeline.data.selection import groups_of, select
-from pipeline.data.shard_cache import GIB, CacheParams, ChangedError, local_shards, version_name
-from pipeline.storage import StorageError, place_of
+from pipeline.data.nodes import cache as shard_cache
+from pipeline.data.nodes.cache import GIB, CacheParams, ChangedError, local_shards, version_name
+from pipeline.data.nodes.upload import upload_shards
+from pipeline.data.shards.folder import ShardFolder
+from pipeline.data.shards.index import INDEX
+from pipeline.data.shards.manifest import MANIFEST, read_manifest
+from pipeline.data.shards.reader import ShardReader
+from pipeline.system import storage
+from pipeline.system.storage import StorageError, location_of
 
 LOST = ConnectionResetError(errno.ECONNRESET, "the line is dead")
 
@@ -83,9 +84,9 @@ def first_tar(folder: Path) -> Path:
 
 def test_the_copy_is_the_dataset_and_comes_once(root: Path, faults: Faults, cache: CacheParams) -> None:
     with local_shards("far://small", cache) as folder:
-        verify_shards(folder)
+        ShardFolder(folder).verify()
         assert contents(folder) == contents(root / "small")
-        assert folder.name == version_name(read_manifest(folder), manifest_sha256(root / "small"))
+        assert folder.name == version_name(read_manifest(folder), ShardFolder(root / "small").sha256)
     assert sorted(faults.opened(".tar")) == sorted(path.name for path in root.glob("small/*.tar"))
     faults.log.unlink()
     with local_shards("far://small", cache):
@@ -94,23 +95,23 @@ def test_the_copy_is_the_dataset_and_comes_once(root: Path, faults: Faults, cach
 
 def test_only_the_groups_asked_for_come(root: Path, faults: Faults, cache: CacheParams) -> None:
     manifest = read_manifest(root / "small")
-    groups = groups_of(manifest, "random", ("test",))
+    groups = ShardFolder(root / "small").groups_of("random", ("test",))
     assert 0 < len(groups) < len({entry.group for entry in manifest.shards})
-    with local_shards("far://small", cache, groups) as folder, ShardReader(root / "small") as whole:
+    with local_shards("far://small", cache, groups) as folder, ShardReader(ShardFolder(root / "small")) as whole:
         wanted = {entry.name for entry in manifest.shards if entry.group in groups}
         assert {path.name for path in folder.glob("*.tar")} == wanted
-        verify_shards(folder, groups)
-        with ShardReader(folder, groups) as reader:
-            rows = select(manifest, reader.index, "random", ("test",)).rows
+        ShardFolder(folder).verify(groups)
+        with ShardReader(ShardFolder(folder), groups) as reader:
+            rows = ShardFolder(folder).select("random", ("test",)).rows
             assert len(rows) == 80
             assert reader.read_many(rows) == whole.read_many(rows)
             others = np.setdiff1d(np.arange(len(whole.index)), rows)
             with pytest.raises(ValueError, match="of a group that was not asked for"):
                 reader.read_many([rows[0], others[0]])
         with pytest.raises(ValueError, match=r"\.tar: 0 bytes, but the manifest says"):
-            ShardReader(folder)
+            ShardReader(ShardFolder(folder))
     with local_shards("far://small", cache) as folder:
-        verify_shards(folder)
+        ShardFolder(folder).verify()
     assert len(faults.opened(".tar")) == len(manifest.shards)  # the rest came, none twice
 
 
@@ -141,7 +142,7 @@ def test_storage_that_fails_at_times(root: Path, faults: Faults, cache: CachePar
                                      capfd: pytest.CaptureFixture) -> None:
     faults.failures = {MANIFEST: [LOST], first_tar(root / "small").name: [LOST] * (storage.ATTEMPTS - 1)}
     with local_shards("far://small", cache) as folder:
-        verify_shards(folder)
+        ShardFolder(folder).verify()
     assert "the line is dead; next attempt in 0.001 s" in capfd.readouterr().err
 
 
@@ -154,7 +155,7 @@ def test_storage_that_keeps_failing(root: Path, faults: Faults, cache: CachePara
     version = next(Path(cache.folder).glob("small-*"))
     assert not (version / tar).exists() and not list(version.glob("*.part"))
     with local_shards("far://small", cache) as folder:
-        verify_shards(folder)
+        ShardFolder(folder).verify()
 
 
 def test_a_connection_that_ends_early(faults: Faults, cache: CacheParams) -> None:
@@ -205,8 +206,8 @@ def test_versions_do_not_mix(root: Path, faults: Faults, cache: CacheParams) -> 
         (root / "small" / MANIFEST).write_text((root / "small" / MANIFEST).read_text() + "\n")
         with local_shards("far://small", cache) as new:
             assert new != old
-            verify_shards(old)
-            verify_shards(new)
+            ShardFolder(old).verify()
+            ShardFolder(new).verify()
 
 
 def test_a_disk_that_fills_up_while_shards_come(root: Path, faults: Faults, cache: CacheParams) -> None:
@@ -304,7 +305,7 @@ def test_shards_in_use_stay_until_their_user_is_gone(root: Path, faults: Faults,
         running.send_signal(signal.SIGKILL)
         running.wait()
     with local_shards("far://other", cache) as folder:
-        verify_shards(folder)
+        ShardFolder(folder).verify()
 
 
 # -- room --------------------------------------------------------------------------------------------------------------
@@ -318,7 +319,7 @@ def test_more_than_the_bound_is_refused_before_anything_comes(root: Path, faults
         pass
     assert faults.opened() == [MANIFEST]
     with local_shards("far://small", CacheParams(folder=cache.folder, gib=size / GIB)) as folder:
-        verify_shards(folder)
+        ShardFolder(folder).verify()
 
 
 def test_the_least_recently_used_goes_first(root: Path, faults: Faults, cache: CacheParams) -> None:
@@ -337,7 +338,7 @@ def test_the_least_recently_used_goes_first(root: Path, faults: Faults, cache: C
         before = cached(cache)
         used_at |= {(name, group): now for group in wanted}
         with local_shards(f"far://{name}", cache, wanted) as folder:
-            verify_shards(folder, wanted)
+            ShardFolder(folder).verify(wanted)
             after = cached(cache)
         removed, kept = before - after, {(owner, file) for owner, file in before & after if owner != name}
         assert total_size(Path(cache.folder)) <= cache.gib * GIB
@@ -384,7 +385,7 @@ def test_a_version_that_is_gone_leaves_no_folder(root: Path, faults: Faults, cac
     cache = CacheParams(folder=cache.folder, gib=total_size(root / "other") / GIB)
     for name in ("small", "other"):
         with local_shards(f"far://{name}", cache) as folder:
-            verify_shards(folder)
+            ShardFolder(folder).verify()
     assert [path.name for path in Path(cache.folder).glob("*/")] == [folder.name]
 
 
@@ -399,8 +400,8 @@ def test_parameters(values: dict, text: str) -> None:
 # -- publishing --------------------------------------------------------------------------------------------------------
 
 def test_what_is_published_is_the_dataset(small_shards: Path, tmp_path: Path) -> None:
-    address = publish_shards(small_shards, f"file://{tmp_path}/nfs/shards")
-    assert address == f"file://{tmp_path}/nfs/shards/small-{manifest_sha256(small_shards)[:16]}"
+    address = upload_shards(ShardFolder(small_shards), f"file://{tmp_path}/nfs/shards")
+    assert address == f"file://{tmp_path}/nfs/shards/small-{ShardFolder(small_shards).sha256[:16]}"
     with local_shards(address, None) as folder:
         assert contents(folder) == contents(small_shards)
 
@@ -410,26 +411,26 @@ def test_publishing_goes_on_where_it_was_interrupted(small_shards: Path, root: P
     tars = sorted(path.name for path in small_shards.glob("*.tar"))
     faults.failures = {tars[2]: [LOST] * storage.ATTEMPTS}
     with pytest.raises(StorageError, match=rf"{re.escape(tars[2])}: gave up after 4 attempts: .*the line is dead"):
-        publish_shards(small_shards, "far://shards")
+        upload_shards(ShardFolder(small_shards), "far://shards")
     version = next(root.glob("shards/small-*"))
     assert sorted(path.name for path in version.iterdir()) == tars[:2]  # no manifest: nobody takes it for whole
     cut, kept = version / tars[0], (version / tars[1]).stat().st_mtime_ns
     cut.write_bytes(cut.read_bytes()[:1000])  # an upload that a kill cut short
-    address = publish_shards(small_shards, "far://shards")
+    address = upload_shards(ShardFolder(small_shards), "far://shards")
     assert contents(version) == contents(small_shards)
     assert (version / tars[1]).stat().st_mtime_ns == kept
     stamps = {path: path.stat().st_mtime_ns for path in version.iterdir()}
-    assert publish_shards(small_shards, "far://shards") == address
+    assert upload_shards(ShardFolder(small_shards), "far://shards") == address
     assert {path: path.stat().st_mtime_ns for path in version.iterdir()} == stamps
     with local_shards(address, cache) as folder:
-        verify_shards(folder)
+        ShardFolder(folder).verify()
 
 
 def test_an_edited_shard_is_not_published(root: Path, tmp_path: Path) -> None:
     tar = first_tar(root / "small")
     tar.write_bytes(tar.read_bytes()[::-1])
     with pytest.raises(ValueError, match=rf"{re.escape(tar.name)}: edited after it was written: SHA-256"):
-        publish_shards(root / "small", str(tmp_path / "nfs"))
+        upload_shards(ShardFolder(root / "small"), str(tmp_path / "nfs"))
     assert not list(tmp_path.rglob(f"nfs/*/{tar.name}*")) and not list(tmp_path.rglob(f"nfs/*/{MANIFEST}"))
 
 
@@ -437,20 +438,20 @@ def test_an_edited_shard_is_not_published(root: Path, tmp_path: Path) -> None:
 
 def test_addresses_of_object_stores() -> None:
     options = "region=eu-west-1&endpoint_override=127.0.0.1:1&scheme=http"
-    bucket = place_of(f"s3://bucket/matchnet?{options}")
+    bucket = location_of(f"s3://bucket/matchnet?{options}")
     assert (bucket.path, bucket.filesystem.type_name) == ("bucket/matchnet", "s3")
     assert (bucket / "a" / "b").address == f"s3://bucket/matchnet/a/b?{options}"
-    assert place_of((bucket / "a" / "b").address).path == (bucket / "a" / "b").path == "bucket/matchnet/a/b"
-    assert (place_of("gs://anonymous@bucket/matchnet") / "a").path == "bucket/matchnet/a"
+    assert location_of((bucket / "a" / "b").address).path == (bucket / "a" / "b").path == "bucket/matchnet/a/b"
+    assert (location_of("gs://anonymous@bucket/matchnet") / "a").path == "bucket/matchnet/a"
 
 
 def test_an_address_of_no_known_storage() -> None:
     with pytest.raises(StorageError, match=r"ftp://host/x: .*; write a path that all nodes see, or s3://bucket/folder"):
-        place_of("ftp://host/x")
+        location_of("ftp://host/x")
 
 
 def test_an_object_store_that_is_not_reached_says_which_credentials_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "ATTEMPTS", 1)
-    place = place_of("gs://anonymous@bucket/x?endpoint_override=127.0.0.1:1&scheme=http&retry_limit_seconds=0.1")
+    location = location_of("gs://anonymous@bucket/x?endpoint_override=127.0.0.1:1&scheme=http&retry_limit_seconds=0.1")
     with pytest.raises(StorageError, match=r"gave up after 1 attempts: .* every node, GOOGLE_APPLICATION_CREDENTIALS"):
-        place.read()
+        location.read()

@@ -20,15 +20,18 @@ import webdataset
 from small_omniglot import NUM_CLASSES, PARAMS, small_omniglot
 
 from matchnet.files import sha256_of
-from pipeline.data import shards
-from pipeline.data.index import INDEX, ShardReader, verify_shards
-from pipeline.data.manifest import read_manifest
-from pipeline.data.shards import notes_of, shard_dataset
+from pipeline.data.formats.tar import TarWriter
+from pipeline.data.shards import make as shards
+from pipeline.data.shards.folder import ShardFolder
+from pipeline.data.shards.index import INDEX
+from pipeline.data.shards.make import notes_of, shard_dataset
+from pipeline.data.shards.manifest import read_manifest
+from pipeline.data.shards.notes import WrittenShard
+from pipeline.data.shards.reader import ShardReader
 from pipeline.data.spec import RandomSplit, WholeSplit
-from pipeline.data.swap import building_place
-from pipeline.data.tar import TarWriter, WrittenShard
-from pipeline.data.workers import run_jobs
-from pipeline.progress import Progress
+from pipeline.system.progress import Progress
+from pipeline.system.swap import building_folder
+from pipeline.workers.processes import run_in_processes
 
 
 def sums(directory: Path) -> dict[str, str]:
@@ -56,7 +59,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
                                    NotImplementedError("compression type 99"), MemoryError()], ids=type)
 def test_whatever_a_library_says_names_archive_member_and_key(raw: Path, tmp_path: Path, error: Exception,
                                                               monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.data.datasets.omniglot.open_raw", lambda raw_dir, params: Mock(side_effect=error))
+    monkeypatch.setattr("pipeline.data.raw.datasets.omniglot.open_raw", lambda raw_dir, params: Mock(side_effect=error))
     with pytest.raises(ValueError, match=rf"^images_\w+\.zip: member images_.*\.png \(key .+/character.*\): "
                                          rf"{type(error).__name__}: {error}.*; leave the sample out$"):
         make(raw, tmp_path / "out")
@@ -84,7 +87,7 @@ def test_the_seed_decides_the_order_and_nothing_else(raw: Path, out: Path, tmp_p
 def test_plain_webdataset_reads_what_the_index_says(out: Path) -> None:
     samples = webdataset.WebDataset(sorted(str(path) for path in out.glob("*.tar")), shardshuffle=False)
     streamed = {sample["__key__"]: sample["png"] for sample in samples}
-    with ShardReader(out) as reader:
+    with ShardReader(ShardFolder(out)) as reader:
         contents = reader.read_many(range(len(reader.index)))
         indexed = dict(zip(reader.index.key_R.to_pylist(), contents, strict=True))
     assert len(streamed) == NUM_CLASSES * 20
@@ -120,7 +123,7 @@ def test_the_manifest_counts_and_names_everything(out: Path) -> None:
     assert manifest.parameters["shard_size_mib"] == PARAMS.shard_size_mib
     names = {entry.name for entry in manifest.shards} | {INDEX, "dataset.json"}
     assert {path.name for path in out.iterdir()} == names
-    verify_shards(out)
+    ShardFolder(out).verify()
 
 
 def test_an_interrupted_run_goes_on_with_finished_shards(
@@ -128,11 +131,11 @@ def test_an_interrupted_run_goes_on_with_finished_shards(
     written = []
     write_shard = shards.write_shard
 
-    def interrupted_at_the_third(read: object, job: object) -> object:
+    def interrupted_at_the_third(read: object, task: object) -> object:
         if len(written) == 3:
             raise KeyboardInterrupt
-        written.append(job)
-        return write_shard(read, job)  # type: ignore[arg-type]
+        written.append(task)
+        return write_shard(read, task)  # type: ignore[arg-type]
 
     monkeypatch.setattr(shards, "write_shard", interrupted_at_the_third)
     with pytest.raises(KeyboardInterrupt):
@@ -167,7 +170,7 @@ def test_finished_shards_of_other_parameters_are_not_gone_on_with(
 def remade(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the shards that are written from now on."""
     names, write = [], shards.write_shard
-    monkeypatch.setattr(shards, "write_shard", lambda read, job: (names.append(job.plan.name), write(read, job))[1])
+    monkeypatch.setattr(shards, "write_shard", lambda read, task: (names.append(task.plan.name), write(read, task))[1])
     return names
 
 
@@ -278,7 +281,7 @@ def test_an_error_of_the_system_names_shard_and_node(
 def test_a_node_that_does_not_see_a_folder(raw: Path, tmp_path: Path, unseen: str, what: str) -> None:
     def elsewhere(*given: object) -> object:
         os.rename(tmp_path / unseen, tmp_path / "not seen there")
-        return run_jobs(*given, num_processes=1)  # type: ignore[arg-type]
+        return run_in_processes(*given, num_processes=1)  # type: ignore[arg-type]
 
     message = (rf"{what} on {socket.gethostname()}: {tmp_path / unseen}.*: No such file or directory: each node of a "
                r"cluster must see it under this path: mount it there, or set cluster\.storage, with which")
@@ -286,13 +289,13 @@ def test_a_node_that_does_not_see_a_folder(raw: Path, tmp_path: Path, unseen: st
         shard_dataset("small", PARAMS, raw, tmp_path / "b", run=elsewhere)  # type: ignore[arg-type]
 
 
-def _die(read: object, job: object) -> None:
+def _die(read: object, task: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_process_that_is_killed(raw: Path, tmp_path: Path) -> None:
-    def dying(start: Callable, start_args: tuple, work: Callable, jobs: Sequence) -> Iterator:
-        return run_jobs(start, start_args, _die, jobs, 2, "cluster.num_processes")
+    def dying(start: Callable, start_args: tuple, work: Callable, tasks: Sequence) -> Iterator:
+        return run_in_processes(start, start_args, _die, tasks, 2, "cluster.num_processes")
 
     message = (r"small: sharding failed: a worker process was killed \(out of memory\?\) or could not start: set "
                r"cluster\.num_processes below 2, or run it where more memory is free; .*b is as before, and the shards "
@@ -330,8 +333,8 @@ MAIN = """
 import resource, sys, time
 from dataclasses import replace
 from pathlib import Path
-from pipeline.data.datasets import omniglot
-from pipeline.data.shards import shard_dataset
+from pipeline.data.raw.datasets import omniglot
+from pipeline.data.shards.make import shard_dataset
 from small_omniglot import COUNTS, PARAMS
 
 {patch}
@@ -400,7 +403,7 @@ def group_lives(group: int) -> bool:
 def test_a_swap_cut_between_its_two_renames_is_put_right(raw: Path, out: Path) -> None:
     before = sums(out)
     out.rename(out.with_name("shards.old"))  # what a power cut between the renames leaves
-    building_place(out)
+    building_folder(out)
     assert sums(out) == before
 
 
@@ -408,11 +411,11 @@ def test_an_old_version_that_cannot_be_removed_is_not_in_the_way(
         raw: Path, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """As over NFS, while a node reads it."""
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.data.swap.shutil.rmtree", lambda path, ignore_errors: None)
+        patch.setattr("pipeline.system.swap.shutil.rmtree", lambda path, ignore_errors: None)
         make(raw, out, seed=1)
         make(raw, out)
     left = list(out.parent.glob("shards.old*"))
     said = capsys.readouterr().err
     assert len(left) == 2 and all(f"{path}: an old version that cannot be removed" in said for path in left)
-    building_place(out)
+    building_folder(out)
     assert not list(out.parent.glob("shards.old*"))

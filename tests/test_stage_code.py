@@ -57,10 +57,10 @@ EVERY_STAGE_WITH_A_METHOD = set().union(*(of(method) for method in EVERY_METHOD)
     ("matchnet/episodes.py", EVERY_STAGE_WITH_A_METHOD),
     ("matchnet/methods/siamese.py", of("siamese")),
     ("matchnet/training.py", {stage for stage in EVERY_STAGE_WITH_A_METHOD if stage.startswith("train")}),
-    ("pipeline/data/tar.py", None),
+    ("pipeline/data/formats/tar.py", None),
     ("pipeline/results/report_html.py", {"report"}),
     ("pipeline/data/lists/ravi_test.txt", {"download", "shard"}),
-    ("pipeline/data/datasets/glyphs.py", {"download", "shard"}),
+    ("pipeline/data/raw/datasets/glyphs.py", {"download", "shard"}),
     ("pipeline/params/rules.py", set()),
     ("pipeline/submit.py", set()),
 ])
@@ -94,7 +94,7 @@ def test_remarks_do_not_count(tmp_path, old, new, same):
 def test_what_a_stage_reads_beside_its_code_counts():
     lists = {stage: {path.name for path in stage_code(stage, "pixels" if stage == "train" else "", ROOT)
                      if path.suffix == ".txt"} for stage in ("download", "shard", "train", "report")}
-    every = {path.name for path in (ROOT / "pipeline/data/lists").iterdir()}
+    every = {path.name for path in (ROOT / "pipeline/data/lists").iterdir()}  # without the tree: they do not read it
     assert lists == {"download": every, "shard": every, "train": {"imagenet_tree.txt"}, "report": set()}
 
 

@@ -20,12 +20,14 @@ from small_omniglot import mirror
 
 from matchnet.files import sha256_of
 from matchnet.random_words import random_words, to_uniform
-from pipeline.data.cropping import WORDS, CropSpec, crop, random_box
-from pipeline.data.index import INDEX, ShardReader, write_index
-from pipeline.data.loading import load_split
-from pipeline.data.manifest import MANIFEST, ClassEntry, Manifest, ShardEntry, read_manifest, write_manifest
-from pipeline.data.streaming import CROP_STREAM, RUN, ShardStream, loaders_that_fit
-from pipeline.data.tar import TarWriter
+from pipeline.data.formats.tar import TarWriter
+from pipeline.data.load.crop import WORDS, CropSpec, crop, random_box
+from pipeline.data.load.in_memory import load_split
+from pipeline.data.load.stream import CROP_STREAM, RUN, ShardStream, StreamSpec, loaders_that_fit
+from pipeline.data.shards.folder import ShardFolder
+from pipeline.data.shards.index import INDEX, write_index
+from pipeline.data.shards.manifest import MANIFEST, ClassEntry, Manifest, ShardEntry, read_manifest, write_manifest
+from pipeline.data.shards.reader import ShardReader
 
 WHOLE = CropSpec(smallest=1.0, flip=False)  # of a square image
 SHAPE = (1, 16, 16)
@@ -34,7 +36,8 @@ NUM_IMAGES = 200  # of the ten training classes
 
 def stream_of(shards: Path, spec: CropSpec = WHOLE, shape: tuple[int, ...] = SHAPE, split: str = "random",
               seed: int = 3, num_loaders: int = 0, shared_bytes: int | None = None) -> ShardStream:
-    return ShardStream(shards, split, ("train",), shape, names_of(shards, split), spec, seed, num_loaders, shared_bytes)
+    wanted = StreamSpec(split, ("train",), shape, names_of(shards, split), spec, seed)
+    return ShardStream(ShardFolder(shards), wanted, num_loaders, shared_bytes)
 
 
 def names_of(shards: Path, split: str = "random") -> list[str]:
@@ -102,7 +105,7 @@ def test_a_share_of_the_middle_is_the_middle_of_the_whole(small_shards: Path) ->
 
 def test_uncropped_images_are_those_of_the_store_in_memory(small_shards: Path) -> None:
     """Bright ink as well: the same pixels for the same image, of whatever shard."""
-    stream, data = stream_of(small_shards), load_split(small_shards, "random", SHAPE, parts=("train",))
+    stream, data = stream_of(small_shards), load_split(ShardFolder(small_shards), "random", SHAPE, parts=("train",))
     image_BCHW, class_B = stream.read(range(NUM_IMAGES))
     classes = [data.classes[c] for c in data.class_id_R]
     names = sorted(set(classes))
@@ -242,7 +245,7 @@ def damage(shards: Path, stream: ShardStream, number: int, at: int = 20) -> str:
     with open(shards / index.shards[index.shard_R[row]], "r+b") as file:
         file.seek(index.offset_R[row] + at)
         file.write(b"\0" * 60)
-    return re.escape(index.place_of(row))
+    return re.escape(index.described(row))
 
 
 @pytest.mark.parametrize(("num_loaders", "shared_bytes", "expected"), [
@@ -299,7 +302,8 @@ def test_another_image_in_the_place_of_one_is_refused(small_shards: Path, tmp_pa
     shards = shutil.copytree(small_shards, tmp_path / "shards")
     stream = stream_of(shards)
     row = stream.row_R[stream.positions(range(1))[0]]
-    with ShardReader(shards) as reader, open(shards / reader.index.shards[reader.index.shard_R[row]], "r+b") as file:
+    with (ShardReader(ShardFolder(shards)) as reader,
+          open(shards / reader.index.shards[reader.index.shard_R[row]], "r+b") as file):
         file.seek(reader.index.offset_R[row] - 512)
         name = f"{reader.index.key_R[row]}.png"
         header = TarWriter(io.BytesIO())
@@ -320,4 +324,4 @@ def test_drawings_with_a_margin_and_unknown_splits_are_refused(small_shards: Pat
         write_manifest(shards, replace(manifest, splits={"nothing": {"train": [], "valid": [], "test": []}}))
         stream_of(shards, split="nothing")
     with pytest.raises(ValueError, match="'dev' is not a split of small"):
-        ShardStream(small_shards, "dev", ("train",), SHAPE, [], WHOLE, seed=0)
+        ShardStream(ShardFolder(small_shards), StreamSpec("dev", ("train",), SHAPE, [], WHOLE, seed=0))

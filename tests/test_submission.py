@@ -22,16 +22,16 @@ from ruamel.yaml import YAML
 from pipeline import submit
 from pipeline.stage_code import PACKAGES
 from pipeline.submission import follow, package
-from pipeline.submission.cluster import (
+from pipeline.submission.follow import Follower
+from pipeline.submission.job_server import (
     LEAST_RAY,
     NO_RAY,
-    Cluster,
     ClusterError,
+    JobServer,
     UnknownJobError,
     UnreachableError,
     job_server_address,
 )
-from pipeline.submission.follow import Follower
 from pipeline.submission.package import PackageError, pack, shipped_files
 from pipeline.submission.workspace import WorkspaceError, lay_out
 
@@ -60,14 +60,15 @@ def write(root: Path, files: dict[str, str]) -> Path:
 def test_code_is_sent_and_data_never(tmp_path):
     root = write(tmp_path, {
         ".gitignore": "/data/\n*.egg-info/\n", ".rayignore": (ROOT / ".rayignore").read_text(), "dvc.yaml": "",
-        "data/raw/omniglot/images.zip": "x", "pipeline/data/shards.py": "", "results/omniglot/short/metrics.json": "{}",
+        "data/raw/omniglot/images.zip": "x", "pipeline/data/shards/make.py": "",
+        "results/omniglot/short/metrics.json": "{}",
         ".dvc/config": "", ".dvc/cache/files/ab": "x", ".dvc/.gitignore": "/config.local\n", ".dvc/config.local": "x",
         ".git/HEAD": "x", ".venv/bin/python": "x", "stages/__pycache__/train.pyc": "x", "stages/train.py": "",
         "matchnet.egg-info/PKG-INFO": "x", "notes/.gitignore": "*.txt\n!kept.txt\n", "notes/a.txt": "",
         "notes/kept.txt": ""})
     assert [path.as_posix() for path in shipped_files(root)] == [
         ".dvc/.gitignore", ".dvc/config", ".gitignore", ".rayignore", "dvc.yaml", "notes/.gitignore", "notes/kept.txt",
-        "pipeline/data/shards.py", "stages/train.py"]
+        "pipeline/data/shards/make.py", "stages/train.py"]
 
 
 def test_a_link_to_data_elsewhere_is_not_followed(tmp_path):
@@ -260,7 +261,7 @@ def test_a_cluster_that_stays_away_is_given_up(monkeypatch, capsys):
 
 def test_a_log_that_cannot_be_read_does_not_hold_up_the_end(monkeypatch):
     """The node with the log is gone; the job has failed."""
-    class Cluster:
+    class JobServer:
         address = "http://head:8265"
 
         async def log(self, job_id):
@@ -271,7 +272,7 @@ def test_a_log_that_cannot_be_read_does_not_hold_up_the_end(monkeypatch):
             return job("FAILED")
 
     monkeypatch.setattr(follow.time, "sleep", lambda seconds: None)
-    assert Follower(Cluster(), "job-1", lambda text: None).follow().status.value == "FAILED"
+    assert Follower(JobServer(), "job-1", lambda text: None).follow().status.value == "FAILED"
 
 
 # Ctrl-C
@@ -455,7 +456,7 @@ def no_token(monkeypatch):
 def test_who_answers_is_checked(code, body, words, no_token):
     with Server(code, body) as server:
         with pytest.raises(ClusterError, match=words) as error:
-            Cluster(server.address)
+            JobServer(server.address)
     assert server.address in str(error.value)
 
 
@@ -463,7 +464,7 @@ def test_nobody_answers(no_token):
     with Server(200, "") as server:
         address = server.address
     with pytest.raises(UnreachableError) as error:
-        Cluster(address)
+        JobServer(address)
     for word in (address, "does not answer", "--dashboard-host", "8265", "ssh -L"):
         assert word in str(error.value)
 
@@ -475,7 +476,7 @@ def test_a_job_that_is_not_there(no_token):
 
     with Empty(404, "Job nope does not exist") as server:
         with pytest.raises(UnknownJobError, match=r"knows no job 'nope'; .*--list"):
-            Cluster(server.address).job("nope")
+            JobServer(server.address).job("nope")
 
 
 def test_the_token_of_the_environment_is_sent(tmp_path):

@@ -16,8 +16,8 @@ from ray_head import Line, cluster_environment, is_open, processes_naming, ray_h
 from small_omniglot import mirror, mirror_if_any
 
 from pipeline import submit
-from pipeline.submission.cluster import Cluster
 from pipeline.submission.follow import Follower
+from pipeline.submission.job_server import JobServer
 
 ROOT = Path(__file__).parent.parent
 COUNT = "import time\nfor number in range({0}): print('number', number, flush=True); time.sleep({1})"
@@ -203,7 +203,7 @@ def test_lines_are_neither_lost_nor_repeated_when_the_connection_is(dashboard, m
             threading.Timer(0.8, line.mend).start()
 
     try:
-        cluster = Cluster(f"http://127.0.0.1:{line.port}")
+        cluster = JobServer(f"http://127.0.0.1:{line.port}")
         cluster.submit("cut-1", f'python -c "{COUNT.format(24, 0.3)}"', {}, {})
         ended = Follower(cluster, "cut-1", show).follow()
         assert ended.status.value == "SUCCEEDED"

@@ -15,8 +15,9 @@ from matchnet.model_file import ModelFile
 from matchnet.text import SentenceStore
 from matchnet.tokens import BEGIN, BLANK, END, FIRST_WORD, PADDING
 from pipeline import paths
-from pipeline.data.manifest import manifest_sha256, read_manifest
-from pipeline.experiment import Measured, evaluate_row
+from pipeline.data.shards.folder import ShardFolder
+from pipeline.data.shards.manifest import read_manifest
+from pipeline.evaluate.row import Measured, evaluate_row
 from pipeline.params import ModelParams, RowParams
 from pipeline.results.columns import column_order, column_title
 from pipeline.results.episode_text import sentence, write_episodes
@@ -38,16 +39,16 @@ def shards(small_corpus_shards: Path) -> Path:
 @pytest.fixture(scope="module")
 def model_file(shards: Path) -> ModelFile:
     """Matching on the numbers of tokens: no method for sentences, but one that learns nothing."""
-    classes = training_classes(MODEL, shards)
+    classes = training_classes(MODEL, ShardFolder(shards))
     return ModelFile(model_name="m", method=MODEL.method, sample_shape=classes.sample_shape,
                      num_classes=len(classes.names), state_dict={}, step=0, seed=0,
-                     dataset_sha256=manifest_sha256(shards), split="words", train_classes=classes.names, seconds=0.0)
+                     dataset_sha256=ShardFolder(shards).sha256, split="words", train_classes=classes.names, seconds=0.0)
 
 
 @pytest.fixture(scope="module")
 def measured(shards: Path, model_file: ModelFile) -> Measured:
     method = build_method(MODEL.method, model_file.sample_shape, model_file.num_classes)
-    return evaluate_row(ROW, model_file, method, shards)
+    return evaluate_row(ROW, model_file, method, ShardFolder(shards))
 
 
 def test_a_model_of_other_sentences_is_refused(shards: Path, model_file: ModelFile) -> None:
@@ -55,11 +56,11 @@ def test_a_model_of_other_sentences_is_refused(shards: Path, model_file: ModelFi
     method = build_method(MODEL.method, other.sample_shape, other.num_classes)
     with pytest.raises(ValueError, match=r"model m: was trained on data of SHA-256 abab\w+, and small is now of \w+: "
                                          r"a token may be another word; train the model again"):
-        evaluate_row(ROW, other, method, shards)
+        evaluate_row(ROW, other, method, ShardFolder(shards))
 
 
 def test_no_test_or_valid_word_is_a_training_class(shards: Path) -> None:
-    classes, split = training_classes(MODEL, shards), read_manifest(shards).splits["words"]
+    classes, split = training_classes(MODEL, ShardFolder(shards)), read_manifest(shards).splits["words"]
     assert classes.sample_shape == (17,) and set(classes.names) == set(split["train"])
     assert not set(classes.names) & {*split["valid"], *split["test"], "<unk>", "N"}
 
@@ -67,7 +68,7 @@ def test_no_test_or_valid_word_is_a_training_class(shards: Path) -> None:
 def test_training_and_validation_have_their_own_words_and_sentences(shards: Path) -> None:
     spec = EpisodicSpec(episode=EpisodeSpec(4, 1, 2), steps=1, valid_episode=EpisodeSpec(2, 1, 1))
     model = ModelParams(dataset="small", split="words", context=8, method=PixelsSpec(), training=spec)
-    data = load_training_data(model, shards)
+    data = load_training_data(model, ShardFolder(shards))
     assert isinstance(data.store, SentenceStore) and isinstance(data.valid_store, SentenceStore)
     assert not set(data.store.word_R.tolist()) & set(data.valid_store.word_R.tolist())
     assert data.classes.counts.min() >= 3 and data.classes.origin_R is not None

@@ -25,8 +25,9 @@ from matchnet.methods.mann import Mann, MannSpec
 from matchnet.store import MemoryStore
 from matchnet.text_training import TextSpec
 from matchnet.training import build_optimizer, train
-from pipeline.data.samples import Room
-from pipeline.data.shard_store import ShardStore
+from pipeline.data.load.from_shards import ShardStore
+from pipeline.data.load.samples import Room
+from pipeline.data.shards.folder import ShardFolder
 from pipeline.params import ModelParams
 from pipeline.training.tasks import SHARES_AHEAD, load_task, near
 
@@ -224,7 +225,7 @@ def test_episodes_on_shards_are_made_ahead_and_train_to_the_same_bits(small_shar
     model = ModelParams(dataset="small", split="random", image_size=8, method=NETWORK, training=training)
     methods = [fresh_network(), fresh_network()]
     for method, memory_bytes, prefetch in zip(methods, (2**30, 0), (0, SHARES_AHEAD), strict=True):
-        task = load_task(model, small_shards, Room(memory_bytes, num_processes=1))
+        task = load_task(model, ShardFolder(small_shards), Room(memory_bytes, num_processes=1))
         assert isinstance(task, EpisodicTask) and task.prefetch == prefetch
         train(method, task, report=ignore, save=ignore, log=ignore)
         for store in (task.data.store, task.data.valid_store):
@@ -240,7 +241,7 @@ def test_episodes_in_memory_are_made_ahead_for_a_gpu(device: str, prefetch: int,
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 10**9))  # so the images stay where they are
     training = replace(SPEC, valid_episode=EpisodeSpec(2, 1, 2))
     model = ModelParams(dataset="small", split="random", image_size=8, method=NETWORK, training=training)
-    assert load_task(model, small_shards, Room(2**30), torch.device(device)).prefetch == prefetch
+    assert load_task(model, ShardFolder(small_shards), Room(2**30), torch.device(device)).prefetch == prefetch
 
 
 def test_an_error_in_a_batch_comes_at_its_step() -> None:

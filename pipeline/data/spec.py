@@ -340,7 +340,7 @@ class DatasetParams:
     """One dataset: where it comes from, and how its classes are split.
 
     Args:
-        source: the module of `pipeline/data/datasets` that reads it, or draws it.
+        source: the module of `pipeline/data/raw/datasets` that reads it, or draws it.
         splits: the splits of its classes, by name.
         seed: decides the order of the samples in the shards, and how glyphs look.
         shard_size_mib: a shard is closed before it would grow beyond this many MiB. Where photographs are encoded anew,

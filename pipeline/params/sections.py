@@ -16,7 +16,7 @@ from matchnet.episodic_training import EpisodicSpec
 from matchnet.methods import FineTuningSpec, MethodSpec
 from matchnet.methods.language_model import LanguageModelSpec
 from matchnet.text_training import TextSpec
-from pipeline.data.shard_cache import CacheParams
+from pipeline.data.nodes.cache import CacheParams
 from pipeline.data.spec import DatasetParams, Part
 
 
@@ -185,7 +185,7 @@ class ModelParams:
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
-        """The shape of one sample as the method takes it, (C, H, W) or (L,); see pipeline.data.samples."""
+        """The shape of one sample as the method takes it, (C, H, W) or (L,); see pipeline.data.load.samples."""
         if self.image_size is not None:
             return (self.channels, self.image_size, self.image_size)
         assert self.context is not None

@@ -8,8 +8,8 @@ import numpy as np
 from pydantic import Field, TypeAdapter
 
 from matchnet.statistics import mean_and_interval
-from pipeline.checked_json import read_checked, write_checked
 from pipeline.results.metrics import STRICT, Count, MetricsError, Percent, Positive
+from pipeline.system.checked_json import read_checked, write_checked
 
 HUB_SHARE = 0.6  # of an episode's queries
 Points = Annotated[float, Field(ge=-100, le=100)]

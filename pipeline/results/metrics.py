@@ -12,8 +12,8 @@ from typing import Annotated
 import torch
 from pydantic import ConfigDict, Field, TypeAdapter
 
-from pipeline.checked_json import read_checked, write_checked
-from pipeline.machine import cores
+from pipeline.system.checked_json import read_checked, write_checked
+from pipeline.system.machine import cores
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 Percent = Annotated[float, Field(ge=0, le=100)]

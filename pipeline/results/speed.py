@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, TypeAdapter
 
-from pipeline.checked_json import read_checked, write_checked
+from pipeline.system.checked_json import read_checked, write_checked
 
 OWN = "worker_"  # begins the names of a worker's own speeds in its log: worker_images_per_second
 PER_SECOND = "_per_second"

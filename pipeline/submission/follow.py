@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pipeline.submission.cluster import Cluster, UnreachableError
+from pipeline.submission.job_server import JobServer, UnreachableError
 
 PATIENCE = 600.0  # seconds without an answer after which we give up; the job goes on
 SILENCE = 60.0  # seconds without a line after which we connect anew: a connection may be dead without a word
@@ -26,7 +26,7 @@ class Follower:
         shown: characters shown so far.
     """
 
-    cluster: Cluster
+    server: JobServer
     job_id: str
     show: Callable[[str], None]
     patience: float = PATIENCE
@@ -45,7 +45,7 @@ class Follower:
             shown_before = self.shown
             ending = asyncio.run(self._read_log())
             try:
-                job = self.cluster.job(self.job_id)
+                job = self.server.job(self.job_id)
                 answered = time.monotonic()
             except UnreachableError as error:
                 if time.monotonic() - answered > self.patience:
@@ -60,14 +60,14 @@ class Follower:
             if ending != "silent":
                 failures += 1
                 if failures == 1 and job is None:
-                    print(f"connection to {self.cluster.address} lost; trying again", file=sys.stderr, flush=True)
+                    print(f"connection to {self.server.address} lost; trying again", file=sys.stderr, flush=True)
                 time.sleep(min(2.0 ** (failures - 1), LONGEST_WAIT))
 
     async def _read_log(self) -> Ending:
         """Show what is new in the log until the job or the connection ends."""
         position = 0  # in characters, in the log
         try:
-            async with aclosing(self.cluster.log(self.job_id)) as pieces:
+            async with aclosing(self.server.log(self.job_id)) as pieces:
                 while True:
                     piece = await asyncio.wait_for(anext(pieces), self.silence)
                     position += len(piece)

@@ -12,8 +12,8 @@ from pyarrow.fs import FileSelector, LocalFileSystem
 
 from matchnet.messages import shown
 from matchnet.weights import CheckpointError, check_weights, parse_tensors, save_tensors
-from pipeline.data.publishing import publish_file
-from pipeline.storage import Place, place_of
+from pipeline.data.nodes.upload import upload_file
+from pipeline.system.storage import Location, location_of
 
 STATE_FILE = "state.pt"
 STATES_KEPT = 2  # of a run: the last, and one before it should the last be damaged
@@ -29,9 +29,9 @@ def newest_state(folder: Path | str) -> dict[str, Any] | None:
     Raises:
         StorageError: the storage cannot be read: whether there is a checkpoint is not known.
     """
-    place = place_of(folder)
-    for name in sorted(fnmatch.filter(place.files(), f"step*/{STATE_FILE}"), reverse=True):
-        content, origin = (place / name).read(), str(place / name)
+    location = location_of(folder)
+    for name in sorted(fnmatch.filter(location.files(), f"step*/{STATE_FILE}"), reverse=True):
+        content, origin = (location / name).read(), str(location / name)
         try:
             return _checked_state(parse_tensors(io.BytesIO(content), origin), _step_of(name), origin)
         except CheckpointError as error:
@@ -39,7 +39,7 @@ def newest_state(folder: Path | str) -> dict[str, Any] | None:
     return None
 
 
-def newest_step(run: Place) -> int | None:
+def newest_step(run: Location) -> int | None:
     """The step of a run's last checkpoint, which is not read: it may be damaged. StorageError as `newest_state`."""
     names = fnmatch.filter(run.files(), f"step*/{STATE_FILE}")
     return _step_of(max(names)) if names else None
@@ -64,7 +64,7 @@ def checkpoint_folder(step: int) -> str:
     return f"step{step:08d}"
 
 
-def save_state(run: Place, state: dict[str, Any]) -> None:
+def save_state(run: Location, state: dict[str, Any]) -> None:
     """Write the checkpoint of `state["step"]`, whole or not at all; then forget all before the last STATES_KEPT.
 
     Ray is told nothing of it: it copies file by file, so that a kill cuts one short; it keeps a list of a run's
@@ -77,11 +77,11 @@ def save_state(run: Place, state: dict[str, Any]) -> None:
     else:
         with tempfile.TemporaryDirectory() as folder:
             save_tensors(Path(folder, STATE_FILE), state)
-            publish_file(Path(folder, STATE_FILE), target)
+            upload_file(Path(folder, STATE_FILE), target)
     _forget_older_states(run, state["step"])
 
 
-def _forget_older_states(run: Place, step: int) -> None:
+def _forget_older_states(run: Location, step: int) -> None:
     with suppress(OSError):  # of a storage that fails now: after the next checkpoint there is another chance
         folders = [info for info in run.filesystem.get_file_info(FileSelector(run.path, allow_not_found=True))
                    if fnmatch.fnmatch(info.base_name, "step*") and info.base_name <= checkpoint_folder(step)]

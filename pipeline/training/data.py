@@ -4,16 +4,13 @@ A language model's classes are the words that it predicts, the most frequent fir
 """
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from matchnet.episodes import ClassRows
 from matchnet.episodic_training import EpisodicData, EpisodicSpec, ValidatedSpec
 from matchnet.store import MemoryStore, Store, with_rotations
 from matchnet.text_training import TextSpec
-from pipeline.data.manifest import Manifest, read_manifest
-from pipeline.data.samples import Room, Samples, load_samples
-from pipeline.data.selection import require_episodes
-from pipeline.data.sentences import words_of
+from pipeline.data.load.samples import Room, Samples, load_samples, require_episodes
+from pipeline.data.shards.folder import ShardFolder
 from pipeline.params.sections import ModelParams
 
 END_NAME = "<eos>"  # the end of a sentence, among the words that a language model predicts
@@ -28,12 +25,12 @@ class TrainingClasses:
     names: list[str]
 
 
-def training_classes(model: ModelParams, shards: Path) -> TrainingClasses:
+def training_classes(model: ModelParams, shards: ShardFolder) -> TrainingClasses:
     """Read from the manifest (and the table of words) alone. A class that is turned is named `Greek/character01@90`."""
-    split = read_manifest(shards).split(model.split)
+    split = shards.manifest.split(model.split)
     if isinstance(model.training, TextSpec):
         held_out = set() if model.training.targets == "all" else {*split["valid"], *split["test"]}
-        words = [word for word in words_of(shards).vocabulary if word not in held_out]
+        words = [word for word in shards.words.vocabulary if word not in held_out]
         return TrainingClasses(model.sample_shape, [END_NAME, *words])
     names = sorted(name for part in model.train_parts for name in split[part])
     if model.rotations:
@@ -41,24 +38,24 @@ def training_classes(model: ModelParams, shards: Path) -> TrainingClasses:
     return TrainingClasses(model.sample_shape, names)
 
 
-def require_classes(model: ModelParams, shards: Path) -> None:
+def require_classes(model: ModelParams, shards: ShardFolder) -> None:
     """Refuse a training whose episodes, or those of its validation, the classes cannot serve: before Ray is started.
 
     Raises:
         ValueError: see `require_episodes`.
     """
-    manifest, spec = read_manifest(shards), model.training
+    spec = model.training
     if isinstance(spec, EpisodicSpec) and not model.rotations:  # four classes of one; they have as many samples
-        require_episodes(manifest, model.split, model.train_parts, spec.episode, "training.episode")
-    if isinstance(spec, ValidatedSpec) and _is_validated(model, manifest):
-        require_episodes(manifest, model.split, ("valid",), spec.valid_episode, "training.valid_episode")
+        require_episodes(shards, model.split, model.train_parts, spec.episode, "training.episode")
+    if isinstance(spec, ValidatedSpec) and _is_validated(model, shards):
+        require_episodes(shards, model.split, ("valid",), spec.valid_episode, "training.valid_episode")
 
 
-def _is_validated(model: ModelParams, manifest: Manifest) -> bool:
-    return "valid" not in model.train_parts and bool(manifest.split(model.split)["valid"])
+def _is_validated(model: ModelParams, shards: ShardFolder) -> bool:
+    return "valid" not in model.train_parts and bool(shards.names_of(model.split, ("valid",)))
 
 
-def load_training_data(model: ModelParams, shards: Path, room: Room | None = None) -> EpisodicData:
+def load_training_data(model: ModelParams, shards: ShardFolder, room: Room | None = None) -> EpisodicData:
     """The training classes, and those of the valid part unless they are trained on.
 
     Raises:
@@ -71,10 +68,10 @@ def load_training_data(model: ModelParams, shards: Path, room: Room | None = Non
                         *load_valid_data(model, model.training, shards, room))
 
 
-def load_valid_data(model: ModelParams, spec: ValidatedSpec, shards: Path,
+def load_valid_data(model: ModelParams, spec: ValidatedSpec, shards: ShardFolder,
                     room: Room | None = None) -> tuple[Store, ClassRows] | tuple[None, None]:
     """The classes of the valid part, unless there are none or they are trained on; raises as `load_training_data`."""
-    if not _is_validated(model, read_manifest(shards)):
+    if not _is_validated(model, shards):
         return None, None
     valid = load_samples(shards, model.split, ("valid",), model.sample_shape, room)
     return valid.store, valid.classes_for(spec.valid_episode)  # now, rather than at the first validation

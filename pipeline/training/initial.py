@@ -11,7 +11,8 @@ from matchnet.methods import Method
 from matchnet.methods.torchvision_names import ATTENTION, from_torchvision
 from matchnet.model_file import ModelFile, read_model
 from matchnet.weights import CheckpointError, check_hash_in_name, load_tensors, load_weights
-from pipeline.data.manifest import manifest_sha256, read_manifest
+from pipeline.data.shards.folder import ShardFolder
+from pipeline.data.spec import PARTS
 from pipeline.params.sections import ModelParams
 
 READER = "reader."  # the part of a language model that encodes
@@ -19,7 +20,7 @@ PUBLISHED = "inception_v3_google-0cc3c7bd.pth"
 ENCODERS = ("encoder.", "encoder_f.")  # that of a classifier, a siamese net; of a matching network
 
 
-def take_weights(method: Method, model: ModelParams, init: Path | None, shards: Path) -> None:
+def take_weights(method: Method, model: ModelParams, init: Path | None, shards: ShardFolder) -> None:
     """Put the weights of the model in file `init` into the encoders of `method`, or published ones into all of it.
 
     Nothing is done if the parameters name neither.
@@ -33,13 +34,13 @@ def take_weights(method: Method, model: ModelParams, init: Path | None, shards: 
     if init is None:
         return
     source = read_model(init)
-    _require_unseen(source, model, init, shards)
+    _require_held_out_unseen(source, model, init, shards)
     for encoder in _encoders(method):
         if isinstance(encoder, LanguageModelStates):
-            if source.dataset_sha256 != manifest_sha256(shards):
+            if source.dataset_sha256 != shards.sha256:
                 raise ValueError(f"{init}: a language model of other data than {shards}: its tokens are other words; "
                                  "train it again")
-            load_weights(encoder.reader, _part(source.state_dict, READER), init)
+            load_weights(encoder.reader, _with_prefix(source.state_dict, READER), init)
         else:
             load_weights(encoder, _encoder_of(source, init), init)
 
@@ -51,13 +52,12 @@ def _take_published(method: Method, path: Path) -> None:
                               f"(Inception_V3_Weights.IMAGENET1K_V1) as {PUBLISHED}: download it, and put it there")
     check_hash_in_name(path)
     weights = from_torchvision(load_tensors(path))
-    load_weights(method, _part(method.state_dict(), ATTENTION, kept=True) | weights, path)
+    load_weights(method, _with_prefix(method.state_dict(), ATTENTION, kept=True) | weights, path)
 
 
-def _require_unseen(source: ModelFile, model: ModelParams, init: Path, shards: Path) -> None:
+def _require_held_out_unseen(source: ModelFile, model: ModelParams, init: Path, shards: ShardFolder) -> None:
     """Classes that this model is tested on, or validated on, must be new to the one that it begins with."""
-    split = read_manifest(shards).split(model.split)
-    held_out = {name for part, names in split.items() if part not in model.train_parts for name in names}
+    held_out = set(shards.names_of(model.split, [part for part in PARTS if part not in model.train_parts]))
     seen = sorted(source.seen_classes & held_out)
     if seen:
         raise ValueError(f"{init}: has been trained on {seen[0]!r} ({len(seen)} such classes), a valid or test class "
@@ -75,12 +75,12 @@ def _encoders(method: Method) -> Iterator[nn.Module]:
 
 def _encoder_of(source: ModelFile, init: Path) -> dict[str, Tensor]:
     for prefix in ENCODERS:
-        if weights := _part(source.state_dict, prefix):
+        if weights := _with_prefix(source.state_dict, prefix):
             return weights
     raise CheckpointError(f"{init}: a {source.method.name} without an encoder; name a classifier or a matching network")
 
 
-def _part(weights: Mapping[str, Tensor], prefix: str, kept: bool = False) -> dict[str, Tensor]:
+def _with_prefix(weights: Mapping[str, Tensor], prefix: str, kept: bool = False) -> dict[str, Tensor]:
     """Those whose name begins so; without that beginning, unless it is kept."""
     return {name if kept else name.removeprefix(prefix): weight for name, weight in weights.items()
             if name.startswith(prefix)}

@@ -11,24 +11,24 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from matchnet.files import atomic_write
-from pipeline.storage import Place, StorageError
-from pipeline.threads import thread_beside
+from pipeline.system.storage import Location, StorageError
+from pipeline.system.threads import thread_beside
 from pipeline.training.run_log import LOG_FILE
 
 SECONDS_BETWEEN_LISTINGS = 5.0  # a listing of an object store takes a tenth of a second, and costs
 
 
-def log_folder(run: Place) -> Path | None:
+def log_folder(run: Location) -> Path | None:
     """The folder that the logs of a run are appended to, by whichever node; None where they are copied instead."""
     return None if "://" in run.address else Path(run.path)
 
 
-def following(run: Place, folder: Path) -> AbstractContextManager[None]:
+def following(run: Location, folder: Path) -> AbstractContextManager[None]:
     """While the block lasts, bring the newest copies of the logs of `run`, at an address, to `folder` now and then."""
     return thread_beside(_follow, run, folder)
 
 
-def bring_logs(run: Place, folder: Path) -> None:
+def bring_logs(run: Location, folder: Path) -> None:
     """Write the newest copies of the logs of `run` to `folder`, unless that is where they are; nothing where none are.
 
     Raises:
@@ -39,13 +39,13 @@ def bring_logs(run: Place, folder: Path) -> None:
         _copy(source, folder)
 
 
-def _copy(source: Place, folder: Path) -> None:
+def _copy(source: Location, folder: Path) -> None:
     for name in fnmatch.filter(source.files(), "log*.jsonl"):
         with atomic_write(folder / name, "wb") as file:
             file.write((source / name).read())
 
 
-def newest_logs(run: Place) -> Place | None:
+def newest_logs(run: Location) -> Location | None:
     """The folder that they are appended to; or of the checkpoints that have copies the newest, None without one."""
     if log_folder(run) is not None:
         return run
@@ -53,7 +53,7 @@ def newest_logs(run: Place) -> Place | None:
     return run / posixpath.dirname(newest) if newest else None
 
 
-def _follow(run: Place, folder: Path, stop: threading.Event) -> None:
+def _follow(run: Location, folder: Path, stop: threading.Event) -> None:
     brought = None
     while log_folder(run) is None and not stop.wait(SECONDS_BETWEEN_LISTINGS):
         try:

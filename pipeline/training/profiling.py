@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
-from pipeline.data.publishing import publish_file
-from pipeline.storage import StorageError, place_of
+from pipeline.data.nodes.upload import upload_file
+from pipeline.system.storage import StorageError, location_of
 
 WAIT, WARM_UP, ACTIVE = 5, 2, 3  # steps: the first few are not like the others; the profiler's own start is costly
 
@@ -46,6 +46,6 @@ def _write(trace: str, watched: profile) -> None:
         exported = Path(folder, posixpath.basename(trace))
         watched.export_chrome_trace(str(exported))
         try:
-            publish_file(exported, place_of(trace))
+            upload_file(exported, location_of(trace))
         except (OSError, StorageError) as error:
             print(f"{trace}: the profile is lost: {error}", file=sys.stderr, flush=True)

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 # First: it sets what Ray reads when it is imported.
-from pipeline.training.cluster import place, ray_cluster, say_what_is_used
+from pipeline.cluster.connection import ray_cluster
+from pipeline.cluster.placement import Placement, choose_placement, say_what_is_used
 
 from ray.exceptions import RayError  # isort: skip
 from ray.train import FailureConfig, RunConfig, ScalingConfig  # isort: skip
@@ -14,19 +15,17 @@ from ray.train import TrainingFailedError  # isort: skip
 from ray.train.torch import TorchConfig, TorchTrainer  # isort: skip
 
 from matchnet.files import FULL_DISK, atomic_write
-from pipeline.data.manifest import read_manifest
-from pipeline.data.publishing import publish_file, shards_for_nodes
-from pipeline.data.selection import groups_of
-from pipeline.memory import KEEP_FREED_MEMORY
+from pipeline.data.nodes.upload import shards_for_nodes, upload_file
 from pipeline.params import ComputeParams, ModelParams
 from pipeline.params.sections import ClusterParams
-from pipeline.storage import Place
+from pipeline.system.memory import KEEP_FREED_MEMORY
+from pipeline.system.storage import Location
 from pipeline.training.checkpoint import newest_state, newest_step
 from pipeline.training.data import require_classes
 from pipeline.training.log_copies import bring_logs, following, log_folder
 from pipeline.training.run_log import progress_of, read_log
-from pipeline.training.runs import only_driver, place_of_run, run_folder, runs_of
-from pipeline.training.worker import WorkerTask, train_on_worker
+from pipeline.training.runs import RunFiles, location_of_run, only_driver, run_folder, runs_of
+from pipeline.training.worker import WorkerSettings, train_on_worker
 
 COLLECTIVE_SECONDS = 4 * 3600  # workers wait for one of them that fetches shards to its node
 
@@ -36,17 +35,12 @@ class TrainingError(ValueError):
 
 
 def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster: ClusterParams,
-                 shards: Path, runs: Path, init: Path | None = None,
-                 trace: Path | None = None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+                 files: RunFiles) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Train `model` to its last step, or go on from the last checkpoint of an earlier try.
 
     Args:
         name: the model's name in params.yaml.
         cluster: its `storage`, if there is one, gets a copy of the shards, and the run's checkpoints.
-        shards: the dataset's folder of shards; every node sees it under this path unless there is a storage.
-        init: the file of the model that `model.init` names; seen as the shards are.
-        runs: where folders of unfinished runs lie, one a set of parameters; `forget_runs` removes them.
-        trace: where rank 0 writes a profile of some of the steps; see pipeline.training.profiling.
     Returns:
         (state, log): the last checkpoint's state, and the lines of the run's log.
     Raises:
@@ -56,26 +50,26 @@ def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster:
         RunInUseError: another process of this checkout trains this run.
     """
     assert model.training is not None
-    folder = run_folder(name, model, compute, shards, runs, init)
-    require_classes(model, shards)
+    steps, trace = model.training.steps, files.trace
+    folder = run_folder(name, model, compute, files)
+    require_classes(model, files.shards)
     with only_driver(folder):
-        run = place_of_run(folder, cluster.storage)
+        run = location_of_run(folder, cluster.storage)
         log = log_folder(run) or folder
         state = newest_state(run.address)
         if state is not None:
-            print(f"{name}: goes on from step {state['step']} of {model.training.steps} ({run})", flush=True)
+            print(f"{name}: goes on from step {state['step']} of {steps} ({run})", flush=True)
         else:
             name_runs_left_aside(name, folder, cluster.storage)
-        if _step(state) < model.training.steps:
+        if _step(state) < steps:
             with ray_cluster(cluster.ray_address):
-                placement = place(compute)
-                task = _task(model, init, shards, run, compute, cluster, placement.threads, trace)
+                placement = choose_placement(compute)
+                settings = _settings(model, compute, cluster, files, run, placement.threads)
                 say_what_is_used(compute, placement)
-                with (following(run, folder),
-                      progress_of(log, f"training {name}", model.training.steps, _step(state))):
-                    while _step(state) < model.training.steps:
-                        state = _fit(name, task, run, compute.num_workers, placement.use_gpu, cluster.max_failures,
-                                     _step(state))
+                with following(run, folder), progress_of(log, f"training {name}", steps, _step(state)):
+                    while _step(state) < steps:
+                        failure = _fit(name, _trainer(settings, run, compute, placement, cluster.max_failures), run)
+                        state = _later_state(name, run, _step(state), failure, cluster.max_failures)
         bring_logs(run, folder)
         if trace and cluster.storage and (run / trace.name).size() is not None:
             with atomic_write(trace, "wb") as file:
@@ -87,7 +81,7 @@ def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster:
 def name_runs_left_aside(name: str, folder: Path, storage: str | None) -> None:
     """Print which runs of this model, beside that of `folder`, have a checkpoint."""
     for other in runs_of(name, folder.parent):
-        step = newest_step(place_of_run(other, storage)) if other != folder else None
+        step = newest_step(location_of_run(other, storage)) if other != folder else None
         if step is not None:
             print(f"{name}: begins anew; {other} has come to step {step} with another compute, model or data, "
                   "and goes on if you write those again; it is removed when this run is done", flush=True)
@@ -97,63 +91,69 @@ def _step(state: dict[str, Any] | None) -> int:
     return state["step"] if state else 0
 
 
-def _task(model: ModelParams, init: Path | None, shards: Path, run: Place, compute: ComputeParams,
-          cluster: ClusterParams, threads: int, trace: Path | None) -> WorkerTask:
+def _settings(model: ModelParams, compute: ComputeParams, cluster: ClusterParams, files: RunFiles, run: Location,
+              threads: int) -> WorkerSettings:
     """With all that it names where every node sees it."""
-    groups = groups_of(read_manifest(shards), model.split, tuple({*model.train_parts, "valid"}))
-    init_address = str(init.absolute()) if init is not None else None
-    if init is not None and cluster.storage:
-        publish_file(init, run / "init.pt")
-        init_address = (run / "init.pt").address
-    return WorkerTask(model, init_address, shards_for_nodes(shards, cluster.storage), cluster.cache,
-                      tuple(sorted(groups)), run.address, threads, compute.precision, compute.compile,
-                      cluster.memory_gib, cluster.num_loaders, _trace_for_nodes(trace, run, cluster.storage))
+    groups = files.shards.groups_of(model.split, tuple({*model.train_parts, "valid"}))
+    init = str(files.init.absolute()) if files.init is not None else None
+    if files.init is not None and cluster.storage:
+        upload_file(files.init, run / "init.pt")
+        init = (run / "init.pt").address
+    return WorkerSettings(model=model, init=init, shards=shards_for_nodes(files.shards, cluster.storage),
+                          cache=cluster.cache, groups=tuple(sorted(groups)), run=run.address, threads=threads,
+                          precision=compute.precision, compile=compute.compile, memory_gib=cluster.memory_gib,
+                          num_loaders=cluster.num_loaders, trace=_trace_for_nodes(files.trace, run, cluster.storage))
 
 
-def _trace_for_nodes(trace: Path | None, run: Place, storage: str | None) -> str | None:
+def _trace_for_nodes(trace: Path | None, run: Location, storage: str | None) -> str | None:
     if trace is None:
         return None
     return (run / trace.name).address if storage else str(trace.absolute())
 
 
-def _full_disk(failure: Exception | None) -> str:
-    """What a worker said of a full disk, of which there is no use in trying again; "" if that was not the reason."""
-    errors = (getattr(error, "_base_exc", error) for error in getattr(failure, "worker_failures", {}).values())
-    return next((error.strerror for error in errors if isinstance(error, OSError) and error.errno in FULL_DISK
-                 and error.strerror), "")
-
-
-def _fit(name: str, task: WorkerTask, run: Place, num_workers: int | tuple[int, int], use_gpu: bool, max_failures: int,
-         step: int) -> dict[str, Any]:
-    """From the state of `step` to a later one: the last, unless workers were lost or the last is damaged.
-
-    Raises:
-        TrainingError: there is no later one, or no use in trying again.
-    """
+def _trainer(settings: WorkerSettings, run: Location, compute: ComputeParams, placement: Placement,
+             max_failures: int) -> TorchTrainer:
     runs, folder = posixpath.split(run.path)
-    workers: Any = num_workers  # Ray's types are those of its older version, which has neither a range of workers ...
+    use_gpu = placement.use_gpu
+    workers: Any = compute.num_workers  # Ray's types are those of its older version, without a range of workers ...
     train_loop: Any = train_on_worker
-    environment: Any = {"worker_runtime_env": {"env_vars": KEEP_FREED_MEMORY}}  # ... nor an environment of theirs ...
-    trainer = TorchTrainer(
+    environment: Any = {"worker_runtime_env": {"env_vars": KEEP_FREED_MEMORY}}  # ... nor an environment of theirs
+    return TorchTrainer(
         train_loop,
-        train_loop_config={"task": task},
+        train_loop_config={"settings": settings},
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=COLLECTIVE_SECONDS),
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu,
-                                     resources_per_worker={"CPU": task.threads} | ({"GPU": 1} if use_gpu else {})),
+                                     resources_per_worker={"CPU": settings.threads} | ({"GPU": 1} if use_gpu else {})),
         run_config=RunConfig(name=folder, storage_path=runs, storage_filesystem=run.filesystem,
                              failure_config=FailureConfig(max_failures=max_failures), **environment))
-    failure: Exception | None = None
+
+
+def _fit(name: str, trainer: TorchTrainer, run: Location) -> Exception | None:
+    """Train until the last step, or until workers were lost too often: then the failure is returned.
+
+    Raises:
+        TrainingError: there is no use in trying again.
+    """
     try:
-        result: Any = trainer.fit()  # ... nor what the train loop returned
-        if result.return_value is not None:
-            raise TrainingError(f"{name}: {result.return_value}")
+        result: Any = trainer.fit()  # Ray's types know nothing of what the train loop returned
     except SystemExit as stop:  # Ray's answer to Ctrl-C, with status 0; an interrupted stage has not succeeded
         raise KeyboardInterrupt from stop
-    except TrainingFailedError as error:
-        failure = error
+    except TrainingFailedError as failure:
+        return failure
     except RayError as error:  # of the controller, which watches the workers
         raise TrainingError(f"{name}: the cluster was lost, or cannot do what is asked of it: {error}\nits state is in "
                             f"{run}; the same command goes on from there") from error
+    if result.return_value is not None:
+        raise TrainingError(f"{name}: {result.return_value}")
+    return None
+
+
+def _later_state(name: str, run: Location, step: int, failure: Exception | None, max_failures: int) -> dict[str, Any]:
+    """A state after that of `step`: the last, unless workers were lost or the last is damaged.
+
+    Raises:
+        TrainingError: there is none, or no use in trying again.
+    """
     later = newest_state(run.address)
     if full := _full_disk(failure):
         raise TrainingError(f"{name}: {full}; its state is in {run}") from failure
@@ -164,3 +164,10 @@ def _fit(name: str, task: WorkerTask, run: Place, num_workers: int | tuple[int, 
         print(f"workers were lost more than {max_failures} times (cluster.max_failures), but it came from step "
               f"{step} to {later['step']}, and goes on", file=sys.stderr, flush=True)
     return later
+
+
+def _full_disk(failure: Exception | None) -> str:
+    """What a worker said of a full disk, of which there is no use in trying again; "" if that was not the reason."""
+    errors = (getattr(error, "_base_exc", error) for error in getattr(failure, "worker_failures", {}).values())
+    return next((error.strerror for error in errors if isinstance(error, OSError) and error.errno in FULL_DISK
+                 and error.strerror), "")

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from matchnet.files import sync
-from pipeline.progress import Progress, say
-from pipeline.threads import thread_beside
+from pipeline.system.progress import Progress, say
+from pipeline.system.threads import thread_beside
 
 LOG_FILE = "log.jsonl"
 SECONDS_BETWEEN_LOOKS = 0.5

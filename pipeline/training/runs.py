@@ -10,27 +10,42 @@ import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from matchnet.messages import shown
-from pipeline.data.manifest import manifest_sha256
+from pipeline.data.shards.folder import ShardFolder
 from pipeline.params import ComputeParams, ModelParams
-from pipeline.storage import Place, place_of
+from pipeline.system.storage import Location, location_of
 
 
-def run_folder(name: str, model: ModelParams, compute: ComputeParams, shards: Path, runs: Path,
-               init: Path | None = None) -> Path:
+@dataclass(frozen=True)
+class RunFiles:
+    """What a training reads, and where it keeps its state.
+
+    shards: the dataset's; every node sees them under this path unless there is a storage.
+    runs: where folders of unfinished runs lie, one a set of parameters; `forget_runs` removes them.
+    init: the file of the model that `model.init` names; seen as the shards are.
+    trace: where rank 0 writes a profile of some of the steps, or None for none; see pipeline.training.profiling.
+    """
+
+    shards: ShardFolder
+    runs: Path
+    init: Path | None = None
+    trace: Path | None = None
+
+
+def run_folder(name: str, model: ModelParams, compute: ComputeParams, files: RunFiles) -> Path:
     """Where this run keeps its state; its name has a hash of all that decides the weights."""
-    decided: list[Any] = [asdict(model), asdict(compute), manifest_sha256(shards)]
-    if init is not None:
-        if not init.is_file():
-            raise ValueError(f"{init}: there is no such file: the model that this one begins with (init) is not "
+    decided: list[Any] = [asdict(model), asdict(compute), files.shards.sha256]
+    if files.init is not None:
+        if not files.init.is_file():
+            raise ValueError(f"{files.init}: there is no such file: the model that this one begins with (init) is not "
                              "trained yet; `dvc repro` trains it first")
-        decided.append(hashlib.sha256(init.read_bytes()).hexdigest())
+        decided.append(hashlib.sha256(files.init.read_bytes()).hexdigest())
     decisive = json.dumps(decided, sort_keys=True, default=str)
-    return runs.absolute() / f"{_flat(name)}-{hashlib.sha256(decisive.encode()).hexdigest()[:12]}"
+    return files.runs.absolute() / f"{_flat(name)}-{hashlib.sha256(decisive.encode()).hexdigest()[:12]}"
 
 
 class RunInUseError(ValueError):
@@ -65,12 +80,12 @@ def _named(holder: str) -> str:
     return f": {process} on {host}; wait for its end, or end it there: kill {process}" if host else "; wait for its end"
 
 
-def place_of_run(folder: Path, storage: str | None) -> Place:
+def location_of_run(folder: Path, storage: str | None) -> Location:
     """Where the checkpoints of the run with this folder lie: in it, or in its namesake on the storage.
 
     There the runs of each checkout are apart: of two that train the same, neither may remove what the other needs.
     """
-    return place_of(storage) / "runs" / _checkout(folder.parent) / folder.name if storage else place_of(folder)
+    return location_of(storage) / "runs" / _checkout(folder.parent) / folder.name if storage else location_of(folder)
 
 
 def _checkout(runs: Path) -> str:
@@ -110,7 +125,7 @@ def forget_runs(name: str, runs: Path, storage: str | None = None) -> None:
     for folder in runs_of(name, runs):
         with suppress(RunInUseError), only_driver(folder):  # of one in use, other parameters are trained just now
             if storage:
-                place = place_of_run(folder, storage)
+                location = location_of_run(folder, storage)
                 with suppress(FileNotFoundError):
-                    place.filesystem.delete_dir(place.path)
+                    location.filesystem.delete_dir(location.path)
             shutil.rmtree(folder)

@@ -1,7 +1,6 @@
 """What a model trains on, with its data loaded: episodes, a stream of images, or running text."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
@@ -11,18 +10,19 @@ from matchnet.store import MemoryStore, Store
 from matchnet.text_training import TextData, TextSpec, TextTask
 from matchnet.tokens import END, FIRST_WORD
 from matchnet.training import Task
-from pipeline.data.cropping import CropSpec
-from pipeline.data.samples import Room
-from pipeline.data.sentences import load_sentences, words_of
-from pipeline.data.shard_store import ShardStore
-from pipeline.data.streaming import ShardStream
+from pipeline.data.load.crop import CropSpec
+from pipeline.data.load.from_shards import ShardStore
+from pipeline.data.load.samples import Room
+from pipeline.data.load.sentences import load_sentences
+from pipeline.data.load.stream import ShardStream, StreamSpec
+from pipeline.data.shards.folder import ShardFolder
 from pipeline.params.sections import ModelParams
 from pipeline.training.data import END_NAME, load_training_data, load_valid_data, training_classes
 
 SHARES_AHEAD = 2  # of episodes, where making them takes time that the model need not wait for
 
 
-def load_task(model: ModelParams, shards: Path, room: Room | None = None,
+def load_task(model: ModelParams, shards: ShardFolder, room: Room | None = None,
               device: torch.device | None = None) -> Task:
     """Images of episodes that are held in memory are moved to that of `device`, if it is a GPU and they fit.
 
@@ -55,16 +55,16 @@ def near(store: Store, device: torch.device) -> Store:
     return store
 
 
-def _load_stream(model: ModelParams, spec: ClassifierTrainingSpec, shards: Path, room: Room) -> ClassifierData:
-    stream = ShardStream(shards, model.split, model.train_parts, model.sample_shape,
-                         training_classes(model, shards).names, CropSpec(spec.smallest_crop, spec.flip), spec.seed,
-                         room.num_processes, room.shared_bytes)
+def _load_stream(model: ModelParams, spec: ClassifierTrainingSpec, shards: ShardFolder, room: Room) -> ClassifierData:
+    wanted = StreamSpec(model.split, model.train_parts, model.sample_shape, training_classes(model, shards).names,
+                        CropSpec(spec.smallest_crop, spec.flip), spec.seed)
+    stream = ShardStream(shards, wanted, room.num_processes, room.shared_bytes)
     return ClassifierData(stream, *load_valid_data(model, spec, shards, room))
 
 
-def _load_text(model: ModelParams, shards: Path) -> TextData:
+def _load_text(model: ModelParams, shards: ShardFolder) -> TextData:
     """The sentences of the training file, validated on those of valid."""
-    words = {word: FIRST_WORD + w for w, word in enumerate(words_of(shards).vocabulary)}
+    words = {word: FIRST_WORD + w for w, word in enumerate(shards.words.vocabulary)}
     tokens = {END_NAME: END, **words}
     target_R = torch.tensor([tokens[name] for name in training_classes(model, shards).names])
     train, valid = (load_sentences(shards, part).running_text() for part in ("train", "valid"))

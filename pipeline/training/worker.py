@@ -18,13 +18,15 @@ from matchnet.files import FULL_DISK
 from matchnet.methods import build_method
 from matchnet.training import train
 from matchnet.weights import load_weights
-from pipeline.data.publishing import publish_file
-from pipeline.data.samples import Room
-from pipeline.data.shard_cache import CacheParams, local_shards
-from pipeline.machine import available_memory, memory_to_share
+from pipeline.data.load.samples import Room
+from pipeline.data.nodes.cache import CacheParams, local_shards
+from pipeline.data.nodes.upload import upload_file
+from pipeline.data.shards.folder import ShardFolder
 from pipeline.params.sections import ModelParams
-from pipeline.progress import lines_to
-from pipeline.storage import Place, place_of
+from pipeline.system.machine import available_memory, memory_to_share
+from pipeline.system.progress import lines_to
+from pipeline.system.storage import Location, location_of
+from pipeline.system.usage import peak_memory
 from pipeline.training.checkpoint import checkpoint_folder, newest_state, save_state
 from pipeline.training.computing import choose_precision, compiler_named, ready_to_train
 from pipeline.training.data import training_classes
@@ -33,11 +35,10 @@ from pipeline.training.log_copies import bring_logs, log_folder
 from pipeline.training.profiling import profiler
 from pipeline.training.run_log import RunLog, next_attempt
 from pipeline.training.tasks import load_task
-from pipeline.training.usage import peak_memory
 
 
 @dataclass(frozen=True)
-class WorkerTask:
+class WorkerSettings:
     """Sent to every worker. Addresses, or absolute paths: a worker's working directory is Ray's.
 
     init: file of the model that its first weights are taken from.
@@ -59,17 +60,17 @@ class WorkerTask:
     trace: str | None = None  # path or address where rank 0 writes a profile of some steps
 
 
-def train_on_worker(config: dict[str, WorkerTask]) -> str | None:
+def train_on_worker(config: dict[str, WorkerSettings]) -> str | None:
     """The train loop that Ray runs in each of its workers; ends when the last checkpoint is written.
 
     Returns None; or, of a run in one worker, why it had to end before: trying again, as Ray would, cannot help.
     """
-    task = config["task"]
-    torch.set_num_threads(task.threads)
+    settings = config["settings"]
+    torch.set_num_threads(settings.threads)
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
-    with _own_log_folder(task.run) as log_place:
-        state, attempt = newest_state(task.run), next_attempt(log_place)
+    with _own_log_folder(settings.run) as log_place:
+        state, attempt = newest_state(settings.run), next_attempt(log_place)
         first_step = state["step"] if state else 0
         if world_size > 1:
             _agree_on(first_step, world_size)  # so nobody writes a checkpoint or a log before all have looked for them
@@ -81,8 +82,8 @@ def train_on_worker(config: dict[str, WorkerTask]) -> str | None:
                 log.write({"step": first_step, "doing": line})
 
             with (lines_to(show),
-                  local_shards(task.shards, task.cache, task.groups) as shards):
-                _train(task, shards, state, rank, world_size, log)
+                  local_shards(settings.shards, settings.cache, settings.groups) as folder):
+                _train(settings, ShardFolder(folder), state, rank, world_size, log)
         except (ValueError, FloatingPointError) as error:
             if world_size > 1:  # returning would leave the other workers waiting for this one
                 raise
@@ -114,7 +115,7 @@ def _agree_on(first_step: int, world_size: int) -> None:
 @contextmanager
 def _own_log_folder(run_address: str) -> Iterator[Path]:
     """The run's folder; of a run at an address one on this node's disk, with the log that was copied there."""
-    run = place_of(run_address)
+    run = location_of(run_address)
     folder = log_folder(run)
     if folder is not None:
         yield folder
@@ -124,24 +125,24 @@ def _own_log_folder(run_address: str) -> Iterator[Path]:
         yield Path(own_folder)
 
 
-def _train(task: WorkerTask, shards: Path, state: dict[str, Any] | None, rank: int, world_size: int,
+def _train(settings: WorkerSettings, shards: ShardFolder, state: dict[str, Any] | None, rank: int, world_size: int,
            log: RunLog) -> None:
-    spec, device = task.model.training, get_device()
+    spec, device = settings.model.training, get_device()
     assert spec is not None
-    training = load_task(task.model, shards, room_of(task), device)
-    classes = training_classes(task.model, shards)
+    training = load_task(settings.model, shards, room_of(settings), device)
+    classes = training_classes(settings.model, shards)
     torch.manual_seed(spec.seed)
-    method = build_method(task.model.method, classes.sample_shape, len(classes.names)).to(device)
+    method = build_method(settings.model.method, classes.sample_shape, len(classes.names)).to(device)
     if state is None:
-        with init_file(task.init) as init:
-            take_weights(method, task.model, init, shards)
+        with init_file(settings.init) as init:
+            take_weights(method, settings.model, init, shards)
     else:
-        load_weights(method, state["model"], task.run)
+        load_weights(method, state["model"], settings.run)
     steps_left = spec.steps - (state["step"] if state else 0)
-    with profiler(task.trace if rank == 0 else None, steps_left, device) as step_done, compiler_named():
-        train(ready_to_train(method, task.compile, device, world_size), training, device=device,
-              precision=choose_precision(task.precision, device), rank=rank, world_size=world_size, state=state,
-              step_done=step_done, **_callbacks(log, rank, device, place_of(task.run)))
+    with profiler(settings.trace if rank == 0 else None, steps_left, device) as step_done, compiler_named():
+        train(ready_to_train(method, settings.compile, device, world_size), training, device=device,
+              precision=choose_precision(settings.precision, device), rank=rank, world_size=world_size, state=state,
+              step_done=step_done, **_callbacks(log, rank, device, location_of(settings.run)))
 
 
 @contextmanager
@@ -152,18 +153,18 @@ def init_file(address: str | None) -> Iterator[Path | None]:
         return
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, "init.pt")
-        copy.write_bytes(place_of(address).read())
+        copy.write_bytes(location_of(address).read())
         yield copy
 
 
-def room_of(task: WorkerTask) -> Room:
+def room_of(settings: WorkerSettings) -> Room:
     """What this worker may use for samples: its share of this machine, unless the parameters say how much."""
     workers = ray.train.get_context().get_local_world_size()
-    memory = available_memory() / 4 / workers if task.memory_gib is None else task.memory_gib * 2**30
-    return Room(int(memory), task.num_loaders or task.threads, memory_to_share() // 2 // workers)
+    memory = available_memory() / 4 / workers if settings.memory_gib is None else settings.memory_gib * 2**30
+    return Room(int(memory), settings.num_loaders or settings.threads, memory_to_share() // 2 // workers)
 
 
-def _callbacks(log: RunLog, rank: int, device: torch.device, run: Place) -> dict[str, Any]:
+def _callbacks(log: RunLog, rank: int, device: torch.device, run: Location) -> dict[str, Any]:
     """log, report and save as `train` calls them; rank 0 logs and saves what all know."""
 
     def write(values: dict[str, Any]) -> None:
@@ -176,7 +177,7 @@ def _callbacks(log: RunLog, rank: int, device: torch.device, run: Place) -> dict
     def save(state: dict[str, Any]) -> None:
         log.sync()
         if log_folder(run) is None:
-            publish_file(log.path, run / checkpoint_folder(state["step"]) / log.path.name)
+            upload_file(log.path, run / checkpoint_folder(state["step"]) / log.path.name)
         if rank == 0:
             save_state(run, state)
 

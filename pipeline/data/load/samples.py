@@ -1,0 +1,145 @@
+"""What a model is trained or tested on: the samples of some parts of a split behind one store, images or sentences."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from matchnet.episodes import ClassRows, EpisodeSpec
+from matchnet.store import MemoryStore, Store
+from matchnet.text import SentenceStore
+from pipeline.data.formats.word_table import FIRST_WORD
+from pipeline.data.load.from_shards import ShardStore
+from pipeline.data.load.in_memory import load_split
+from pipeline.data.load.sentences import load_words
+from pipeline.data.shards.folder import ShardFolder
+from pipeline.data.spec import Part
+from pipeline.data.wordnet.class_tree import class_groups
+from pipeline.system.machine import available_memory, cores, memory_to_share
+
+
+@dataclass(frozen=True)
+class Samples:
+    """R samples and their classes.
+
+    Args:
+        class_names: of all classes of the dataset: images' own, or the words of a corpus.
+        manifest_sha256: names the data.
+        class_id_R: int64, positions in class_names.
+        origin_R: the sentence that each row is cut from; None for images.
+    """
+
+    name: str
+    class_names: list[str]
+    manifest_sha256: str
+    store: Store
+    class_id_R: np.ndarray
+    origin_R: np.ndarray | None = None
+
+    @property
+    def vocabulary(self) -> list[str] | None:
+        """token - FIRST_WORD -> word; None for images."""
+        return None if self.origin_R is None else self.class_names
+
+    def names_of(self, classes: ClassRows, position_N: np.ndarray) -> list[str]:
+        """The names of classes at some positions of a ClassRows of these samples."""
+        return [self.class_names[class_id] for class_id in self.class_id_R[classes.rows[classes.starts[position_N]]]]
+
+    def classes_for(self, spec: EpisodeSpec) -> ClassRows:
+        """The classes that episodes of this spec are drawn from.
+
+        Words with fewer sentences than an episode needs are left out, as in the paper; every class of images has to
+        have enough.
+
+        Raises:
+            ValueError: the classes cannot serve the spec; says what they have and what it needs.
+        """
+        classes = ClassRows.from_class_ids(self.class_id_R, origin_R=self.origin_R)
+        if self.origin_R is not None:
+            frequent = classes.with_at_least(spec.samples_per_way)
+            if frequent.num_classes < spec.num_ways:
+                raise ValueError(
+                    f"{self.name}: {frequent.num_classes} of {classes.num_classes} words are in {spec.samples_per_way} "
+                    f"sentences or more; {spec.num_ways} ways with {spec.num_shots} shots + {spec.num_queries} queries "
+                    f"need {spec.num_ways} such words; lower one of them or take a larger corpus")
+            classes = frequent
+        if spec.fine_grained is not None:
+            classes = classes.with_groups(class_groups(self.names_of(classes, np.arange(classes.num_classes))))
+        classes.check(spec)
+        return classes
+
+
+@dataclass(frozen=True)
+class Room:
+    """What this process may spend on samples. Neither changes a result.
+
+    memory_bytes: images that take more, decoded, stay in their shards and are decoded each time they are asked for.
+    num_processes: that decode those.
+    shared_bytes: of memory in which those processes hand over what they made. Half of what there is: training has a
+        second store, for validation.
+    """
+
+    memory_bytes: int = field(default_factory=lambda: available_memory() // 4)
+    num_processes: int = field(default_factory=cores)
+    shared_bytes: int = field(default_factory=lambda: memory_to_share() // 2)
+
+
+def load_samples(shards: ShardFolder, split: str, parts: Sequence[Part], sample_shape: tuple[int, ...],
+                 room: Room | None = None) -> Samples:
+    """The samples of some parts, in the shape that a model takes them.
+
+    Args:
+        sample_shape: (C, size, size) for images, C of 1 or 3. (L,) tokens for sentences: `SentenceStore` has odd L with
+            the word blanked, even L with the word itself at the end.
+    Raises:
+        ValueError: an unknown split or part, damaged shards, or samples of the other kind.
+    """
+    if len(sample_shape) == 3:
+        return _load_images(shards, split, parts, sample_shape, room or Room())
+    return _load_text(shards, split, parts, sample_shape)
+
+
+def _load_images(shards: ShardFolder, split: str, parts: Sequence[Part], sample_shape: tuple[int, ...],
+                 room: Room) -> Samples:
+    about = shards.manifest.name, shards.class_names, shards.sha256
+    if shards.count_samples(split, parts) * math.prod(sample_shape) <= room.memory_bytes:
+        images = load_split(shards, split, sample_shape, parts)
+        return Samples(*about, MemoryStore(images.samples_RCHW), images.class_id_R)
+    store = ShardStore(shards, split, sample_shape, parts, room.num_processes, room.shared_bytes)
+    return Samples(*about, store, store.class_id_R)
+
+
+def _load_text(shards: ShardFolder, split: str, parts: Sequence[Part], sample_shape: tuple[int, ...]) -> Samples:
+    rows, blank = load_words(shards, split, parts), sample_shape[0] % 2 == 1
+    store = SentenceStore(rows.sentences.token_T, rows.sentences.sentence_start_Z,
+                          torch.from_numpy(rows.row_sentence_R), torch.from_numpy(rows.row_word_R),
+                          context=(sample_shape[0] - 1) // 2, blank=blank)
+    return Samples(shards.manifest.name, rows.words, shards.sha256, store, rows.row_word_R - FIRST_WORD,
+                   rows.row_sentence_R)
+
+
+def require_episodes(shards: ShardFolder, split: str, parts: Sequence[Part], spec: EpisodeSpec, field: str) -> None:
+    """Refuse episodes that the classes of these parts cannot serve, from the manifest alone: before anything is loaded.
+
+    Of a corpus of sentences that is known only when they are read; see `Samples.classes_for`.
+
+    Args:
+        field: of the parameters, that holds `spec`; for messages.
+    Raises:
+        ValueError: names the field, the dataset, the parts and the class, with the numbers and what to do.
+    """
+    manifest = shards.manifest
+    if manifest.words is not None:
+        return
+    names = set(shards.names_of(split, parts))
+    where = f"dataset {manifest.name}, split {split}, {' and '.join(parts)}"
+    if spec.num_ways > len(names):
+        raise ValueError(f"{field}: num_ways is {spec.num_ways}, and there are {len(names)} classes ({where}); lower "
+                         "it or name a part that has more")
+    fewest = min((entry for entry in manifest.classes if entry.name in names), key=lambda entry: entry.num_samples)
+    if spec.samples_per_way > fewest.num_samples:
+        raise ValueError(f"{field}: num_shots is {spec.num_shots} and num_queries {spec.num_queries}, "
+                         f"{spec.samples_per_way} samples of a class, and class {fewest.name!r} has "
+                         f"{fewest.num_samples} ({where}); lower one of them or leave the class out of the dataset")

@@ -1,0 +1,1 @@
+"""From public addresses and users' folders to a listing of samples, and the bytes of each."""

@@ -1,0 +1,1 @@
+"""What the sources read their samples with: tars, picture files, corpora, fonts."""

@@ -1,0 +1,172 @@
+"""dataset.json: what a folder of shards holds and was made with; written last, when the rest is whole."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, TypeAdapter
+
+from matchnet.files import atomic_write
+from matchnet.messages import said, shown
+from pipeline.data.spec import PARTS, SOURCES, Part
+from pipeline.system.checked_json import parse_checked
+
+FORMAT = 1
+MANIFEST = "dataset.json"
+AGAIN = "run the shard stage again"
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+Count = Annotated[int, Field(ge=0)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+FileName = Annotated[str, Field(pattern=r"^[^/\x00]+\.tar$")]  # in the folder of the shards, and nowhere else
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """One tar: its file name, the group whose classes it holds, its bytes, its samples, its SHA-256."""
+
+    __pydantic_config__ = STRICT
+    name: FileName
+    group: str
+    size: Count
+    num_samples: Count
+    sha256: Sha256
+
+
+@dataclass(frozen=True)
+class ClassEntry:
+    """One class; its class_id is its position in `Manifest.classes`."""
+
+    __pydantic_config__ = STRICT
+    name: str
+    group: str
+    num_samples: Count
+
+
+@dataclass(frozen=True)
+class WordsEntry:
+    """The word table of a corpus of sentences: its SHA-256, its pairs of word and sentence, its vocabulary."""
+
+    __pydantic_config__ = STRICT
+    sha256: Sha256
+    num_pairs: Count
+    num_words: Count
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What dataset.json holds; `parameters` is DatasetParams in plain values, `sources` file -> SHA-256.
+
+    splits: of the classes of samples; of words where there is a word table, `words` (None, and not in the file, where
+        there is none).
+    oddities: what was odd about the samples of a source that mends them (`CMYK JPEG`) -> how many; None for others.
+    left_out: classes that have too few samples -> how many they have; None where the source leaves none out.
+    """
+
+    __pydantic_config__ = STRICT
+    name: str
+    num_samples: Count
+    classes: tuple[ClassEntry, ...]
+    splits: Mapping[str, Mapping[Part, list[str]]]
+    shards: tuple[ShardEntry, ...]
+    index_sha256: Sha256
+    parameters: Mapping[str, Any]
+    sources: Mapping[str, str]
+    words: WordsEntry | None = None
+    oddities: Mapping[str, int] | None = None
+    left_out: Mapping[str, int] | None = None
+
+    def split(self, name: str) -> Mapping[Part, list[str]]:
+        """Part -> class names of one split."""
+        if name not in self.splits:
+            known = ", ".join(self.splits)
+            raise ValueError(f"split: {name!r} is not a split of {self.name}; it has: {known}; "
+                             "add it to the dataset's splits, or name one of these")
+        return self.splits[name]
+
+
+ADAPTER = TypeAdapter(Manifest)
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    with atomic_write(directory / MANIFEST) as file:
+        fields = {name: value for name, value in asdict(manifest).items() if value is not None}
+        json.dump({"format": FORMAT, **fields}, file, indent=1, ensure_ascii=False)
+        file.write("\n")
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest of a folder of shards.
+
+    Raises:
+        ValueError: no manifest, not JSON, fields missing, or of another format version.
+    """
+    path, content = manifest_bytes(directory)
+    return parse_manifest(content, str(path))
+
+
+def parse_manifest(content: bytes, origin: str) -> Manifest:
+    """The manifest in the bytes of a dataset.json; `origin` is where they are from, for messages.
+
+    Raises:
+        ValueError: not JSON, of another format version, a field missing or impossible, or fields that contradict one
+            another; names the field.
+    """
+    try:
+        fields = json.loads(content.decode())
+        found = fields.pop("format", None)
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise ValueError(f"{origin}: not a manifest ({said(error)}); {AGAIN}") from error
+    if found != FORMAT:
+        raise ValueError(f"{origin}: format {shown(found)}, but this program reads format {FORMAT}; {AGAIN}")
+    manifest = parse_checked(ADAPTER, json.dumps(fields), origin, ValueError, AGAIN)
+    for problem in _contradictions(manifest):
+        raise ValueError(f"{origin}: {problem}; {AGAIN}")
+    return manifest
+
+
+def _contradictions(manifest: Manifest) -> Iterator[str]:
+    """What no folder of shards can be like; a reader may then trust the rest."""
+    names, groups = [entry.name for entry in manifest.classes], {entry.group for entry in manifest.shards}
+    for what, entries in (("shards", manifest.shards), ("classes", manifest.classes)):
+        total = sum(entry.num_samples for entry in entries)
+        if total != manifest.num_samples:
+            yield f"num_samples: {manifest.num_samples:,}, but its {what} have {total:,}"
+        if len({entry.name for entry in entries}) < len(entries):
+            yield f"{what}: a name is there twice"
+    for entry in manifest.classes:
+        if entry.group not in groups:
+            yield f"classes: {shown(entry.name)} is of group {shown(entry.group)}, which has no shard"
+    known = set(names) if manifest.words is None else None
+    for split, parts in manifest.splits.items():
+        if tuple(parts) != PARTS:
+            yield f"splits.{split}: its parts are {', '.join(parts)}, not {', '.join(PARTS)}"
+        strangers = {name for part in parts.values() for name in part} - known if known is not None else set()
+        if strangers:
+            yield f"splits.{split}: {shown(min(strangers))} is none of its classes"
+    parameters = manifest.parameters
+    if parameters.get("source") not in SOURCES:
+        yield f"parameters.source: {shown(parameters.get('source'))} is none of {', '.join(SOURCES)}"
+    if type(parameters.get("invert")) is not bool:
+        yield f"parameters.invert: {shown(parameters.get('invert'))} is neither true nor false"
+    if type(parameters.get("upright", False)) is not bool:
+        yield f"parameters.upright: {shown(parameters.get('upright'))} is neither true nor false"
+    photographs = parameters.get("imagenet") or {}
+    if not isinstance(photographs, Mapping):
+        yield f"parameters.imagenet: {shown(photographs)} is no section"
+        return
+    for name, value in (("margin", parameters.get("margin")),
+                        ("imagenet.central_crop", photographs.get("central_crop"))):
+        if not (value is None or (isinstance(value, int | float) and 0 <= value <= 1)):
+            yield f"parameters.{name}: {shown(value)} is no share of a side"
+
+
+def manifest_bytes(directory: Path) -> tuple[Path, bytes]:
+    """dataset.json of a folder of shards, and what it holds. ValueError if there is none."""
+    path = Path(directory) / MANIFEST
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file: dataset {path.parent.name} has no finished shards; run this stage by "
+                         "`dvc repro`, which makes them first, or run `python -m stages.download` and then "
+                         "`python -m stages.shard` of that dataset")
+    return path, path.read_bytes()

@@ -1,0 +1,1 @@
+"""Which classes of ImageNet are related, by WordNet."""

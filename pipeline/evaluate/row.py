@@ -1,0 +1,217 @@
+"""One row of a table: a model on the test episodes of its columns; what was measured, and how some episodes look."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from matchnet.episodes import ClassRows, Episodes
+from matchnet.evaluation import Advance, EpisodeResults, embed_rows, episode_results, rows_drawn, run_episodes
+from matchnet.files import atomic_write
+from matchnet.methods import Classifier, FineTuned, Method, Oracle
+from matchnet.methods.language_model import LanguageModelSpec
+from matchnet.methods.pixels import PixelsSpec
+from matchnet.model_file import ModelFile
+from matchnet.running_text import TextModel
+from matchnet.statistics import mean_and_interval
+from matchnet.store import MemoryStore, SomeRows
+from pipeline.data.load.samples import Room, Samples, load_samples
+from pipeline.data.load.sentences import load_sentences
+from pipeline.data.shards.folder import ShardFolder
+from pipeline.data.spec import Part
+from pipeline.evaluate.on_workers import RowEpisodes, SampleAddress, Workers, embed_on, episodes_on
+from pipeline.params import ComputeParams, RowParams
+from pipeline.results.metrics import ColumnResult, DatasetUsed, Details, ModelUsed, SecondsSpent, machine_facts
+from pipeline.results.shown_episode import ShownEpisode, thumbnails
+from pipeline.system.progress import Progress, say
+from pipeline.workers.processes import close_if_possible
+
+SHOWN = 100  # episodes of the first column that those to show are chosen from
+DECODED_FIRST = 2**30  # bytes of images; where there are more, all cores decode them while they are embedded
+FEW = Room(memory_bytes=0, num_processes=1)  # of all images, those that are looked at alone are decoded
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What each column's episodes gave, and some of the first column's. vocabulary: of a model of sentences."""
+
+    episodes: Mapping[str, EpisodeResults]
+    shown: list[ShownEpisode]
+    vocabulary: list[str] | None
+    details: Details
+
+
+def evaluate_row(row: RowParams, model: ModelFile, method: Method, shards: ShardFolder, device: str = "cpu",
+                 workers: Workers | None = None) -> Measured:
+    """Embed what the episodes of all columns are made of, each sample once, then run them on the embeddings.
+
+    Args:
+        device: of this process, which does everything without `workers`.
+        workers: that share the embedding and the episodes.
+    Raises:
+        ValueError: damaged shards, classes that cannot serve a column, sentences with other tokens than the model's, or
+            an oracle of other classes than the part's.
+    """
+    started = time.monotonic()
+    room = Room(memory_bytes=min(Room().memory_bytes, DECODED_FIRST)) if workers is None else FEW
+    with loaded_samples(row, model, shards, room) as samples:
+        wanted = _wanted(row, samples)
+        most = max(wanted.classes.values(), key=lambda classes: classes.num_classes)  # has those of every column
+        _require_new_classes(row, model, samples.names_of(most, np.arange(most.num_classes)))
+        method = method_for(row, model, method, samples, most).to(device)
+        with Progress(f"embedding {samples.name} for {model.model_name}", len(wanted.row_U), "samples") as progress:
+            features = embed_rows(method, samples.store, wanted.row_U, device, progress.advance) if workers is None \
+                else embed_on(workers, method, _address(row, model, shards, workers), samples.store, wanted.row_U,
+                              progress.advance)
+        with Progress(f"testing {model.model_name}", row.episodes * len(wanted.specs), "episodes") as progress:
+            episodes = _test(method, features, wanted, progress.advance) if workers is None else \
+                episodes_on(workers, method, features, wanted, progress.advance)
+        shown = _shown(method, samples, features, wanted, row.columns[0])
+    perplexity = _perplexity(method, shards, row.part, device)
+    seconds = SecondsSpent(train=model.seconds, evaluate=round(time.monotonic() - started, 1))
+    trainable = sum(weight.numel() for weight in method.parameters() if weight.requires_grad)
+    details = Details(columns=_columns(wanted, episodes), seconds=seconds, machine=machine_facts(),
+                      dataset=DatasetUsed(samples.name, row.split, row.part, samples.manifest_sha256),
+                      model=ModelUsed(model.model_name, model.step, trainable, model.seed), perplexity=perplexity)
+    return Measured(episodes, shown, samples.vocabulary, details)
+
+
+def _wanted(row: RowParams, samples: Samples) -> RowEpisodes:
+    specs = row.tasks
+    classes = {column: samples.classes_for(spec) for column, spec in specs.items()}
+    row_U = np.unique(np.concatenate([rows_drawn(classes[column], spec, row.episodes, row.seed)
+                                      for column, spec in specs.items()]))
+    return RowEpisodes(classes, specs, row_U, row.episodes, row.seed)
+
+
+def _test(method: Method, features: SomeRows, wanted: RowEpisodes, advance: Advance) -> dict[str, EpisodeResults]:
+    return {column: episode_results(method, features, wanted.classes[column], spec, range(wanted.count), wanted.seed,
+                                    advance) for column, spec in wanted.specs.items()}
+
+
+def _columns(wanted: RowEpisodes, episodes: Mapping[str, EpisodeResults]) -> dict[str, ColumnResult]:
+    return {column: ColumnResult.from_fractions(*mean_and_interval(episodes[column].accuracy_E), wanted.count,
+                                                spec.num_queries, wanted.classes[column].num_drawn(spec))
+            for column, spec in wanted.specs.items()}
+
+
+def device_of(compute: ComputeParams) -> str:
+    """Of this process, when it evaluates by itself; ValueError if that is to be a GPU and there is none."""
+    if compute.device == "gpu" and not torch.cuda.is_available():
+        raise ValueError("compute.device is gpu, and this machine has none that PyTorch can use; write auto or cpu")
+    return "cuda" if compute.device != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def _address(row: RowParams, model: ModelFile, shards: ShardFolder, workers: Workers) -> SampleAddress:
+    groups = shards.groups_of(row.split, (row.part,))
+    return SampleAddress(workers.shards, workers.cache, tuple(sorted(groups)), row.split, row.part,
+                         model.sample_shape)
+
+
+@contextmanager
+def loaded_samples(row: RowParams, model: ModelFile, shards: ShardFolder,
+                   room: Room | None = None) -> Iterator[Samples]:
+    """The samples of the row's part as its model takes them; a store that reads shards ends its processes."""
+    _check_preparation(row, model, shards)
+    samples = load_samples(shards, row.split, (row.part,), model.sample_shape, room)
+    try:
+        _require_same_tokens(model, samples)
+        yield samples
+    finally:
+        close_if_possible(samples.store)  # what is in memory has nothing to close
+
+
+def method_for(row: RowParams, model: ModelFile, method: Method, samples: Samples,
+               classes: ClassRows) -> Method:
+    """The model's own method, tuned to each support set, or as an oracle: whatever the row says."""
+    if row.oracle:
+        return _oracle(model, method, samples.names_of(classes, np.arange(classes.num_classes)))
+    return FineTuned(method, row.adaptation) if row.adaptation else method
+
+
+def _oracle(model: ModelFile, method: Method, class_names: list[str]) -> Oracle:
+    """With the output of each class of the part; ValueError for one that the classifier was not trained on."""
+    if not isinstance(method, Classifier):
+        raise ValueError(f"model {model.model_name}: a {type(method).__name__} has no softmax over classes; oracle: "
+                         "true is for a classifier")
+    outputs = {name: output for output, name in enumerate(model.train_classes)}
+    unseen = [name for name in class_names if name not in outputs]
+    if unseen:
+        raise ValueError(f"model {model.model_name}: class {unseen[0]!r} is none of the {len(outputs)} that it was "
+                         f"trained on, nor are {len(unseen) - 1} others of the {len(class_names)} of the part; an "
+                         "oracle has seen all: name a classifier of all classes")
+    return Oracle(method, torch.tensor([outputs[name] for name in class_names]))
+
+
+def _check_preparation(row: RowParams, model: ModelFile, shards: ShardFolder) -> None:
+    """Samples are prepared as their dataset says. Where the model has learnt from others, that is said or refused.
+
+    Size, channels and polarity are always the model's own.
+    """
+    if model.preparation is None:
+        return
+    found = shards.preparation(model.sample_shape)
+    kinds = model.preparation.kind, found.kind
+    if None not in kinds and len(set(kinds)) > 1:
+        raise ValueError(f"model {model.model_name}: was trained on {kinds[0]}, and dataset {row.dataset} holds "
+                         f"{kinds[1]}, another ground; name a dataset of {kinds[0]}, or a model of {kinds[1]}")
+    if differences := model.preparation.differences(found):
+        say(f"model {model.model_name} and dataset {row.dataset} differ in {'; '.join(differences)}: the "
+            "pictures are prepared as the dataset says")
+
+
+def _require_same_tokens(model: ModelFile, samples: Samples) -> None:
+    if samples.vocabulary is not None and model.dataset_sha256 != samples.manifest_sha256:
+        raise ValueError(f"model {model.model_name}: was trained on data of SHA-256 {model.dataset_sha256}, and "
+                         f"{samples.name} is now of {samples.manifest_sha256}: a token may be another word; train the "
+                         "model again")
+
+
+def _require_new_classes(row: RowParams, model: ModelFile, class_names: list[str]) -> None:
+    """Held-out classes must be new to the model, whatever dataset it has learnt from; an oracle's need not."""
+    if row.part == "train" or row.oracle or isinstance(model.method, PixelsSpec | LanguageModelSpec):
+        return
+    seen = sorted(model.seen_classes & set(class_names))
+    if seen:
+        raise ValueError(f"model {model.model_name}: has been trained on {seen[0]!r} ({len(seen)} such classes), which "
+                         f"are of the {row.part} part of split {row.split}: nothing would be one-shot; "
+                         "name a model of that split, or a part that it has seen")
+
+
+def _perplexity(method: Method, shards: ShardFolder, part: Part, device: str) -> float | None:
+    """Of a language model on the file of the part; None for any other method."""
+    if not isinstance(method, TextModel):
+        return None
+    return round(method.perplexity(load_sentences(shards, part).running_text().to(device)), 3)
+
+
+def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
+    """One row an episode, one column a task: for comparing two models episode by episode."""
+    with atomic_write(path, "wb") as file:
+        pq.write_table(pa.table(dict(columns)), file, write_page_checksum=True)
+
+
+def _shown(method: Method, samples: Samples, features: MemoryStore, wanted: RowEpisodes,
+           column: str) -> list[ShownEpisode]:
+    """The first ones of those that were run: other rows have no features."""
+    shown: list[ShownEpisode] = []
+    classes, numbers = wanted.classes[column], range(min(SHOWN, wanted.count))
+    for episodes, log_probs_EQN in run_episodes(method, features, classes, wanted.specs[column], numbers, wanted.seed):
+        shown += [shown_episode(samples, classes, episodes, log_probs_EQN, e) for e in range(len(episodes))]
+    return shown
+
+
+def shown_episode(samples: Samples, classes: ClassRows, episodes: Episodes, log_probs_EQN: Tensor,
+                  e: int) -> ShownEpisode:
+    """Episode e of a batch, with its samples as they are shown."""
+    support_S, query_Q = (thumbnails(samples.store.gather(row_ET[e]))
+                          for row_ET in (episodes.support_ES, episodes.query_EQ))
+    return ShownEpisode(support_S, episodes.support_way_ES[e], query_Q, episodes.query_way_EQ[e],
+                        log_probs_EQN[e].cpu(), samples.names_of(classes, episodes.class_EN[e].numpy()))

@@ -1,0 +1,133 @@
+"""One function over many tasks, in processes that end with their parent, at Ctrl-C, or at the first error."""
+
+import errno
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from multiprocessing.synchronize import Event
+from typing import Any, Protocol, TypeVar
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+class RunTasks(Protocol):
+    """How tasks get to workers, on this machine (`run_in_processes`) or on a cluster.
+
+    Yields (task, work(started, task)) as they finish, in any order. `started` is what `start(*start_args)` returned in
+    that worker: it is called once in each that gets a task, and its result is closed there if it can be, unless the
+    process ends. All three are functions of modules, since they are sent to other processes.
+    """
+
+    def __call__(self, start: Callable, start_args: tuple, work: Callable[..., Result],
+                 tasks: Sequence[Task]) -> Iterator[tuple[Task, Result]]: ...
+
+
+_state: dict = {}  # of this worker process: what `start` returned, and the event that asks to stop
+
+
+class WorkerKilledError(ChildProcessError):
+    """A worker process ended without a word of its own: out of memory, kill -9."""
+
+
+class WorkerPool:
+    """Processes that have each called `start(*start_args)`, to open files, and work on what it returned.
+
+    They are spawned, since forking a process that has threads (Ray, torch) can hang: the main script needs
+    its `if __name__ == "__main__":`.
+
+    Args:
+        setting: the parameter that says how many processes there are, for messages.
+    """
+
+    def __init__(self, start: Callable, start_args: tuple, num_processes: int, setting: str = "") -> None:
+        self._remedy = f"set {setting} below {num_processes}, or " * bool(setting) + "run it where more memory is free"
+        context = multiprocessing.get_context("spawn")
+        self._stop = context.Event()
+        initializer = partial(_start_worker, start, start_args, self._stop)
+        self._pool = ProcessPoolExecutor(num_processes, context, initializer)
+
+    def run(self, work: Callable[..., Result], tasks: Sequence[Task]) -> Iterator[tuple[Task, Result]]:
+        """Begin all at once; yields (task, work(started, task)) as they finish, in any order.
+
+        Raises:
+            WorkerKilledError: a worker process was killed (out of memory, kill -9).
+            Exception: the first that `work` raises.
+        """
+        try:
+            futures = {self._pool.submit(_work, work, task): task for task in tasks}
+        except BrokenProcessPool as error:
+            raise self._killed() from error
+        return self._finished(futures)
+
+    def _finished(self, futures: dict[Future, Task]) -> Iterator[tuple[Task, Any]]:
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BrokenProcessPool as error:
+            raise self._killed() from error
+
+    def _killed(self) -> WorkerKilledError:
+        return WorkerKilledError(errno.ECHILD, "a worker process was killed (out of memory?) or could not start: "
+                                 f"{self._remedy}")
+
+    def close(self) -> None:
+        """Give up what is not finished and end the processes."""
+        self._stop.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def run_in_processes(start: Callable, start_args: tuple, work: Callable[..., Result], tasks: Sequence[Task],
+                     num_processes: int, setting: str = "") -> Iterator[tuple[Task, Result]]:
+    """`WorkerPool.run` for one list of tasks; with one process, or one task, everything runs in this one."""
+    if num_processes == 1 or len(tasks) <= 1:
+        started = start(*start_args)
+        try:
+            yield from ((task, work(started, task)) for task in tasks)
+        finally:
+            close_if_possible(started)
+        return
+    pool = WorkerPool(start, start_args, min(num_processes, len(tasks)), setting)
+    try:
+        yield from pool.run(work, tasks)
+    finally:
+        pool.close()
+
+
+def close_if_possible(started: object) -> None:
+    close = getattr(started, "close", None)
+    if close is not None:
+        close()
+
+
+def stop_if_asked() -> None:
+    """To be called often by `work`: ends the task if the parent has given up."""
+    if "stop" in _state and _state["stop"].is_set():
+        raise InterruptedError("the run was given up")
+
+
+def follow_parent() -> None:
+    """Of this process: end when the parent does, even by kill -9, and leave Ctrl-C to it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it reaches the whole group
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _start_worker(start: Callable, start_args: tuple, stop: Event) -> None:
+    follow_parent()
+    _state.update(stop=stop, started=start(*start_args))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _work(work: Callable[..., Result], task: object) -> Result:
+    return work(_state["started"], task)

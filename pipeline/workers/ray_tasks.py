@@ -1,0 +1,121 @@
+"""One function over many tasks on the nodes of a Ray cluster: what pipeline.workers.processes does on one machine.
+
+A task is a Ray task: one whose process or node is lost is run again elsewhere, and nodes that join take part.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import islice
+from typing import Any, NamedTuple
+
+# first: it sets what Ray reads when it is imported
+from pipeline.cluster.connection import ray_cluster
+from pipeline.cluster.placement import choose_placement, require_node, say_waiting
+
+import ray  # isort: skip
+from ray.exceptions import RayError, RayTaskError  # isort: skip
+
+from pipeline.data.nodes.upload import shards_for_nodes
+from pipeline.data.shards.folder import ShardFolder
+from pipeline.evaluate.on_workers import Workers
+from pipeline.params import ComputeParams
+from pipeline.params.sections import ClusterParams
+from pipeline.workers.processes import Result, RunTasks, Task, close_if_possible
+
+TRIES = 4
+AT_ONCE = 1000  # tasks that are given to Ray before one of them is finished
+SECONDS_WITHOUT_A_WORD = 10
+
+_state: dict[str, Any] = {}  # of this worker process: what was started last, and for which call
+
+
+@contextmanager
+def cluster_tasks(cluster: ClusterParams) -> Iterator[RunTasks]:
+    """Tasks of one core each on the cluster at `cluster.ray_address`, `cluster.num_processes` of them at once."""
+    with ray_cluster(cluster.ray_address):
+        yield partial(run_tasks, at_once=cluster.num_processes or AT_ONCE)
+
+
+@contextmanager
+def cluster_workers(cluster: ClusterParams, compute: ComputeParams, shards: ShardFolder) -> Iterator[Workers]:
+    """For an evaluation on the cluster at `cluster.ray_address`: as large as those that train, as many as it holds.
+
+    Raises:
+        ResourcesError: the cluster is too small for `compute`.
+        StorageError: the shards cannot be copied where all nodes see them.
+    """
+    with ray_cluster(cluster.ray_address):
+        placement = choose_placement(compute)
+        run = partial(run_tasks, needs=Needs(placement.threads, int(placement.use_gpu)))
+        yield Workers(run, shards_for_nodes(shards, cluster.storage), cluster.cache,
+                      "cuda" if placement.use_gpu else "cpu", placement.threads)
+
+
+class Needs(NamedTuple):
+    """What a task takes of its node."""
+
+    cpus: int = 1
+    gpus: int = 0
+
+
+ONE_CORE = Needs()
+
+
+def run_tasks(start: Callable, start_args: tuple, work: Callable[..., Result], tasks: Sequence[Task], *,
+              needs: Needs = ONE_CORE, at_once: int = AT_ONCE) -> Iterator[tuple[Task, Result]]:
+    """See `RunTasks`; inside a `ray_cluster`.
+
+    Raises:
+        ResourcesError: no node of the cluster is large enough for a task.
+        RuntimeError: a task lost its worker TRIES times.
+        Exception: the first that `start` or `work` raises.
+    """
+    if not tasks:
+        return
+    cpus, gpus = needs
+    require_node(cpus, gpus)
+    started = ray.put((start, start_args))  # fetched once a worker
+    send = _work.options(num_cpus=cpus, num_gpus=gpus).remote
+    left = iter(tasks)
+    waiting: dict[ray.ObjectRef, Task] = {}
+    room = _nothing.options(num_cpus=cpus, num_gpus=gpus).remote()
+    try:
+        if not ray.wait([room], timeout=SECONDS_WITHOUT_A_WORD)[0]:
+            say_waiting({"CPU": cpus} | ({"GPU": gpus} if gpus else {}))
+        while True:
+            for task in islice(left, at_once - len(waiting)):
+                waiting[send([started], work, task)] = task
+            if not waiting:
+                return
+            [done], _ = ray.wait(list(waiting), num_returns=1)
+            yield waiting.pop(done), _result(done)
+    finally:
+        for reference in (room, *waiting):
+            ray.cancel(reference, force=True)
+
+
+def _result(reference: ray.ObjectRef) -> Any:
+    try:
+        return ray.get(reference)
+    except RayTaskError as error:
+        raise error.cause from None
+    except RayError as error:
+        raise RuntimeError(f"a task lost its worker {TRIES} times (out of memory?); what is done is kept: run it "
+                           f"again; Ray says: {error}") from error
+
+
+@ray.remote(scheduling_strategy="SPREAD")
+def _nothing() -> None:
+    """As large as a task: until it has run, no task could, for want of room."""
+
+
+@ray.remote(max_retries=TRIES - 1, scheduling_strategy="SPREAD")
+def _work(started: list[ray.ObjectRef], work: Callable, task: object) -> Any:
+    """`started` is in a list, so that Ray does not fetch it for each task."""
+    if _state.get("call") != started[0].hex():
+        close_if_possible(_state.get("started"))
+        _state.clear()
+        start, start_args = ray.get(started[0])
+        _state.update(call=started[0].hex(), started=start(*start_args))
+    return work(_state["started"], task)
