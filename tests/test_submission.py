@@ -7,6 +7,7 @@ import random
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ from pipeline import submit
 from pipeline.stage_code import PACKAGES
 from pipeline.submission import follow, package
 from pipeline.submission.cluster import (
+    FIRST_TIMEOUTS,
     LEAST_RAY,
     NO_RAY,
     Cluster,
@@ -466,6 +468,15 @@ def test_nobody_answers(no_token):
         Cluster(address)
     for word in (address, "does not answer", "--dashboard-host", "8265", "ssh -L"):
         assert word in str(error.value)
+
+
+def test_a_dashboard_that_takes_connections_and_says_nothing_is_given_up(no_token, monkeypatch):
+    assert sum(FIRST_TIMEOUTS) <= 30
+    monkeypatch.setattr("pipeline.submission.cluster.FIRST_TIMEOUTS", (0.5, 0.5))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(UnreachableError, match=rf"{address} does not answer \(ReadTimeout\); check"):
+            Cluster(address)
 
 
 def test_a_job_that_is_not_there(no_token):

@@ -78,10 +78,26 @@ def recorded_checksums(raw_dir: Path) -> dict[str, str]:
     return _read_sums(raw_dir)
 
 
+def require_downloaded(name: str, raw_dir: Path) -> None:
+    """Raises ValueError unless a download has recorded what it verified in `raw_dir`; `name` is the dataset's, full."""
+    if not recorded_checksums(raw_dir):
+        raise ValueError(f"{raw_dir / CHECKSUMS}: not there, or empty: the download stage writes it last, so no "
+                         f"download has finished here; run `python -m stages.download {name}` first")
+
+
+def is_recorded(path: Path) -> bool:
+    """Whether the record has a line for this path of a raw folder."""
+    return path.is_file() and path.name != CHECKSUMS and path.suffix != ".part"
+
+
+def archives_recorded(params: DatasetParams) -> set[str]:
+    """Names of the archives that lie elsewhere: the record has a line for each."""
+    return {PHOTOGRAPHS} if params.is_prepared else {archive.name for archive in archives_of(params)}
+
+
 def _record(raw_dir: Path, archives: Mapping[str, str]) -> None:
     """Of the files of raw_dir, and of the archives that lie elsewhere (name -> `sha256:<hex>`)."""
-    files = (path for path in raw_dir.iterdir() if path.name != CHECKSUMS and path.suffix != ".part")
-    digests = {path.name: sha256_of(path) for path in files if path.is_file()}
+    digests = {path.name: sha256_of(path) for path in raw_dir.iterdir() if is_recorded(path)}
     digests |= {name: sha256.removeprefix("sha256:") for name, sha256 in archives.items()}
     with atomic_write(raw_dir / CHECKSUMS) as record:
         record.writelines(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
