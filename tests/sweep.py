@@ -397,6 +397,7 @@ def is_passing(path: str) -> bool:
         or path.endswith((".part", ".tmp", ".new"))
         or ".new/" in path
         or path.startswith("results/speed")
+        or path.endswith("/speed.json")  # beside a model
     )
 
 
@@ -411,7 +412,7 @@ def digest(path: Path, alias: tuple[str, str] = ("", "")) -> str:
             content = json.dumps(json.loads(content)).encode()
         elif path.suffix == ".json" and "details" in path.parts:
             content = json.dumps({**json.loads(content), "seconds": None}).encode()
-        elif path.suffix == ".csv" and "curves" in path.parts:
+        elif path.name == "curve.csv" or (path.suffix == ".csv" and "curves" in path.parts):
             rows = list(csv.DictReader(io.StringIO(content.decode())))
             content = json.dumps([{**row, "episodes_per_second": None} for row in rows]).encode()
         elif path.name == "model.pt":
