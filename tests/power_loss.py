@@ -14,13 +14,18 @@ from pathlib import Path
 _fsync = os.fsync
 
 
-def watch(record: Path) -> None:
-    """From now on, keep in `record` what each fsync of this process makes last; several processes may share one."""
+def watch(record: Path, disk: Path | None = None) -> None:
+    """From now on, keep in `record` what each fsync of this process makes last; several processes may share one.
+
+    Args:
+        disk: a folder: fsyncs elsewhere are not kept. `record` has to be on the same file system.
+    """
     record.mkdir(parents=True, exist_ok=True)
 
     def fsync(fd: int) -> None:
         _fsync(fd)
-        _keep(record, Path(f"/proc/self/fd/{fd}"), os.fstat(fd).st_ino)
+        if disk is None or Path(os.readlink(f"/proc/self/fd/{fd}")).is_relative_to(disk):
+            _keep(record, Path(f"/proc/self/fd/{fd}"), os.fstat(fd).st_ino)
 
     os.fsync = fsync
 
@@ -57,7 +62,7 @@ def cut_power(folder: Path, record: Path) -> None:
     left.rename(folder)
     shutil.rmtree(record)  # inodes are others now
     record.mkdir()
-    _record_all(folder, record)
+    record_all(folder, record)
 
 
 def _restore(inode: int, target: Path, record: Path) -> None:
@@ -72,7 +77,8 @@ def _restore(inode: int, target: Path, record: Path) -> None:
             (target / name).touch()
 
 
-def _record_all(folder: Path, record: Path) -> None:
-    """What is on the disk after the cut is there for good."""
+def record_all(folder: Path, record: Path) -> None:
+    """What is in the folder now is there for good."""
+    record.mkdir(parents=True, exist_ok=True)
     for path in (folder, *folder.rglob("*")):
         _keep(record, path, path.stat().st_ino)

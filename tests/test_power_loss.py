@@ -7,11 +7,13 @@ import pytest
 from power_loss import cut_power, watched
 
 from matchnet.files import atomic_write
+from pipeline.data.fetch import checksum_of, fetch
 from pipeline.data.publishing import publish_file
 from pipeline.data.swap import building_place, swap_in
 from pipeline.storage import place_of
 from pipeline.training.checkpoint import newest_state, save_state
 from pipeline.training.run_log import RunLog, read_log
+from pipeline.training.runs import only_driver
 
 
 @pytest.fixture
@@ -79,3 +81,16 @@ def test_a_checkpoint_is_there_with_the_log_of_its_steps(disk):
     state = newest_state(folder)
     assert state is not None and state["step"] == 30
     assert [line["step"] for line in read_log(folder) if "loss" in line] == [10, 20, 30]
+
+
+def test_a_run_and_a_raw_folder_are_there_with_the_first_file_in_them(disk):
+    folder, record = disk
+    with watched(record):
+        with only_driver(folder / "data/runs/demo-0123456789ab") as _:
+            save_state(place_of(folder / "data/runs/demo-0123456789ab"), {"step": 10, "model": {}})
+        (folder / "mirror").write_bytes(b"archive")
+        fetch(str(folder / "mirror"), folder / "data/raw/letters/images.zip", checksum_of(folder / "mirror", "sha256"))
+    cut_power(folder, record)
+    state = newest_state(folder / "data/runs/demo-0123456789ab")
+    assert state is not None and state["step"] == 10
+    assert (folder / "data/raw/letters/images.zip").read_bytes() == b"archive"

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from matchnet.files import atomic_write, sha256_of
+from matchnet.files import atomic_write, make_folder, sha256_of
 from matchnet.messages import said, without_credentials
 from pipeline.data.fetch import DownloadError, fetch, is_address, matches, read
 from pipeline.data.large_archives import archive_path, link_archive, link_packed, linked_to
@@ -42,7 +42,7 @@ def download_dataset(name: str, params: DatasetParams, raw_dir: Path, mirror: st
         OSError: the disk is full, ...; what has come is kept.
     """
     raw_dir = Path(raw_dir)
-    raw_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(raw_dir)
     mirror_sums = _mirror_checksums(mirror) if mirror else {}
     for source_file in files_of(params):
         _bring(name, source_file, raw_dir, mirror, mirror_sums)
