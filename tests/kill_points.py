@@ -11,7 +11,6 @@ from typing import NoReturn
 
 HALF, BEFORE, AFTER = range(3)
 STATE = "state.pt"  # of a checkpoint
-_fsync, _replace = os.fsync, os.replace
 
 
 def die() -> NoReturn:
@@ -21,6 +20,8 @@ def die() -> NoReturn:
 
 def watch(reached: Callable[[str, int], bool]) -> None:
     """From now on, die where `reached` says so of a path that is synced or renamed to, and a moment."""
+    really_fsync, really_replace = os.fsync, os.replace
+
     def fsync(fd: int) -> None:
         path = os.readlink(f"/proc/self/fd/{fd}")
         if not os.path.isdir(path) and reached(path, HALF):
@@ -28,14 +29,14 @@ def watch(reached: Callable[[str, int], bool]) -> None:
             die()
         if reached(path, BEFORE):
             die()
-        _fsync(fd)
+        really_fsync(fd)
         if reached(path, AFTER):
             die()
 
     def replace(source: str | os.PathLike, target: str | os.PathLike) -> None:
         if reached(os.fspath(target), BEFORE):
             die()
-        _replace(source, target)
+        really_replace(source, target)
         if reached(os.fspath(target), AFTER):
             die()
 

@@ -54,15 +54,16 @@ def watched(record: Path) -> Iterator[None]:
         os.fsync = _fsync
 
 
-def cut_power(folder: Path, record: Path) -> None:
-    """Put `folder` back to what of it was synced; the folder itself is there."""
-    left = folder.with_name(f"{folder.name}.after")
-    _restore(folder.stat().st_ino, left, record)
-    shutil.rmtree(folder)
-    left.rename(folder)
+def cut_power(record: Path, *folders: Path) -> None:
+    """Put each folder back to what of it was synced; the folders themselves are there."""
+    for folder in folders:
+        left = folder.with_name(f"{folder.name}.after")
+        _restore(folder.stat().st_ino, left, record)
+        shutil.rmtree(folder)
+        left.rename(folder)
     shutil.rmtree(record)  # inodes are others now
-    record.mkdir()
-    record_all(folder, record)
+    for folder in folders:
+        record_all(folder, record)
 
 
 def _restore(inode: int, target: Path, record: Path) -> None:

@@ -12,5 +12,4 @@ if "CHAOS_DISK" in os.environ:
     del sys.path[0]
     disk = Path(os.environ["CHAOS_DISK"])
     power_loss.watch(disk / "synced", disk)
-    kill_points._fsync = os.fsync  # which is now watched
     kill_points.die_in_a_checkpoint(disk / "armed")
