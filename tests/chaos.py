@@ -17,7 +17,8 @@ Without a cluster, stages as their commands run them; see tests/chaos_files.py:
     shards      the stage while it writes and swaps in shards, every second time with what was not synced
     published   shards on their way to the storage of a cluster, likewise
     results     stages train, evaluate, compare and report while they write what they found, likewise
-One line a kill of a training: the last step logged before, seconds until a step was logged again, and how many steps ran twice.
+One line a kill of a training: the last step logged before, seconds until a step was logged again, and how many steps
+ran twice.
 
 A run ends as the one left alone: with the same bits where two workers trained always. Of an elastic run some steps are
 one worker's; the mean over both episodes of a step is then summed in another order, over its hundreds of steps of Adam:

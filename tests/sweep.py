@@ -65,7 +65,9 @@ from pipeline.training.cluster import Placement
 from stages.command import run_stage
 
 ROOT = Path(__file__).resolve().parent.parent
-SECONDS = 120  # a stage takes two
+SECONDS = 120  # of the processor; a stage takes two
+PATIENCE = 3600  # seconds by the clock: on a busy machine a stage hardly runs
+TICKS = os.sysconf("SC_CLK_TCK")
 ALLOWED_MIB = 4096  # of address space more than this process has
 NOBODY = 65534
 TABLE = {
@@ -312,7 +314,10 @@ def leave_ray_out() -> None:
 def forked(
     folder: Path, run: Run, prepare: Callable[[], object] = lambda: None, kill_after: float | None = None
 ) -> Outcome:
-    """Run a stage in a fork of this process, in that folder; `prepare` is called in it first."""
+    """Run a stage in a fork of this process, in that folder; `prepare` is called in it first.
+
+    kill_after: seconds of the processor, so that a busy machine has the same kills as a quiet one.
+    """
     number, name = tempfile.mkstemp()  # elsewhere: that disk may be full
     os.close(number)
     output = Path(name)
@@ -337,9 +342,8 @@ def forked(
                 sys.stderr.flush()
             os._exit(status)
     hung = False
-    deadline = started + (SECONDS if kill_after is None else kill_after)
     while (ended := os.waitpid(child, os.WNOHANG))[0] == 0:
-        if time.monotonic() > deadline:
+        if used_by(child) > (SECONDS if kill_after is None else kill_after) or time.monotonic() > started + PATIENCE:
             hung = kill_after is None
             os.kill(child, signal.SIGKILL)
             ended = os.waitpid(child, 0)
@@ -348,6 +352,12 @@ def forked(
     said = output.read_bytes().decode(errors="replace")
     output.unlink()
     return Outcome(os.waitstatus_to_exitcode(ended[1]), said, time.monotonic() - started, hung)
+
+
+def used_by(child: int) -> float:
+    """Seconds of the processor that a child, not yet waited for, has had."""
+    fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / TICKS
 
 
 def _become(folder: Path, output: Path) -> None:
@@ -765,7 +775,7 @@ WHAT_TO_DO = re.compile(
 def broken(fault: Fault, outcome: Outcome, before: Digests, after: Digests, good: Digests) -> str:
     """Which part of the rule does not hold; "" if it does. `good` is what an undisturbed run leaves."""
     if outcome.hung:
-        return f"no end after {SECONDS} s"
+        return f"no end after {SECONDS} s of the processor"
     changed = sorted(
         path
         for path in good
