@@ -525,6 +525,13 @@ def test_the_options_of_the_examples_are_understood(name):
         assert command == ["dvc", "repro"] and (ROOT / table).is_file()
 
 
+def test_every_head_that_we_tell_to_start_asks_for_a_token():
+    files = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *EXAMPLES.iterdir()]
+    starts = [found[0] for file in files
+              for found in re.finditer(r"(?:\w+=\S+\s+)*ray start [^\n]*--head", file.read_text())]
+    assert starts and all("RAY_AUTH_MODE=token" in line for line in starts), starts
+
+
 def test_the_cluster_example_fits_rays_schema():
     import jsonschema
     import ray
