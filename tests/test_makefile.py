@@ -1,4 +1,4 @@
-"""`make install` in a clone and in the ZIP of the repository, where DVC would ask for git after minutes of installing."""
+"""`make install` in a clone, and in the ZIP of the repository, where DVC would ask for git after the installing."""
 
 import os
 import shutil
