@@ -1,6 +1,7 @@
 """Stage shard: write one dataset's WebDataset tars, index and manifest to data/shards/DATASET."""
 
 from pipeline import paths
+from pipeline.data.raw.download import require_downloaded
 from pipeline.data.shards.make import shard_dataset
 from pipeline.params import Params
 from pipeline.system.machine import cores
@@ -9,6 +10,7 @@ from stages.command import dataset_name, run_stage
 
 def shard(name: str, params: Params) -> None:
     dataset = dataset_name(name, params)
+    require_downloaded(name, paths.RAW / dataset)
     wanted, raw, shards = params.datasets[dataset], paths.RAW / dataset, paths.SHARDS / dataset
     if params.cluster.ray_address is None or params.cluster.storage is not None:  # then nodes need not see this folder
         shard_dataset(dataset, wanted, raw, shards, num_processes=params.cluster.num_processes or cores())

@@ -1,15 +1,24 @@
 """Kill parts of a training run on three nodes, at moments that a seed decides; it must end as a run left alone does.
 
-    python tests/chaos.py --kind worker node driver head elastic --kills 10 --seed 0
+    python tests/chaos.py --kills 10 --seed 0
+    python tests/chaos.py --kind checkpoint power --kills 3
 
 Two workers, one a node, train over gloo. What is killed (SIGKILL), and what a user does then:
-    worker   one of the two processes that train; nothing
-    node     a node and all that runs there; starts another one, after up to five seconds
-    driver   the process that was started by the user; the same command again
-    head     the head's node, with the controller; takes the nodes down, whose workers train on meanwhile, after up to
-             three seconds, starts all again, then the same command
-    elastic  a node, of a run that asks for one worker or two; starts another one once one worker trains alone
-One line a kill: the last step logged before, seconds until a step was logged again, and how many steps ran twice.
+    worker      one of the two processes that train; nothing
+    node        a node and all that runs there; starts another one, after up to five seconds
+    driver      the process that was started by the user; the same command again
+    head        the head's node, with the controller; takes the nodes down, whose workers train on meanwhile, after up
+                to three seconds, starts all again, then the same command
+    elastic     a node, of a run that asks for one worker or two; starts another one once one worker trains alone
+    checkpoint  the worker that writes a checkpoint, with half of it written, before it is synced, or just renamed;
+                nothing
+    power       all processes at once, and what was not synced is lost; starts all again, then the same command
+Without a cluster, stages as their commands run them; see tests/chaos_files.py:
+    shards      the stage while it writes and swaps in shards, every second time with what was not synced
+    published   shards on their way to the storage of a cluster, likewise
+    results     stages train, evaluate, compare and report while they write what they found, likewise
+One line a kill of a training: the last step logged before, seconds until a step was logged again, and how many steps
+ran twice.
 
 A run ends as the one left alone: with the same bits where two workers trained always. Of an elastic run some steps are
 one worker's; the mean over both episodes of a step is then summed in another order, over its hundreds of steps of Adam:
@@ -34,6 +43,9 @@ from typing import Any
 
 import pytest
 import torch
+from chaos_files import FILE_KINDS, kill_while_files_are_written
+from kill_points import AFTER, BEFORE, HALF
+from power_loss import cut_power
 from ray_nodes import Cluster, environment
 from small_omniglot import PARAMS, small_omniglot
 
@@ -51,11 +63,12 @@ from pipeline.training.checkpoint import STATE_FILE
 from pipeline.training.run_log import read_log
 from pipeline.training.runs import RunFiles, run_folder
 
-KINDS = ("worker", "node", "driver", "head", "elastic")
+KINDS = ("worker", "node", "driver", "head", "elastic", "checkpoint", "power")
 TOLERANCE = 1e-3
 CHECKPOINT_EVERY = 10
 PATIENCE = 900  # seconds for anything: a busy machine is slow
-STEPS_A_KILL = {"head": 200, "elastic": 400}  # they go on until they are taken down, or a node has come; else 20
+STEPS_A_KILL = {"head": 200, "elastic": 400, "checkpoint": 40}  # they go on until they are taken down, or a node or
+# a checkpoint has come; else 20
 RESIZE_SECONDS = 3  # between looks for nodes that came; Ray's default is 60
 COMPUTE = ComputeParams(num_workers=2, threads_per_worker=1, device="cpu", precision="fp32")
 HEADER = ("killed", "at step", "s to next step", "steps twice", "cut short", "what was seen")
@@ -145,13 +158,13 @@ class Run:
 
     def kill(self, kind: str, chance: random.Random) -> Kill:
         """Kill, do what a user does, and wait for the next step."""
-        killed, attempt = time.monotonic(), self.steps_logged()[-1]["attempt"]
+        killed, self.attempt, self.last = time.monotonic(), self.steps_logged()[-1]["attempt"], 0
         seen = getattr(self, f"_kill_{kind}")(chance)
         newest, damaged = self.checkpoints()
-        self.wait_for_step(0, after_attempt=attempt)
+        self.wait_for_step(0, after_attempt=self.attempt)
         seconds = time.monotonic() - killed
-        first = next(line["step"] for line in self.steps_logged() if line["attempt"] > attempt)
-        last = max(line["step"] for line in self.steps_logged() if line["attempt"] == attempt)
+        first = next(line["step"] for line in self.steps_logged() if line["attempt"] > self.attempt)
+        last = max([self.last, *(line["step"] for line in self.steps_logged() if line["attempt"] == self.attempt)])
         assert first > newest, f"checkpoint {newest} was on disk, and the run went on from {first - 1}"
         if kind == "elastic":
             seen += self._grow()
@@ -186,6 +199,32 @@ class Run:
         self.cluster.start()
         self.start()
         return f"driver {ended}"
+
+    def _kill_checkpoint(self, chance: random.Random) -> str:
+        moment = chance.choice([HALF, BEFORE, AFTER])
+        armed = self.folder.parent / "armed"
+        armed.write_text(str(moment))
+        deadline = time.monotonic() + PATIENCE
+        while armed.exists():
+            assert time.monotonic() < deadline and self.driver.process.poll() is None, "no checkpoint was written"
+            time.sleep(0.01)
+        return {HALF: "half of it written", BEFORE: "before it was synced", AFTER: "just renamed"}[moment]
+
+    def _kill_power(self, chance: random.Random) -> str:
+        """What the log says of steps since the last checkpoint goes as well, and perhaps the attempt's number."""
+        self.driver.process.kill()
+        self.driver.process.wait()
+        for node in self.cluster.nodes:
+            node.kill()
+        before, _ = self.checkpoints()
+        self.last = max(line["step"] for line in self.steps_logged())
+        cut_power(self.folder.parent / "synced", self.folder / "runs")
+        left, damaged = self.checkpoints()
+        assert damaged == 0 and left >= before - CHECKPOINT_EVERY, f"of checkpoint {before}, {left} was left"
+        self.attempt = max((line["attempt"] for line in self.steps_logged()), default=0)
+        self.cluster.start()
+        self.start()
+        return f"checkpoint {before} had been written, {left} was left"
 
     def _kill_elastic(self, chance: random.Random) -> str:
         self.lost = chance.choice(self.cluster.nodes[1:])
@@ -289,6 +328,7 @@ def three_nodes() -> Iterator[tuple[Cluster, Path]]:
     with tempfile.TemporaryDirectory(prefix="chaos") as folder, pytest.MonkeyPatch.context() as patch:
         raw = small_omniglot(Path(folder, "raw"), patch)
         shard_dataset("small", PARAMS, raw, Path(folder, "shards"))
+        patch.setenv("CHAOS_DISK", folder)  # so nodes and drivers note what they sync, and die in a checkpoint
         cluster = Cluster()
         try:
             cluster.start()
@@ -329,7 +369,15 @@ def disturbed(cluster: Cluster, folder: Path, kind: str, problem: Problem, kills
 
 
 def main(kinds: list[str], kills: int, seed: int) -> None:
-    row = "{:<8}{:>8}{:>16}{:>13}{:>11}  {}"
+    """First those without a cluster: they fork this process while it is small."""
+    if of_files := [kind for kind in kinds if kind in FILE_KINDS]:
+        kill_while_files_are_written(of_files, kills, seed)
+    if of_trainings := [kind for kind in kinds if kind in KINDS]:
+        kill_trainings(of_trainings, kills, seed)
+
+
+def kill_trainings(kinds: list[str], kills: int, seed: int) -> None:
+    row = "{:<12}{:>8}{:>16}{:>13}{:>11}  {}"
     print(row.format(*HEADER), flush=True)
     with three_nodes() as (cluster, folder):
         alone: dict[Problem, Outcome] = {}
@@ -346,7 +394,7 @@ def main(kinds: list[str], kills: int, seed: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kind", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--kind", nargs="+", choices=[*FILE_KINDS, *KINDS], default=[*FILE_KINDS, *KINDS])
     parser.add_argument("--kills", type=int, default=10, help="of each kind")
     parser.add_argument("--seed", type=int, default=0)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the cluster is stopped

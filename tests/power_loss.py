@@ -4,39 +4,66 @@ A file is as it was at its last fsync, empty without one; a folder has the names
 file systems keep more than that; none promises to.
 """
 
+import fcntl
 import json
 import os
 import shutil
+import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+GENERATION = 0x80087601  # FS_IOC_GETVERSION: of two folders that got the same inode number one after the other
 _fsync = os.fsync
 
 
-def watch(record: Path) -> None:
-    """From now on, keep in `record` what each fsync of this process makes last; several processes may share one."""
+def watch(record: Path, disk: Path | None = None) -> None:
+    """From now on, keep in `record` what each fsync of this process makes last; several processes may share one.
+
+    Args:
+        disk: a folder: fsyncs elsewhere are not kept. `record` has to be on the same file system.
+    """
     record.mkdir(parents=True, exist_ok=True)
 
     def fsync(fd: int) -> None:
         _fsync(fd)
-        _keep(record, Path(f"/proc/self/fd/{fd}"), os.fstat(fd).st_ino)
+        if disk is None or Path(os.readlink(f"/proc/self/fd/{fd}")).is_relative_to(disk):
+            _keep(record, Path(f"/proc/self/fd/{fd}"))
 
     os.fsync = fsync
 
 
-def _keep(record: Path, opened: Path, inode: int) -> None:
-    new = record / f".{inode}.{os.getpid()}"
+def _keep(record: Path, opened: Path) -> None:
+    identity = _identity(opened)
+    new = record / f".{identity}.{os.getpid()}"
     if opened.is_dir():
-        names = {entry.name: entry.inode() for entry in os.scandir(opened)}
+        names = {}
+        for entry in os.scandir(opened):
+            with suppress(FileNotFoundError):  # removed just now
+                if not entry.is_symlink():
+                    names[entry.name] = _identity(opened / entry.name), entry.is_dir()
         new.write_text(json.dumps(names), encoding="utf-8")
-        os.replace(new, record / f"{inode}.names")
+        os.replace(new, record / f"{identity}.names")
         return
     shutil.copyfile(opened, new)
-    os.replace(new, record / f"{inode}.bytes")
-    pin = record / f"{inode}.pin"  # a second name: the inode's number is then given to no other file
+    os.replace(new, record / f"{identity}.bytes")
+    pin = record / f"{identity}.pin"  # a second name: the inode's number is then given to no other file
     if not pin.exists():
         os.link(opened.resolve(), pin)
+
+
+def _identity(path: Path) -> str:
+    """Whatever its name is. A folder has no second name that could keep its inode's number from being given again."""
+    inode = str(path.stat().st_ino)
+    if not path.is_dir():
+        return inode
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return f"{inode}-{struct.unpack('l', fcntl.ioctl(fd, GENERATION, bytes(8)))[0]}"
+    except OSError:  # a file system in memory, which gives no number twice
+        return inode
+    finally:
+        os.close(fd)
 
 
 @contextmanager
@@ -49,30 +76,32 @@ def watched(record: Path) -> Iterator[None]:
         os.fsync = _fsync
 
 
-def cut_power(folder: Path, record: Path) -> None:
-    """Put `folder` back to what of it was synced; the folder itself is there."""
-    left = folder.with_name(f"{folder.name}.after")
-    _restore(folder.stat().st_ino, left, record)
-    shutil.rmtree(folder)
-    left.rename(folder)
+def cut_power(record: Path, *folders: Path) -> None:
+    """Put each folder back to what of it was synced; the folders themselves are there."""
+    for folder in folders:
+        left = folder.with_name(f"{folder.name}.after")
+        _restore(_identity(folder), left, record)
+        shutil.rmtree(folder)
+        left.rename(folder)
     shutil.rmtree(record)  # inodes are others now
-    record.mkdir()
-    _record_all(folder, record)
+    for folder in folders:
+        record_all(folder, record)
 
 
-def _restore(inode: int, target: Path, record: Path) -> None:
-    names = record / f"{inode}.names"
+def _restore(identity: str, target: Path, record: Path) -> None:
+    names = record / f"{identity}.names"
     target.mkdir()
-    for name, below in (json.loads(names.read_text(encoding="utf-8")) if names.exists() else {}).items():
-        if (record / f"{below}.bytes").exists():
-            shutil.copyfile(record / f"{below}.bytes", target / name)
-        elif (record / f"{below}.names").exists():
+    for name, (below, is_folder) in (json.loads(names.read_text(encoding="utf-8")) if names.exists() else {}).items():
+        if is_folder:
             _restore(below, target / name, record)
+        elif (record / f"{below}.bytes").exists():
+            shutil.copyfile(record / f"{below}.bytes", target / name)
         else:
             (target / name).touch()
 
 
-def _record_all(folder: Path, record: Path) -> None:
-    """What is on the disk after the cut is there for good."""
+def record_all(folder: Path, record: Path) -> None:
+    """What is in the folder now is there for good."""
+    record.mkdir(parents=True, exist_ok=True)
     for path in (folder, *folder.rglob("*")):
-        _keep(record, path, path.stat().st_ino)
+        _keep(record, path)

@@ -19,11 +19,12 @@ STARTED = "Ray runtime started."
 OWN_PORTS = ("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "runtime-env-agent-port",
              "metrics-export-port", "node-manager-port", "object-manager-port")  # of one node; else they would meet
 ROOT = Path(__file__).parent.parent
+SITE = Path(__file__).parent / "chaos_site"  # its sitecustomize does nothing unless CHAOS_DISK is set
 
 
 def environment() -> dict[str, str]:
     """Of nodes and drivers: this checkout's code, and what the driver sets for itself before it imports Ray."""
-    return {**cluster_environment(), **SETTINGS, "PYTHONPATH": str(ROOT)}
+    return {**cluster_environment(), **SETTINGS, "PYTHONPATH": f"{ROOT}{os.pathsep}{SITE}"}
 
 
 class Node:

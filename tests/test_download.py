@@ -13,9 +13,10 @@ from small_omniglot import COUNTS, PARAMS, members_of, mirror, write_zip
 
 from pipeline.data.raw import download, fetch_file
 from pipeline.data.raw.datasets import omniglot
-from pipeline.data.raw.download import download_dataset, read_checksums, recorded_checksums
+from pipeline.data.raw.download import download_dataset, read_checksums, recorded_checksums, require_downloaded
 from pipeline.data.raw.fetch_file import DownloadError
 from pipeline.data.raw.registry import SOURCES, RawFile
+from pipeline.data.shards.make import shard_dataset
 
 CONTENT = bytes(range(256)) * 4000
 CHECKSUM = "md5:" + hashlib.md5(CONTENT).hexdigest()
@@ -231,6 +232,21 @@ def test_a_folder_as_mirror_is_verified_by_its_own_sums(
     expected = read_checksums((mirror_folder / "SHA256SUMS").read_text())
     assert {f"omniglot/{name}": found for name, found in recorded_checksums(raw).items()} == expected
     assert server.asked == []
+
+
+def test_raw_files_of_which_the_record_has_no_line_are_not_sharded(mirror_folder: Path, tmp_path: Path) -> None:
+    raw = tmp_path / "raw/small"
+    with pytest.raises(ValueError, match=rf"^{raw}/SHA256SUMS: not there, or empty: .*; run `python -m stages.download "
+                                         "demo/small` first$"):
+        require_downloaded("demo/small", raw)
+    download_dataset("small", PARAMS, raw, str(mirror_folder))
+    require_downloaded("demo/small", raw)
+    record = raw / "SHA256SUMS"
+    record.write_text(record.read_text().splitlines(keepends=True)[0])
+    with pytest.raises(ValueError, match=rf"^{record}: no line for images_evaluation.zip, so nobody has verified that "
+                                         "file; run the download stage of small again$"):
+        shard_dataset("small", PARAMS, raw, tmp_path / "shards/small")
+    assert not (tmp_path / "shards").exists()
 
 
 def test_an_address_as_mirror(mirror_folder: Path, tmp_path: Path, server: Server) -> None:

@@ -8,10 +8,12 @@ from power_loss import cut_power, watched
 
 from matchnet.files import atomic_write
 from pipeline.data.nodes.upload import upload_file
+from pipeline.data.raw.fetch_file import checksum_of, fetch_file
 from pipeline.system.storage import location_of
 from pipeline.system.swap import building_folder, swap_in
 from pipeline.training.checkpoint import newest_state, save_state
 from pipeline.training.run_log import RunLog, read_log
+from pipeline.training.runs import only_driver
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ def test_what_is_not_synced_is_lost(disk):
         os.fsync(descriptor := os.open(folder, os.O_RDONLY))
         os.close(descriptor)
         (folder / "c").write_text("later")
-    cut_power(folder, record)
+    cut_power(record, folder)
     assert {path.name: path.read_text() for path in folder.iterdir()} == {"a": "", "b": "synced"}
 
 
@@ -44,11 +46,11 @@ def test_a_file_is_the_old_one_or_the_new_one(disk):
             file.write("one")
         with pytest.raises(ZeroDivisionError), atomic_write(path) as file:
             file.write(f"{1 // 0}")
-    cut_power(folder, record)
+    cut_power(record, folder)
     assert path.read_text() == "one"
     with watched(record), atomic_write(path) as file:
         file.write("two")
-    cut_power(folder, record)
+    cut_power(record, folder)
     assert path.read_text() == "two" and os.listdir(path.parent) == ["file"]
 
 
@@ -61,7 +63,7 @@ def test_a_published_file_and_a_folder_that_was_swapped_in_are_there(disk, tmp_p
         with atomic_write(new / "dataset.json") as file:
             file.write("{}")
         swap_in(new, folder / "data" / "shards")
-    cut_power(folder, record)
+    cut_power(record, folder)
     assert (folder / "shards" / "v1" / "a.tar").read_bytes() == b"shard" * 1000
     assert (folder / "data" / "shards" / "dataset.json").read_text() == "{}"
 
@@ -75,7 +77,20 @@ def test_a_checkpoint_is_there_with_the_log_of_its_steps(disk):
             log.sync()
             save_state(location_of(folder), {"step": step, "model": {}})
         log.write({"step": 31, "loss": 1.0})
-    cut_power(folder, record)
+    cut_power(record, folder)
     state = newest_state(folder)
     assert state is not None and state["step"] == 30
     assert [line["step"] for line in read_log(folder) if "loss" in line] == [10, 20, 30]
+
+
+def test_a_run_and_a_raw_folder_are_there_with_the_first_file_in_them(disk):
+    folder, record = disk
+    with watched(record):
+        with only_driver(folder / "data/runs/demo-0123456789ab") as _:
+            save_state(location_of(folder / "data/runs/demo-0123456789ab"), {"step": 10, "model": {}})
+        (folder / "mirror").write_bytes(b"archive")
+        fetch_file(str(folder / "mirror"), folder / "data/raw/letters/images.zip", checksum_of(folder / "mirror", "sha256"))
+    cut_power(record, folder)
+    state = newest_state(folder / "data/runs/demo-0123456789ab")
+    assert state is not None and state["step"] == 10
+    assert (folder / "data/raw/letters/images.zip").read_bytes() == b"archive"

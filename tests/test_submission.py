@@ -7,6 +7,7 @@ import random
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -24,6 +25,7 @@ from pipeline.stage_code import PACKAGES
 from pipeline.submission import follow, package
 from pipeline.submission.follow import Follower
 from pipeline.submission.job_server import (
+    FIRST_TIMEOUTS,
     LEAST_RAY,
     NO_RAY,
     ClusterError,
@@ -469,6 +471,15 @@ def test_nobody_answers(no_token):
         assert word in str(error.value)
 
 
+def test_a_dashboard_that_takes_connections_and_says_nothing_is_given_up(no_token, monkeypatch):
+    assert sum(FIRST_TIMEOUTS) <= 30
+    monkeypatch.setattr("pipeline.submission.job_server.FIRST_TIMEOUTS", (0.5, 0.5))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(UnreachableError, match=rf"{address} does not answer \(ReadTimeout\); check"):
+            JobServer(address)
+
+
 def test_a_job_that_is_not_there(no_token):
     class Empty(Server):
         def answer(self, path, headers):
@@ -513,6 +524,13 @@ def test_the_options_of_the_examples_are_understood(name):
     for line in re.findall(r"python -m pipeline\.submit (.*)", (EXAMPLES / name).read_text(encoding="utf-8")):
         *command, table = submit.arguments(line.split()).command
         assert command == ["dvc", "repro"] and (ROOT / table).is_file()
+
+
+def test_every_head_that_we_tell_to_start_asks_for_a_token():
+    files = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *EXAMPLES.iterdir()]
+    starts = [found[0] for file in files
+              for found in re.finditer(r"(?:\w+=\S+\s+)*ray start [^\n]*--head", file.read_text())]
+    assert starts and all("RAY_AUTH_MODE=token" in line for line in starts), starts
 
 
 def test_the_cluster_example_fits_rays_schema():

@@ -15,6 +15,7 @@ from pipeline.cluster.access import TOKEN_FILE, use_token
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 TIMEOUTS = (10.0, 120.0)  # seconds to connect, and between two bytes; Ray itself would wait for ever
+FIRST_TIMEOUTS = (10.0, 20.0)  # of the first request: who takes connections and says nothing is given up within 30 s
 LEAST_RAY, NO_RAY = Version("2.60"), Version("3")  # what pyproject.toml asks for
 
 
@@ -65,8 +66,10 @@ class JobServer:
         class Client(JobSubmissionClient):
             """With time limits."""
 
+            limits = FIRST_TIMEOUTS
+
             def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
-                return super()._do_request(method, endpoint, timeout=TIMEOUTS, **options)
+                return super()._do_request(method, endpoint, timeout=self.limits, **options)
 
         for name in ("dashboard_sdk", "job.sdk"):  # they tell of every upload and of every connection's end
             logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.WARNING)
@@ -74,6 +77,7 @@ class JobServer:
             self._client = Client(address)
             found = self._client._do_request("GET", "/api/version").json()["ray_version"]
         check_version(address, found)
+        self._client.limits = TIMEOUTS
 
     def is_open(self) -> bool:
         """Whether it shows its jobs to a request without a token: then it takes jobs from everybody as well."""

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from matchnet.files import make_folder
 from matchnet.messages import shown
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.params import ComputeParams, ModelParams
@@ -61,7 +62,7 @@ def only_driver(folder: Path) -> Iterator[None]:
     Raises:
         RunInUseError: another process has it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)  # synced: the checkpoints in it are to survive a power cut
     with open(folder / "lock", "a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -91,7 +92,7 @@ def location_of_run(folder: Path, storage: str | None) -> Location:
 def _checkout(runs: Path) -> str:
     """A name that no other folder of runs has; given when it is first asked for."""
     file = runs / "checkout"
-    runs.mkdir(parents=True, exist_ok=True)
+    make_folder(runs)
     if not file.exists():
         new = runs / f".checkout-{uuid.uuid4().hex}"
         new.write_text(uuid.uuid4().hex[:12], encoding="utf-8")

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from matchnet.files import atomic_write, sha256_of
+from matchnet.files import atomic_write, make_folder, sha256_of
 from matchnet.messages import said, without_credentials
 from pipeline.data.raw.fetch_file import DownloadError, fetch_file, is_address, matches, read
 from pipeline.data.raw.linked_archives import archive_path, link_archive, link_packed, linked_to
@@ -42,7 +42,7 @@ def download_dataset(name: str, params: DatasetParams, raw_dir: Path, mirror: st
         OSError: the disk is full, ...; what has come is kept.
     """
     raw_dir = Path(raw_dir)
-    raw_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(raw_dir)
     mirror_sums = _mirror_checksums(mirror) if mirror else {}
     for source_file in files_of(params):
         _bring(name, source_file, raw_dir, mirror, mirror_sums)
@@ -78,10 +78,26 @@ def recorded_checksums(raw_dir: Path) -> dict[str, str]:
     return _read_sums(raw_dir)
 
 
+def require_downloaded(name: str, raw_dir: Path) -> None:
+    """Raises ValueError unless a download has recorded what it verified in `raw_dir`; `name` is the dataset's, full."""
+    if not recorded_checksums(raw_dir):
+        raise ValueError(f"{raw_dir / CHECKSUMS}: not there, or empty: the download stage writes it last, so no "
+                         f"download has finished here; run `python -m stages.download {name}` first")
+
+
+def is_recorded(path: Path) -> bool:
+    """Whether the record has a line for this path of a raw folder."""
+    return path.is_file() and path.name != CHECKSUMS and path.suffix != ".part"
+
+
+def archives_recorded(params: DatasetParams) -> set[str]:
+    """Names of the archives that lie elsewhere: the record has a line for each."""
+    return {PHOTOGRAPHS} if params.is_prepared else {archive.name for archive in archives_of(params)}
+
+
 def _record(raw_dir: Path, archives: Mapping[str, str]) -> None:
     """Of the files of raw_dir, and of the archives that lie elsewhere (name -> `sha256:<hex>`)."""
-    files = (path for path in raw_dir.iterdir() if path.name != CHECKSUMS and path.suffix != ".part")
-    digests = {path.name: sha256_of(path) for path in files if path.is_file()}
+    digests = {path.name: sha256_of(path) for path in raw_dir.iterdir() if is_recorded(path)}
     digests |= {name: sha256.removeprefix("sha256:") for name, sha256 in archives.items()}
     with atomic_write(raw_dir / CHECKSUMS) as record:
         record.writelines(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, TypeVar
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-from matchnet.files import rename
+from matchnet.files import make_folder, rename
 from matchnet.messages import said, without_credentials
 from pipeline.system.progress import Progress
 
@@ -90,7 +90,7 @@ def fetch_file(origin: str, target: Path, checksum: str, kinds: Iterable[str] = 
         DownloadError: not there, not reachable after a few attempts, or other bytes than the checksum says.
         OSError: the disk is full or may not be written.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     part = target.with_name(target.name + ".part")
     resumed = part.exists() and is_address(origin)
     kind = checksum.partition(":")[0]

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from matchnet.files import link_or_copy, sha256_of
 from pipeline.data.formats.word_table import WORDS, write_words
-from pipeline.data.raw.download import recorded_checksums
+from pipeline.data.raw.download import CHECKSUMS, archives_recorded, is_recorded, recorded_checksums
 from pipeline.data.raw.source import (
     RawSample,
     classes_left_out,
@@ -67,7 +67,7 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
     """
     raw_dir, out_dir = Path(raw_dir), Path(out_dir)
     sources = recorded_checksums(raw_dir)
-    _require_as_verified(raw_dir, sources)
+    _require_as_verified(raw_dir, sources, archives_recorded(params))
     samples = source_of(params.source).read_raw(raw_dir, params)
     _check_keys(samples)
     class_names, words = sorted({sample.class_name for sample in samples}), words_of(params, raw_dir)
@@ -109,14 +109,19 @@ def _tasks(plans: Sequence[ShardPlan], new: Path, notes: Path, params: DatasetPa
                       _fingerprint(params, plan, sources)) for plan in plans]
 
 
-def _require_as_verified(raw_dir: Path, sources: Mapping[str, str]) -> None:
-    """Raises ValueError for a raw file that has changed since the download; archives that lie elsewhere have their own
-    check."""
+def _require_as_verified(raw_dir: Path, sources: Mapping[str, str], archives: set[str]) -> None:
+    """Raises ValueError for a raw file that has changed since the download, or of which that recorded nothing.
+
+    Archives that lie elsewhere have their own check of what has changed. A folder without any record is no download's.
+    """
+    again = f"run the download stage of {raw_dir.name} again"
     for name, checksum in sources.items():
         path = raw_dir / name
         if path.is_file() and f"sha256:{sha256_of(path)}" != checksum:
-            raise ValueError(f"{path}: other bytes than the download stage verified; run that stage of {raw_dir.name} "
-                             "again")
+            raise ValueError(f"{path}: other bytes than the download stage verified; {again}")
+    there = {path.name for path in raw_dir.iterdir() if is_recorded(path)} if sources else set()
+    if sources and (unknown := sorted((there | archives) - sources.keys())):
+        raise ValueError(f"{raw_dir / CHECKSUMS}: no line for {unknown[0]}, so nobody has verified that file; {again}")
 
 
 def _require_space(name: str, new: Path, missing: Sequence[ShardTask], tasks: Sequence[ShardTask]) -> None:
