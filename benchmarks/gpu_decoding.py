@@ -1,8 +1,9 @@
 """Part 4 of benchmarks/gpu.sh: processes that decode photographs, against what the GPU eats.
 
 Photographs of real size are those of `--photographs`, or made here (400 x 500, smooth noise). They lie in shards, and
-the shipped stream reads, decodes and crops them, alone and while the classifier of part 3 trains on them. Where pipeline's packages are missing (simplejpeg and others), Pillow alone decodes in as many
-processes, which is slower and not what is shipped; the part says so.
+the shipped stream reads, decodes and crops them, alone and while the classifier of part 3 trains on them. Where
+pipeline's packages are missing (simplejpeg and others), Pillow alone decodes in as many processes, which is slower and
+not what is shipped; the part says so.
 """
 
 import argparse

@@ -138,16 +138,16 @@ def rows(part: Part, photographs: Photographs) -> None:
     time_left = part.left() - 8
     if time_left < 10 and not part.tiny:
         return part.say("no time to train")
-    episode = EpisodeSpec(5, 5, 6)
+    episode, per_step = EpisodeSpec(5, 5, 6), 2 if part.tiny else 16
     with part.attempt("matching-scratch"):
-        bench.row("matching-scratch", *bench.train(matching, episode, 2 if part.tiny else 16,
-                                                   SHARES["matching-scratch"] * time_left))
+        bench.row("matching-scratch", *bench.train(matching, episode, per_step, SHARES["matching-scratch"] * time_left))
     with part.attempt("classifier, and matching nets that begin with it"):
         images = EpisodeSpec(photographs.train.num_classes, 0, 4)
         classifier, steps = bench.train(
-            ClassifierSpec(encoder=bench.encoder, label_smoothing=0.1), images, 1, SHARES["classifier"] * time_left, optimizer="sgd", learning_rate=0.05, weight_decay=5e-4)
+            ClassifierSpec(encoder=bench.encoder, label_smoothing=0.1), images, 1, SHARES["classifier"] * time_left,
+            optimizer="sgd", learning_rate=0.05, weight_decay=5e-4)
         bench.row("classifier", classifier, steps)
-        bench.row("matching", *bench.train(matching, episode, 2 if part.tiny else 16, SHARES["matching"] * time_left,
+        bench.row("matching", *bench.train(matching, episode, per_step, SHARES["matching"] * time_left,
                                            classifier, learning_rate=3e-4))
     return None
 
