@@ -4,7 +4,8 @@
 
 The first call makes an environment of its own in the folder: torch and numpy of constraints.txt, easyfsl 1.5.0 from the
 package registry without its dependency torchvision, which does not import with this build of torch. Where easyfsl
-imports torchvision, it gets a module of empty classes: nothing that is measured uses one.
+imports torchvision, it gets a module of empty classes: nothing that is measured uses one. Its sampler passes torch an
+argument that torch has dropped, and which is ignored here.
 
 All train Conv-4 with our initial weights, by AdamW with the same rate, on one episode a step, from the same pixels in
 memory. easyfsl's episodes are drawn and stacked by its own sampler and a DataLoader without processes, in fp32, as its
@@ -32,6 +33,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Sampler
 
 from benchmarks.table import print_table
 from matchnet.context import FullContextSpec
@@ -79,6 +81,15 @@ def stand_in_for_torchvision() -> None:
             setattr(sys.modules[parent], child, sys.modules[name])
 
 
+def let_samplers_name_their_data() -> None:
+    """Let samplers of others call `Sampler.__init__(data_source=...)` as older versions of torch had it, here."""
+
+    def accept(self: Sampler, data_source: object = None) -> None:
+        return
+
+    Sampler.__init__ = accept  # type: ignore[method-assign, assignment]
+
+
 def cpu_precision() -> Literal["fp32", "bf16"]:
     found = torch.cpu.get_capabilities()
     return "bf16" if found.get("avx512_bf16") or found.get("amx_bf16") else "fp32"
@@ -109,8 +120,6 @@ def easyfsl(episode: EpisodeSpec, images_RCHW: Tensor, context: bool, steps: int
     from easyfsl.datasets import FewShotDataset  # type: ignore[import-not-found]
     from easyfsl.methods import MatchingNetworks, PrototypicalNetworks  # type: ignore[import-not-found]
     from easyfsl.samplers import TaskSampler  # type: ignore[import-not-found]
-    from torch.utils.data import DataLoader
-
     class InMemory(FewShotDataset):  # type: ignore[misc]
         def __getitem__(self, row: int) -> tuple[Tensor, int]:
             return images_RCHW[row].float() / 255, row // SAMPLES_A_CLASS
@@ -156,6 +165,7 @@ def measure(threads: int, steps: int, rounds: int) -> dict[str, dict[str, float]
     """Episodes a second by task and contender: the best round of each, in turn, after one to warm up."""
     torch.set_num_threads(threads)
     stand_in_for_torchvision()
+    let_samplers_name_their_data()
     found = {}
     for task, (episode, shape) in TASKS.items():
         calls = contenders(episode, shape, steps)
