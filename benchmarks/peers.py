@@ -202,9 +202,9 @@ def make_environment(folder: Path) -> Path:
         subprocess.run([*install, "--no-deps", EASYFSL], check=True)
     if not list(folder.glob("lib/python*/site-packages/learn2learn")):
         tried = subprocess.run([*install, "--no-deps", LEARN2LEARN], capture_output=True, text=True)
-        errors = [line.strip() for line in tried.stderr.splitlines() if "error" in line.lower()]
+        errors = [line.strip() for line in tried.stderr.splitlines() if " error: " in line or "Failed" in line]
         print(f"{LEARN2LEARN}: " + ("installed, and not measured" if tried.returncode == 0 else
-                                    f"does not install here: {errors[0] if errors else 'see pip'}"), flush=True)
+                                    f"does not install here: {errors[0] if errors else 'pip does not say why'}"))
     return python
 
 
