@@ -1,12 +1,12 @@
 # make demo: install, run everything on the embedded dataset, print the accuracies. make test: check everything.
-# make omniglot, ptb, ...: the table of that name in experiments/.
+# make omniglot, ptb, ...: the table of that name in experiments/. make docs: the documentation as a site, site/index.html.
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 TABLES := $(notdir $(patsubst %/,%,$(dir $(wildcard experiments/*/dvc.yaml))))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo $(TABLES) test lint install clean
+.PHONY: demo $(TABLES) test lint docs install clean
 
 demo: $(INSTALLED)
 	dvc repro
@@ -16,13 +16,17 @@ $(TABLES): $(INSTALLED)
 	dvc repro experiments/$@/dvc.yaml
 	@python -m stages.report --table $@
 
-test: lint
+test: lint docs
 	python -m pytest -m "not slow"
 
 lint: $(INSTALLED)
-	ruff check matchnet pipeline stages tests benchmarks
+	ruff check matchnet pipeline stages tests benchmarks docs
 	mypy
 	python -m stages.resolve --check
+
+# a warning, such as a link that leads nowhere, is an error
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
 install: $(INSTALLED)
 
@@ -37,4 +41,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache site

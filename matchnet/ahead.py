@@ -23,7 +23,7 @@ def ahead(items: Generator[Item], count: int) -> Generator[Item]:
         try:
             while room.acquire() and not given_up.is_set():
                 made.put((next(items), None))
-        except BaseException as error:  # StopIteration among them: the end is passed on like an error
+        except BaseException as error:  # also StopIteration: the end is passed on like an error
             made.put((None, error))
         finally:
             items.close()

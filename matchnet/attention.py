@@ -17,10 +17,12 @@ Kernel = Literal["cosine", "dot_product", "euclidean", "projection"]
 class AttentionSpec:
     """Which similarity the softmax is over, and what it is multiplied with.
 
-    kernel: cosine (the paper's), dot_product, euclidean (minus the squared distance), or projection: the dot product
-        of the query with the unit support vector, i.e. the cosine times the norm of the query (what easyfsl and
-        meta-dataset do).
-    scale: none (the paper's formula), fixed, or learned (through its logarithm) starting at scale_value.
+    Args:
+        kernel: `cosine` is the paper's. `dot_product` is the plain one. `euclidean` is minus the squared distance.
+            `projection` is the dot product of the query with the unit support vector, which is the cosine times the
+            norm of the query; easyfsl and meta-dataset use it.
+        scale: `none` (the paper's formula), `fixed`, or `learned` through its logarithm.
+        scale_value: the fixed scale, or the one that learning starts from.
     """
 
     kernel: Kernel = "cosine"
@@ -42,8 +44,8 @@ def require_no_learning(spec: AttentionSpec) -> None:
 class Attention(nn.Module):
     """log P(y|x^, S) by a softmax over the support set of a scaled similarity.
 
-    Departs from the paper, by default, in the scale: cosines lie in [-1, 1], so no item's weight is more than e^2 times
-    another's, and training stalls (row `short-cosine` of results/omniglot.md shows what it costs).
+    Departs from the paper, by default, in the scale. Cosines lie in [-1, 1], so no item's weight is more than e^2 times
+    another's, and training stalls. The row `short-cosine` of results/omniglot.md shows the loss in accuracy.
     """
 
     def __init__(self, spec: AttentionSpec) -> None:

@@ -23,17 +23,23 @@ STREAM, MIRROR_STREAM = 0xAFF1, 0xF11B  # keep these words apart from those of t
 
 @dataclass(frozen=True)
 class AffineSpec:
-    """Each image gets its own distortion, uniform within these bounds.
+    """Each image gets its own distortion, drawn uniformly within these bounds.
 
-    fill: what a distorted image has where the distortion reaches beyond the original. `background`, for drawings: the
-        image's own, the median of its outermost pixels in each channel. `reflection`, for photographs: mirrored there.
+    Args:
+        max_rotation: degrees, either way.
+        max_shear: tangent of the angle, along either axis.
+        max_scale: either axis is scaled by 1 - this to 1 + this.
+        max_translation: pixels, along either axis.
+        mirror: true mirrors every second image, left to right. Not for characters.
+        fill: what stands where the distortion reaches beyond the image. `background`, for drawings, is the median of
+            the image's outermost pixels in each channel. `reflection`, for photographs, mirrors the image there.
     """
 
-    max_rotation: float = 10.0  # degrees
-    max_shear: float = 0.15  # tangent of the angle, either axis
-    max_scale: float = 0.15  # either axis between 1 - this and 1 + this
-    max_translation: float = 2.0  # pixels
-    mirror: bool = False  # left and right change places in every second image; not for characters
+    max_rotation: float = 10.0
+    max_shear: float = 0.15
+    max_scale: float = 0.15
+    max_translation: float = 2.0
+    mirror: bool = False
     fill: Fill = "background"
 
     def __post_init__(self) -> None:
@@ -56,7 +62,7 @@ def distort(image_ETCHW: Tensor, spec: AffineSpec, seed: int, numbers: Sequence[
     E, T, _, height, width = image_ETCHW.shape
     uniform = to_uniform(random_words(seed, STREAM, numbers, T * 7)).reshape(E * T, 7) * 2 - 1
     theta_B23 = torch.from_numpy(_affine_matrices(uniform, spec, height, width)).to(image_ETCHW.dtype)
-    if spec.mirror:  # before the copy: to index by a mask is to wait for a GPU
+    if spec.mirror:  # before the copy, because indexing by a mask waits for a GPU
         turned_B = torch.from_numpy(to_uniform(random_words(seed, MIRROR_STREAM, numbers, T)).reshape(E * T) < 0.5)
         theta_B23[turned_B, 0] *= -1
     theta_B23 = to_device(theta_B23, image_ETCHW.device)

@@ -34,7 +34,7 @@ class Average:
         decay = min(self.decay, (1 + step) / (10 + step))
         means, values = (list(holder.state_dict().values()) for holder in (self.method, method))
         averaged = [i for i, mean in enumerate(means) if mean.is_floating_point()]
-        # all in a few kernels of a GPU, rather than hundreds
+        # a few kernels of a GPU in place of hundreds
         torch._foreach_lerp_([means[i] for i in averaged], [values[i] for i in averaged], 1 - decay)
         for mean, value in zip(means, values, strict=True):
             if not mean.is_floating_point():

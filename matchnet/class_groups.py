@@ -19,7 +19,7 @@ class ClassGroups:
 
     @staticmethod
     def from_lists(groups: Iterable[Iterable[int]]) -> "ClassGroups":
-        """Of positions, in any order; equal groups count once, empty ones not at all."""
+        """Groups from lists of positions, in any order. Equal groups count once, and empty groups are left out."""
         distinct = list(dict.fromkeys(tuple(sorted(set(group))) for group in groups))
         listed = [group for group in distinct if group]
         counts = np.array([len(group) for group in listed], dtype=np.int64)
@@ -39,17 +39,18 @@ class ClassGroups:
         return replace(self, starts=self.starts[fits], counts=self.counts[fits])
 
     def among(self, kept_C: np.ndarray) -> "ClassGroups":
-        """Of the classes that are kept alone, at their new positions."""
+        """The groups cut to the classes that are kept, at their new positions."""
         position_C = kept_C.cumsum() - 1
         return ClassGroups.from_lists(position_C[group[kept_C[group]]].tolist() for group in self)
 
     def probabilities(self) -> np.ndarray:
-        """Of drawing each group: as if a class that is in any were drawn, and then one of the groups that it is in.
+        """The probability of drawing each group: a class of any group is drawn uniformly, then one of its groups.
 
-        Were every group as likely, classes in small or in many groups would come up far more often. Of the 882 classes
-        of ILSVRC2012 without L_dogs, 559 are in the 95 groups of 5 to 20. The most frequent of them would be drawn 10.4
-        times as often as the least, and is 5.3 times as here; a query is as spread as over 442 equal classes, and
-        over 532 as here (1 / sum of squared probabilities).
+        If all groups were equally likely, classes in small groups or in many groups would be drawn far too often.
+        Example: ILSVRC2012 without L_dogs has 882 classes, and 559 of them are in the 95 groups of 5 to 20. With
+        equally likely groups, the most frequent class would be drawn 10.4 times as often as the least; here it is 5.3
+        times. A query would be as spread as over 442 equal classes; here it is as spread as over 532 (1 / sum of
+        squared probabilities).
         """
         group_M = np.repeat(np.arange(len(self)), self.counts)
         place_M = np.arange(len(group_M)) - (self.counts.cumsum() - self.counts)[group_M]  # in its group

@@ -23,10 +23,12 @@ from matchnet.training import Task, Values
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierTrainingSpec(ValidatedSpec):
-    """A step is `batch_size` images over all workers (and their parts) together.
+    """Training a classifier on a stream of images.
 
-    smallest_crop: a training image is a random part of the photograph, of at least this share of its area.
-    flip: whether every second one is mirrored, left to right.
+    Args:
+        batch_size: images of a step, over all workers and their micro-batches together.
+        smallest_crop: a training image is a random piece of the photograph, with at least this share of its area.
+        flip: true mirrors every second image, left to right.
     """
 
     batch_size: int
@@ -69,8 +71,10 @@ class ClassifierData:
 
 
 class ClassifierTask(Task):
-    """Validated by one-shot learning of other classes, which is what its features are for: a classifier cannot tell
-    the accuracy of its softmax on classes that it does not know."""
+    """Training a classifier. It is validated by one-shot learning of other classes, which its features are made for.
+
+    The accuracy of its softmax says nothing here: the softmax does not know the classes of the validation.
+    """
 
     prefetch = 1
 

@@ -13,11 +13,15 @@ from matchnet.attention import similarity
 
 @dataclass(frozen=True)
 class FullContextSpec:
-    """num_steps: K, how often a query reads the support set; the paper fixes it and does not say at what.
+    """Full context embeddings  [Vinyals et al. 2016, section 2.1.2 and appendix A].
 
-    size: departs from the paper where it is not null: one learned linear map brings f'(x^) and g'(x_i) to so many
-        numbers first. Of Inception's 2048, the dot products of equation 6 spread by 196 over five support items (15
-        photographs), so that a query reads one item alone; and the LSTMs would have 117 million weights.
+    Departs from the paper where `size` is not null. With Inception's 2,048 numbers, the dot products of equation 6
+    spread by 196 over five support items (15 photographs), so that a query reads one item alone. The LSTMs would have
+    117 million weights.
+
+    Args:
+        num_steps: K, how often a query reads the support set. The paper does not say its value.
+        size: one learned linear map first brings f'(x^) and g'(x_i) to this many numbers. Null leaves it out.
     """
 
     num_steps: int = 5
@@ -41,7 +45,7 @@ class FullContext(nn.Module):
         self.query = QueryContext(spec.size or embedding_size, spec.num_steps)
 
     def forward(self, query_EQD: Tensor, support_ESD: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.autocast(query_EQD.device.type, enabled=False):  # as the attention: bf16 is too coarse for exp
+        with torch.autocast(query_EQD.device.type, enabled=False):  # bf16 is too coarse for exp, as in attention
             query_EQD, support_ESD = query_EQD.float(), support_ESD.float()
             if self.linear is not None:
                 query_EQD, support_ESD = self.linear(query_EQD), self.linear(support_ESD)

@@ -8,6 +8,6 @@ def to_device(values: Tensor, device: torch.device | str) -> Tensor:
     """On `device`. To a GPU the copy is queued behind what that has still to compute, and this returns at once."""
     if torch.device(device).type != "cuda" or values.is_cuda:
         return values.to(device)
-    # Pinned, or the copy goes through a buffer, piece by piece, and is waited for. Not by pin_memory(), which keeps the
+    # Pinned memory: otherwise the copy is synchronous, and goes through a buffer. pin_memory() is no help: it keeps the
     # strides of an expanded tensor, and fails.
     return torch.empty_like(values, pin_memory=True).copy_(values).to(device, non_blocking=True)

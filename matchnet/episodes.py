@@ -1,15 +1,15 @@
 """Episodes: which samples are support and which are query  [Vinyals et al. 2016, section 2.2].
 
 An episode is a pure function of (seed, episode number, EpisodeSpec): its random words come from a counter-based
-generator (Philox) at a counter that the number decides. There is no state: any worker makes any episode, resuming
-needs the number alone, and every model is compared on the same ones.
+generator (Philox), and the episode's number decides the counter. There is no state: any worker makes any episode, a
+resumed run needs only the number, and all models are compared on the same episodes.
 
-Rows may be cut from a common origin (words of one sentence). An episode that would use an origin twice is drawn again,
-at further counters, until it does not: all episodes that use none twice are equally likely.
+Rows may come from a common origin (words of one sentence). If an episode would use an origin twice, it is drawn again
+at further counters. So all episodes that use no origin twice are equally likely.
 
-Classes are drawn uniformly, or, in a share of the episodes, from one group of classes of a kind, as the paper proposes
-for future work: it "samples S from fine grained sets of labels instead of sampling uniformly from the leafs of the
-ImageNet class tree" [section 4.1.2].
+Classes are drawn uniformly, or, in a share of the episodes, from one group of classes that are alike. The paper
+proposes such groups for future work [section 4.1.2]: it "samples S from fine grained sets of labels instead of
+sampling uniformly from the leafs of the ImageNet class tree".
 
 Shapes: E episodes, N ways, S = N * num_shots support items, Q = N * num_queries queries, R rows of a store.
 """
@@ -24,17 +24,21 @@ from torch import Tensor
 from matchnet.class_groups import ClassGroups
 from matchnet.random_words import random_words, to_uniform
 
-# Episodes of the Penn Treebank's 41,044 training sentences take 40 draws on average at 64 ways of 8 rows (of 4,000
-# episodes the longest took 365) and 49 at 256 ways of 2 (of 1,500: 569): at 49, one in 10^9 takes more than a thousand.
+# Measured on the Penn Treebank's 41,044 training sentences: 64 ways of 8 rows take 40 draws on average, and at most 365
+# in 4,000 episodes. 256 ways of 2 rows take 49, and at most 569 in 1,500. At 49, one in 10^9 takes more than 1,000.
 MOST_DRAWS = 1000
-FIRST_DRAWS, LARGEST_DRAWS = 4, 64  # at once: numpy's calls cost more than the numbers of one draw
+FIRST_DRAWS, LARGEST_DRAWS = 4, 64  # draws at once, because a call of numpy costs more than one draw
 
 
 @dataclass(frozen=True)
 class FineGrainedSpec:
-    """In a `share` of the episodes all classes are of one group of at most `largest_group`, and at least num_ways.
+    """Some episodes take all their classes from one group of classes that are alike; the others draw them uniformly.
 
-    In the others they are drawn uniformly, as without this; see ClassGroups.probabilities for which group it is.
+    ClassGroups.probabilities says which group is drawn.
+
+    Args:
+        share: share of the episodes that do so.
+        largest_group: classes of a group, at most. A group has at least as many as the episode has ways.
     """
 
     share: float = 1.0
@@ -48,7 +52,15 @@ class FineGrainedSpec:
 
 @dataclass(frozen=True)
 class EpisodeSpec:
-    """N-way k-shot, with `num_queries` queries a way."""
+    """N-way k-shot.
+
+    Args:
+        num_ways: N, classes of an episode.
+        num_shots: k, support samples of each class.
+        num_queries: queries of each class.
+        fine_grained: draws the classes of some episodes from one group of classes that are alike. Null draws all
+            classes uniformly.
+    """
 
     num_ways: int
     num_shots: int
@@ -87,14 +99,18 @@ class EpisodeSpec:
 class ClassRows:
     """Rows of a store grouped by class: those of class c are rows[starts[c] : starts[c] + counts[c]].
 
-    origin_R: by row of the store, what it was cut from (a sentence): rows of one origin never meet in an episode. None
-    where every row is its own.
-    groups: of the classes, by their positions 0 .. C - 1, for fine-grained episodes; None where there are none.
+    Attributes:
+        rows: int64 (R,), grouped by class.
+        starts: int64 (C,), where each class begins in `rows`.
+        counts: int64 (C,), how many rows each class has.
+        origin_R: the origin of each row of the store, such as its sentence. Rows of one origin never meet in an
+            episode. None if every row has its own.
+        groups: groups of the classes, by their positions 0 .. C - 1, for fine-grained episodes. None if there are none.
     """
 
-    rows: np.ndarray  # (R,) int64
-    starts: np.ndarray  # (C,) int64
-    counts: np.ndarray  # (C,) int64
+    rows: np.ndarray
+    starts: np.ndarray
+    counts: np.ndarray
     origin_R: np.ndarray | None = None
     groups: ClassGroups | None = None
 
@@ -128,7 +144,7 @@ class ClassRows:
         return len(self.starts)
 
     def with_at_least(self, count: int) -> "ClassRows":
-        """Without the classes that have fewer rows than `count`; the others keep their order."""
+        """The classes with at least `count` rows, in the same order."""
         enough = self.counts >= count
         groups = None if self.groups is None else self.groups.among(enough)
         return replace(self, starts=self.starts[enough], counts=self.counts[enough], groups=groups)
@@ -141,7 +157,7 @@ class ClassRows:
         return replace(self, groups=groups)
 
     def groups_for(self, spec: EpisodeSpec) -> ClassGroups:
-        """Those that a fine-grained episode may be drawn from; ValueError where there is none."""
+        """The groups that a fine-grained episode may be drawn from; ValueError if there is none."""
         assert spec.fine_grained is not None
         if self.groups is None:
             raise ValueError("fine_grained: these classes have no groups, such as WordNet makes of ImageNet's; leave "
@@ -155,7 +171,7 @@ class ClassRows:
         return groups
 
     def num_drawn(self, spec: EpisodeSpec) -> int:
-        """How many classes episodes of this spec can have: all, or those of the groups that are all they draw from."""
+        """How many classes episodes of this spec can have: all, or those of groups if all episodes take a group."""
         if spec.fine_grained is None or spec.fine_grained.share < 1:
             return self.num_classes
         return len(np.unique(np.concatenate(list(self.groups_for(spec)))))
@@ -199,7 +215,7 @@ class Episodes:
 def sample_episodes(seed: int, numbers: Sequence[int], spec: EpisodeSpec, classes: ClassRows) -> Episodes:
     """Episodes `numbers` of the stream (seed, spec): classes, then samples, uniformly and without replacement.
 
-    Classes of a fine-grained episode are drawn so from a group, and that by ClassGroups.probabilities.
+    In a fine-grained episode, ClassGroups.probabilities decides the group, and the classes are drawn from it.
 
     Raises:
         ValueError: the classes cannot serve the spec (too few classes, too few samples in one, too few origins, no

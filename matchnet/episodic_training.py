@@ -21,7 +21,12 @@ VALID_SEED_OFFSET = 1_000_003  # validation episodes come from another stream th
 
 @dataclass(frozen=True, kw_only=True)
 class ValidatedSpec(TrainingSpec):
-    """Training that is validated by one-shot learning: on `valid_episodes` episodes of classes not trained on."""
+    """Training that is validated by one-shot learning, on classes that it is not trained on.
+
+    Args:
+        valid_episode: the task of the validation.
+        valid_episodes: how many episodes a validation has.
+    """
 
     valid_episode: EpisodeSpec = field(default_factory=lambda: EpisodeSpec(5, 1, 5))
     valid_episodes: int = 1000
@@ -37,7 +42,13 @@ class ValidatedSpec(TrainingSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodicSpec(ValidatedSpec):
-    """A step is `episodes_per_step` episodes over all workers together."""
+    """Training on episodes.
+
+    Args:
+        episode: the task that is trained on.
+        episodes_per_step: episodes of a step, over all workers together.
+        affine: how training images are distorted. Null leaves them as they are.
+    """
 
     episode: EpisodeSpec
     episodes_per_step: int = 1

@@ -1,7 +1,7 @@
 """Evaluation: embed every sample that occurs once, then run any number of episodes on the embeddings.
 
-Both go batch by batch. What a batch gives depends, in its last bits, on what else is in it; so whoever divides the work
-among processes divides it between batches: by multiples of `embed_batch_size` rows, of `episode_batch_size` episodes.
+Both work in batches. The last bits of a result depend on the rest of its batch. So divide the work among processes
+only between batches: by multiples of `embed_batch_size` rows, and of `episode_batch_size` episodes.
 
 Shapes: R rows of a store, U rows that occur, E episodes, Q queries, N ways, B samples.
 """
@@ -20,8 +20,8 @@ from matchnet.methods.base import Method, accuracy
 from matchnet.store import MemoryStore, SomeRows, Store
 
 EMBED_BATCH = 256  # samples, on a GPU and at most
-# On a CPU as many as make this many numbers, 256 images of 28 x 28: Conv-4's largest activation is then 51 MB, near its
-# last cache. But 8 at least, so that the processes of a store on shards share them.
+# On a CPU a batch has this many numbers, which is 256 images of 28 x 28: Conv-4's largest activation is then 51 MB,
+# near the last cache's size. A batch has at least 8 samples, for the processes of a store on shards to share.
 EMBED_NUMBERS, EMBED_AT_LEAST = 200_704, 8
 FEATURES_PER_BATCH = 2**23  # numbers gathered for one batch of episodes: 32 MB
 EPISODES_AT_ONCE = 1024  # when only their rows are looked at
@@ -37,9 +37,10 @@ def no_progress(count: int) -> None:
 class EpisodeResults:
     """What is kept of each episode.
 
-    accuracy_E: share of right queries, float64 in [0, 1].
-    most_one_way_E: the largest share of the queries that were given one and the same way, float64. Ways have as many
-        queries each, so 1 / N at best; 1 where all queries are said to be of one way.
+    Attributes:
+        accuracy_E: share of right queries, float64 in [0, 1].
+        most_one_way_E: the largest share of the queries that were given the same way, float64. Ways have as many
+            queries each, so it is 1 / N at best. It is 1 if all queries are given one way.
     """
 
     accuracy_E: np.ndarray

@@ -24,12 +24,14 @@ FORMAT = 2
 class ModelFile:
     """What the file holds.
 
-    preparation: how pictures become samples; None for a model of sentences.
-    sample_shape: of one sample as the method takes it, (C, H, W) or (L,).
-    dataset, split: that it was trained on.
-    train_classes: names, in the order of a classifier's outputs.
-    earlier_classes: what the model that it began with had seen.
-    seconds: that training took.
+    Attributes:
+        preparation: how pictures become samples; None for a model of sentences.
+        sample_shape: shape of one sample as the method takes it, (C, H, W) or (L,).
+        dataset: the dataset that it was trained on.
+        split: the split of that dataset.
+        train_classes: names of the training classes, in the order of a classifier's outputs.
+        earlier_classes: training classes of the model that it began with.
+        seconds: how long the training took.
     """
 
     model_name: str
@@ -138,7 +140,7 @@ def _check_fields(found: dict[str, Any], path: Path) -> None:
     check_weights(found["state_dict"], f"{path}: state_dict")
 
 
-LARGEST = 1 << 16  # number of a method that is no size of one of its weights
+LARGEST = 1 << 16  # a method's numbers that are not the size of a weight
 
 
 def _require_possible(model: ModelFile, path: Path) -> None:

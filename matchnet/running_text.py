@@ -16,9 +16,10 @@ from matchnet.tokens import END
 class TextBatch:
     """A window of parallel streams of text.
 
-    token_DTB: T + 1 tokens, each but the first a target; those for the backward direction, D = 1, of the text read
-        backwards.
-    state_D2YBH: what the LSTMs carry over from the window before, None at the beginning of the text.
+    Attributes:
+        token_DTB: T + 1 tokens; each but the first is a target. Those of the backward direction, D = 1, are of the text
+            read backwards.
+        state_D2YBH: the states of the LSTMs after the window before. None at the beginning of the text.
     """
 
     token_DTB: Tensor

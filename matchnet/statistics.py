@@ -8,11 +8,12 @@ Z_95 = 1.959963984540054  # two-sided 95% quantile of the normal distribution
 def mean_and_interval(value_E: np.ndarray) -> tuple[float, float]:
     """Mean over episodes and half the width of its 95% interval, 1.96 s / sqrt(E), s with E - 1 degrees of freedom.
 
-    It is that of draws of episodes from the images at hand, for the one model at hand: another set of images or
-    classes, or a model trained from another seed, may lie outside of it.
+    The interval covers the draw of episodes from these images, for this one model. With other images, other classes or
+    another seed of the training, the mean may lie outside the interval.
 
     Args:
-        value_E: of each episode, its accuracy or a difference of two; episodes are independent, queries of one are not.
+        value_E: the accuracy of each episode, or a difference of two accuracies. Episodes are independent; the queries
+            of one episode are not.
     Raises:
         ValueError: fewer than two episodes (no spread to estimate).
     """

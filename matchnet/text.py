@@ -1,7 +1,7 @@
 """Sentences as samples: a window of tokens around a blank  [Vinyals et al. 2016, section 4.1.3].
 
-A row of the store is a word and a sentence that holds it. Its sample is centred on the word's first occurrence there;
-that and every other occurrence of the word is BLANK, so that nothing of the word is left in the sample.
+A row of the store is a word and a sentence that holds it. Its sample is centred on the word's first occurrence in the
+sentence. Every occurrence of the word is BLANK, so that the sample does not show the word.
 
 Shapes: T tokens of all sentences, Z sentences, R rows, L tokens of a sample.
 """
@@ -22,12 +22,12 @@ class SentenceStore(Store):
 
     Args:
         token_T: the words of all sentences, int32 or int64.
-        sentence_start_Z: where each sentence begins in token_T; one entry more says where the last one ends.
-        row_sentence_R: which sentence a row is.
-        row_word_R: its word, a token that stands in that sentence.
+        sentence_start_Z: where each sentence begins in token_T. One more entry says where the last sentence ends.
+        row_sentence_R: the sentence of each row.
+        row_word_R: the word of each row, a token of its sentence.
         context: at least 1.
-        blank: False leaves the word where it stands, and appends it to the sample, L = 2 * context + 2: for an oracle
-            that is shown each candidate in the word's place.
+        blank: False leaves the word in its place, and appends it to the sample, L = 2 * context + 2. An oracle needs
+            this: it sees each candidate in the word's place.
     Raises:
         ValueError: a word that is not in the sentence of its row; names word, sentence and row.
     """

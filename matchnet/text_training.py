@@ -1,8 +1,8 @@
 """Training on running text: truncated back-propagation through time, over parallel streams of it.
 
-The text, its sentences one after another, is cut into `num_streams` streams of equal length that are read side by side;
-step t is a window of `window` tokens of each, and the LSTM goes on from where the window before left it. At the end of
-the text it begins again from nothing.
+The text, one sentence after another, is cut into `num_streams` streams of equal length, which are read side by side.
+Step t is a window of `window` tokens of each stream. The LSTM goes on from its state at the end of the window before.
+At the end of the text it begins again from nothing.
 
 Shapes: T positions in time, B streams, V tokens there are, D directions.
 """
@@ -20,14 +20,20 @@ from matchnet.training import Task, TrainingSpec, Values
 
 @dataclass(frozen=True, kw_only=True)
 class TextSpec(TrainingSpec):
-    """targets: the words that are predicted, `all` of the vocabulary or those of the training classes alone (with what
-    is no class of any part, as `<unk>`); others are read as context, but never predicted."""
+    """Training a language model on running text.
+
+    Args:
+        targets: the words that are predicted: `all` of the vocabulary, or those of the training classes alone, together
+            with tokens that are never a class, such as `<unk>`. Other words are read as context, but never predicted.
+        num_streams: places of the text that are read side by side.
+        window: tokens of each stream in a step. Gradients stop at its beginning.
+    """
 
     targets: Literal["all", "train"] = "all"
     num_streams: int = 20
     window: int = 35
 
-    fused_on_cpu: ClassVar[bool] = True  # its 5 million weights cost 24 ms a step otherwise, and 8 so
+    fused_on_cpu: ClassVar[bool] = True  # 5 million weights: 8 ms a step in place of 24
 
     def __post_init__(self) -> None:
         super().__post_init__()

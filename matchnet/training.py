@@ -1,9 +1,9 @@
-"""The training loop. It knows nothing of Ray: it is given a model, a task, and what to call with its results.
+"""The training loop. It knows nothing of Ray: the caller gives it a model, a task, and functions that take its results.
 
-What is learnt is the task's: episodes (matchnet.episodic_training), running text (matchnet.text_training). Step t's
-data is a function of t, and everything random in it one of the seed and the step or the episode; what dropout draws, of
-the rank and the number of workers too. So a run that was killed and resumed from a checkpoint, with as many workers,
-ends with the same weights.
+The task decides what is learnt: episodes (matchnet.episodic_training) or running text (matchnet.text_training). The
+data of step t depend on t alone. Everything random depends on the seed and on the step or the episode; dropout also
+depends on the rank and the number of workers. So a run that was killed and resumed from a checkpoint ends with the same
+weights, if it has as many workers.
 """
 
 import math
@@ -24,28 +24,39 @@ from matchnet.methods.base import Method
 from matchnet.random_words import random_words
 
 MOMENTUM = 0.9  # of SGD
-NOISE_STREAM = 1  # of random_words: torch's own stream (dropout) starts anew from it at each step
+NOISE_STREAM = 1  # of random_words: it seeds torch's own generator (dropout) at each step
 Values = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSpec:
-    """What every training run has. Lengths are in steps; what a step is made of, the task's own spec says.
+    """What every training run has. Lengths are in steps. The task's own spec says what a step is made of.
 
-    optimizer: sgd has Nesterov's momentum of 0.9, as is usual for classifiers of ImageNet.
-    accumulate: a worker does its share of a step in so many parts, one after another, and adds up their gradients:
-        where a share does not fit into memory. Batch normalisation sees a part at a time, as it does a worker's share.
-    ema_decay: if set, an exponential moving average of the weights is what validates and what is kept; see
-        matchnet.averaging.
+    Args:
+        steps: length of the training.
+        optimizer: `sgd` has Nesterov's momentum of 0.9, as is usual for classifiers of ImageNet.
+        learning_rate: the largest rate, which the warm-up ends with.
+        warmup_steps: the rate rises linearly over these first steps.
+        schedule: the rate after the warm-up. `cosine` would reach 0 one step past the last.
+        weight_decay: decoupled with AdamW, in the gradient with SGD. Matrices and filters decay, other weights do not.
+        gradient_clip: largest norm of the gradient. Null does not clip.
+        accumulate: into how many micro-batches a worker divides its share of a step, where the share does not fit into
+            memory. It takes one after another and adds up their gradients. Batch normalisation sees one at a time.
+        ema_decay: decay of an exponential moving average of the weights, which is then validated and kept; see
+            matchnet.averaging. Null keeps the weights themselves.
+        seed: decides the first weights, and everything random in the training.
+        valid_every: steps between validations.
+        checkpoint_every: steps between checkpoints.
+        log_every: steps between lines of the log.
     """
 
     steps: int
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = 1e-3
-    warmup_steps: int = 0  # the rate rises linearly, and is learning_rate at the last of them
-    schedule: Literal["cosine", "constant"] = "cosine"  # after the warm-up; cosine would be 0 one step past the last
-    weight_decay: float = 0.0  # decoupled with AdamW, in the gradient with SGD; of matrices and filters alone
-    gradient_clip: float | None = None  # largest norm of the gradient
+    warmup_steps: int = 0
+    schedule: Literal["cosine", "constant"] = "cosine"
+    weight_decay: float = 0.0
+    gradient_clip: float | None = None
     accumulate: int = 1
     ema_decay: float | None = None
     seed: int = 0
@@ -83,12 +94,14 @@ class TrainingSpec:
 class Task(ABC):
     """What `train` trains on: a batch for every step, and a validation.
 
-    A step is divided into shares, one for each worker. With `spec.accumulate` parts, each part is a share: part p of
-    worker r is `rank` r * accumulate + p of a `world_size` of workers * accumulate.
+    A step is divided into shares, one for each worker. With `spec.accumulate` micro-batches, each micro-batch is a
+    share: number p of worker r is `rank` r * accumulate + p of a `world_size` of workers * accumulate.
 
-    units: what a step is made of, over all workers, by name: {"episodes": 2, "images": 18}; the log has their speeds.
-    prefetch: how many shares a thread makes ahead while the model computes; only for a task whose shares depend on no
-        step before, and which leaves torch's global generator alone.
+    Attributes:
+        units: what a step is made of, over all workers, by name: {"episodes": 2, "images": 18}. The log has their
+            speeds.
+        prefetch: how many shares a thread makes ahead while the model computes. Only for a task whose shares do not
+            depend on earlier steps, and do not use torch's global generator.
     """
 
     spec: TrainingSpec
@@ -145,18 +158,18 @@ def train(model: Method | DistributedDataParallel, task: Task, *,
     """Train `model` in place from step 0, or from the step of `state`.
 
     Args:
-        model: on `device` already; wrapped in DistributedDataParallel if world_size > 1. Its forward gives a dict: the
-            `loss`, and other scalars whose means are logged (what else the dict holds is the task's).
+        model: on `device` already; wrapped in DistributedDataParallel if world_size > 1. Its forward returns a dict
+            with the `loss`, and with other scalars whose means are logged. Other entries of the dict are for the task.
         state: what `save` was last given.
         report: called by every rank at each validation with step and the task's figures.
         save: called by every rank at each checkpoint with {"step", "model", "optimizer", "task"}: tensors and plain
-            values; with an average of the weights that is "model", and "trained" what is averaged. The tensors are
-            those that training goes on with: write or copy them before returning.
+            values. With an average of the weights, "model" is the average, and "trained" has the weights themselves.
+            Training goes on with these tensors: write or copy them before returning.
         log: called by every rank each `log_every` steps: its mean loss and accuracy since the last call, and speeds.
-        step_done: called by every rank after each update of the weights; no speed counts what it takes (a profiler's).
+        step_done: called by every rank after each update of the weights. Speeds leave out its time (a profiler's).
     Raises:
         ValueError: workers that cannot share a step; data that cannot serve it.
-        FloatingPointError: the loss is not finite; names the step. Seen when logging and before saving: no
+        FloatingPointError: the loss is not finite; names the step. It is raised when logging and before saving, so no
             checkpoint holds weights that such a loss has changed.
     """
     spec = task.spec
@@ -256,11 +269,11 @@ def autocast(device: torch.device | str, precision: str) -> Any:
 
 
 class Meter:
-    """Means and speeds between two lines of a worker's log; its share of a step has so many parts.
+    """Means and speeds between two lines of a worker's log; its share of a step has so many micro-batches.
 
     `images_per_second` is of all workers together, `worker_images_per_second` of this one. `data_wait_share` is the
-    share of the time in which nothing was done but wait for a batch (or make it, with a `prefetch` of 0); on a GPU it
-    is the host that waits: what the device had still to compute meanwhile was not delayed by it.
+    share of the time in which the worker only waited for a batch, or made it (with a `prefetch` of 0). On a GPU the
+    host waits; the device may still compute meanwhile, and is then not delayed.
     """
 
     NAMES = frozenset({"loss", "accuracy"})  # of what a method gives

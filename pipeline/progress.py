@@ -9,6 +9,8 @@ from types import TracebackType
 from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 10.0
+SHORTEST_RATED = 1.0  # seconds: the rate of shorter work says nothing
+MIB = 2**20
 
 
 def _to_stderr(line: str) -> None:
@@ -35,29 +37,65 @@ def lines_to(write: Callable[[str], None]) -> Iterator[None]:
 
 
 class Progress:
-    """`with Progress("sharding omniglot", total=32460, unit="img") as progress: progress.advance(20)`."""
+    """`with Progress("sharding omniglot", total=32460, unit="samples") as progress: progress.advance(20)`.
+
+    Args:
+        what: the work, as its line begins.
+        total: how many units there are; 0 if nobody knows yet.
+        unit: `step` or `steps`; or "B" for bytes, which are shown in MiB.
+        done: units of an earlier try. They count as done, and the rate leaves them out.
+    """
 
     def __init__(self, what: str, total: int, unit: str, done: int = 0) -> None:
-        """Args: done: units of an earlier try, which no time of this one was spent on."""
-        self.what, self.total, self.unit = what, total, unit
+        self.what, self.total = what, total
+        self.unit = unit if unit == "B" or unit.endswith("s") else f"{unit}s"
         self.done = self.done_before = done
+        self.shown: int | None = None  # what the last line said is done
         self.started = self.last_line = time.monotonic()
-        self.bar = tqdm(total=total, desc=what, unit=unit, unit_scale=True, initial=done) if sys.stderr.isatty() \
-            else None
+        self.bar = tqdm(total=total or None, desc=what, unit=unit if unit == "B" else f" {self.unit}", unit_scale=True,
+                        initial=done) if sys.stderr.isatty() else None
 
     def advance(self, count: int = 1, note: str = "") -> None:
-        """Count `count` more units done; `note` (a loss, say) is shown beside the count."""
+        """Count `count` more units done; `note` (a loss, say) is shown beside the count.
+
+        A count below 0 begins a new try, which does some units again; a count of 0 before the first unit says that
+        the preparation is over. The rate is that of the units since.
+        """
         self.done += count
+        begins = count < 0 or self.done == self.done_before
+        if begins:
+            self.done_before, self.started = self.done, time.monotonic()
         if self.bar is not None:
+            if begins:
+                self._restart(self.bar)
             self.bar.set_postfix_str(note, refresh=False)
-            self.bar.update(count)
+            self.bar.update(max(count, 0))
         elif time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES:
             self._print_line(note)
 
+    def _restart(self, bar: tqdm) -> None:
+        """Count this bar's time and units from here on: what was done before was not done by this try."""
+        bar.reset(total=bar.total)
+        bar.n = bar.last_print_n = bar.initial = self.done
+
     def _print_line(self, note: str) -> None:
-        self.last_line = time.monotonic()
-        rate = (self.done - self.done_before) / max(self.last_line - self.started, 1e-9)
-        _write(f"{self.what}: {self.done:,}/{self.total:,} {self.unit}, {rate:,.1f} {self.unit}/s {note}".rstrip())
+        self.last_line, self.shown = time.monotonic(), self.done
+        seconds, since = self.last_line - self.started, self.done - self.done_before
+        rate = f", {self._amount(since / seconds)}/s" if since and seconds >= SHORTEST_RATED else ""
+        _write(f"{self.what}: {self._count()}{rate}{'; ' if note else ''}{note}")
+
+    def _count(self) -> str:
+        of_total = f"/{self._number(self.total)}" if self.total else ""
+        return f"{self._number(self.done)}{of_total} {self._unit(self.total or self.done)}"
+
+    def _amount(self, value: float) -> str:
+        return f"{value / MIB:,.1f} MiB" if self.unit == "B" else f"{value:,.1f} {self.unit}"
+
+    def _number(self, value: int) -> str:
+        return f"{value / MIB:,.1f}" if self.unit == "B" else f"{value:,}"
+
+    def _unit(self, count: int) -> str:
+        return "MiB" if self.unit == "B" else self.unit.removesuffix("s") if count == 1 else self.unit
 
     def __enter__(self) -> "Progress":
         return self
@@ -66,5 +104,5 @@ class Progress:
                  trace: TracebackType | None) -> None:
         if self.bar is not None:
             self.bar.close()
-        elif kind is None:
+        elif kind is None and self.shown != self.done:
             self._print_line("")

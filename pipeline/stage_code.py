@@ -17,6 +17,7 @@ STAGES = ("download", "shard", "report")
 STAGES_WITH_A_METHOD = ("train", "evaluate", "compare")
 METHODS = Path("matchnet/methods")
 DATASETS = Path("pipeline/data/datasets")
+READ = (".txt", ".html", ".css")  # lists, and the templates of the report
 CHOICE = METHODS / "__init__.py"  # builds the method that the parameters name
 # What cannot change a result. Parameters are dependencies by their values; matchnet/__init__.py is what users import.
 HARMLESS = ("pipeline/params", "pipeline/data/spec.py", "matchnet/messages.py", "pipeline/progress.py",
@@ -112,7 +113,7 @@ def _data_files(root: Path, file: Path) -> frozenset[Path]:
 
 
 def _files(root: Path, folder: Path) -> list[Path]:
-    return [path.relative_to(root) for path in (root / folder).glob("*") if path.suffix == ".txt"]
+    return [path.relative_to(root) for path in (root / folder).glob("*") if path.suffix in READ]
 
 
 @cache

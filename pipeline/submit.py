@@ -179,16 +179,16 @@ def arguments(words: list[str]) -> argparse.Namespace:
     about, _, rest = (__doc__ or "").partition("\n\n")
     parser = argparse.ArgumentParser(prog="python -m pipeline.submit", description=about, epilog=rest,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--address", help="of the cluster's dashboard, http://HEAD:8265; else RAY_API_SERVER_ADDRESS, "
-                                          "RAY_ADDRESS, this machine")
+    parser.add_argument("--address", help="address of the cluster's dashboard, http://HEAD:8265; else "
+                                          "RAY_API_SERVER_ADDRESS, RAY_ADDRESS, this machine")
     parser.add_argument("--name", default="matchnet", help="the job's id begins with it")
-    parser.add_argument("--folder", type=Path, help="that all nodes see; the command runs there")
+    parser.add_argument("--folder", type=Path, help="a folder that all nodes see; the command runs there")
     parser.add_argument("--detach", action="store_true", help="print the job's id and end")
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--follow", metavar="JOB", help="show the log of a job from its beginning")
-    instead.add_argument("--stop", metavar="JOB")
-    instead.add_argument("--list", action="store_true", help="the jobs of the cluster")
-    parser.add_argument("command", nargs="*", help="after --")
+    instead.add_argument("--stop", metavar="JOB", help="stop a job")
+    instead.add_argument("--list", action="store_true", help="list the jobs of the cluster")
+    parser.add_argument("command", nargs="*", help="the command to run, after --")
     given = parser.parse_args(words)
     if bool(given.command) == bool(given.follow or given.stop or given.list):
         parser.error("give a command after --, or one of --follow, --stop, --list")

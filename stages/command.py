@@ -29,8 +29,8 @@ def run_stage(stage: Callable[..., None], about: str | None, what: str, flags: M
 
     Each of `flags`, with its help, is a keyword of `stage` as well: `--profile` calls it with `profile=True`.
 
-    A ValueError (bad parameters or data) or an error of the system (a full disk) is printed and ends with status 1;
-    any other is our bug and keeps its traceback. Ctrl-C, SIGTERM and the end of `dvc repro` end with status 130.
+    A ValueError (bad parameters or data) or an error of the system (a full disk) is printed, and the status is 1. Any
+    other error is our bug and keeps its traceback. Ctrl-C, SIGTERM and the end of `dvc repro` end with status 130.
     """
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("name", metavar=f"TABLE/{what.upper()}", help=f"the table and the name of the {what} in its "
@@ -49,7 +49,7 @@ def run_stage(stage: Callable[..., None], about: str | None, what: str, flags: M
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Errors of the block as `run_stage` ends with them; first, folders that DVC would refuse after the work."""
+    """Errors of the block end as `run_stage` says. Before the work, it refuses folders that DVC would refuse after."""
     try:
         paths.require_no_links_out()
         with ending_in_order():

@@ -1,13 +1,16 @@
-"""Stage compare: two rows on the same episodes, as in Figure 2; results/comparisons/TABLE/NAME.json and a picture."""
+"""Stage compare: two rows on the same episodes, as in Figure 2.
+
+It writes results/comparisons/TABLE/NAME.json and a picture.
+"""
 
 from pipeline import paths
 from pipeline.comparison import compare as compare_rows
 from pipeline.experiment import write_columns
 from pipeline.params import Params, named
 from pipeline.resolve import title_of
+from pipeline.results.columns import column_title
 from pipeline.results.comparison import write_comparison
 from pipeline.results.comparison_grid import draw_comparison
-from pipeline.results.tables import column_title
 from stages.command import run_stage
 
 

@@ -1,6 +1,7 @@
 """Stage report: a table's results beside the paper's figures, results/TABLE.md and results/TABLE.html.
 
-With --table the accuracies are printed instead, of all tables that have results if none is named; nothing is written.
+results/index.html links the pages of all tables. With --table the accuracies are printed instead, of all tables that
+have results if none is named; nothing is written.
 """
 
 import argparse
@@ -9,17 +10,20 @@ from dataclasses import asdict
 from pipeline import paths
 from pipeline.params import Params, read_params, read_table, table_folders
 from pipeline.results.curves import copy_training_files
-from pipeline.results.report import write_report
-from pipeline.results.tables import collect_table, terminal_table
+from pipeline.results.report_terminal import terminal_table
+from pipeline.results.tables import collect_table
 from stages.command import plain_errors
 
 
 def report(params: Params) -> None:
+    from pipeline.results.report import write_front_page, write_report  # draws figures: matplotlib takes seconds
+
     models = {name: asdict(model) for name, model in params.own_models.items()}
     for name in models:
         copy_training_files(name)
     write_report(collect_table(params), models, list(params.comparisons), paths.report_file(params.table, "md"),
                  paths.report_file(params.table, "html"))
+    write_front_page()
 
 
 def print_tables(names: list[str]) -> None:

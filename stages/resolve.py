@@ -1,6 +1,6 @@
-"""Stage resolve: write data/resolved/TABLE, what each stage of a table depends on. See pipeline.resolve.
+"""Stage resolve: write to data/resolved/TABLE what each stage of a table depends on. See pipeline.resolve.
 
-With --check nothing is written: the files of parameters of all tables are checked, as `make lint` does.
+With --check it writes nothing, and checks the parameters of all tables. `make lint` does so.
 """
 
 import argparse

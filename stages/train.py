@@ -1,7 +1,7 @@
-"""Stage train: make one model, data/models/TABLE/MODEL/model.pt, with its curve and its speed, copied to results.
+"""Stage train: make one model, data/models/TABLE/MODEL/model.pt, and copy its curve and its speed to results/.
 
-With --profile a trace of some steps is written as well, data/profiles/TABLE/MODEL.json.gz, for ui.perfetto.dev or
-chrome://tracing. It is there after some ten steps; the training goes on to its end, with the same weights.
+With --profile it also writes a trace of some steps to data/profiles/TABLE/MODEL.json.gz, for ui.perfetto.dev or
+chrome://tracing. The trace is there after about ten steps. The training goes on to its end, with the same weights.
 """
 
 from matchnet.model_file import write_model

@@ -406,6 +406,8 @@ def digest(path: Path) -> str:
         elif path.suffix == ".csv" and "curves" in path.parts:
             rows = list(csv.DictReader(io.StringIO(content.decode())))
             content = json.dumps([{**row, "episodes_per_second": None} for row in rows]).encode()
+        elif path.suffix == ".html" and path.parent.name == "results":  # says when a row ran
+            content = re.sub(rb'<p class="opening">.*?</p>', b"", content, flags=re.DOTALL)
         elif path.name == "model.pt":
             values = torch.load(io.BytesIO(content), weights_only=True)
             weights = {name: weight.numpy().tobytes() for name, weight in values.pop("state_dict").items()}

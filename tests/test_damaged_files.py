@@ -109,6 +109,7 @@ MANIFESTS: dict[str, tuple[Callable[[dict], object], str]] = {
     "a digest": (put("index_sha256", value="ab"), "index_sha256: String should match pattern"),
     "a source": (put("parameters", "source", value="os"), "parameters.source: 'os' is none of omniglot, mnist, "),
     "invert": (put("parameters", "invert", value=None), "parameters.invert: None is neither true nor false"),
+    "upright": (put("parameters", "upright", value="yes"), "parameters.upright: 'yes' is neither true nor false"),
     "margin": (put("parameters", "margin", value="wide"), "parameters.margin: 'wide' is no share of a side"),
     "a group": (put("classes", 0, "group", value="x"), "classes: '.*' is of group 'x', which has no shard"),
     "a class": (put("splits", "random", "test", value=["x"]), "splits.random: 'x' is none of its classes"),

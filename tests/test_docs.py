@@ -11,7 +11,8 @@ from statistics import median
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-TEXTS = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")), *sorted(ROOT.glob("docs/*.md"))]
+TEXTS = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+         *sorted(ROOT.glob("docs/**/*.md"))]
 NAMES = [path.relative_to(ROOT).as_posix() for path in TEXTS]
 LONGEST_README = 150  # lines
 LONGEST_SENTENCE, MEDIAN_SENTENCE = 35, 18  # words
@@ -21,6 +22,7 @@ FILE = re.compile(rf"(?<![\w./-])(?:{FOLDERS})/[\w./-]+\.(?:py|yaml|txt|png|svg|
 PLACEHOLDER = re.compile(r"\b[A-Z]{3,}\b")  # TABLE, NAME
 BLOCK = re.compile(r"^```.*?^```$|^(?: {4,}[^\n]*\n?)+", re.MULTILINE | re.DOTALL)
 BREAK = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*]|\d+\.) )|\n(?=#)|(?<=#)\n")
+ENTRY = re.compile(r"\n\s*\n|\n(?=\s*[-*] )|\n(?=Shapes|Args:|Returns:|Raises:|Attributes:)|\n    (?=[\w, ]+: )")
 SENTENCE = re.compile(r"(?<=[.!?])\)?\s+(?=[A-Z`*\"(\[])")
 
 
@@ -33,6 +35,21 @@ def sentences(text: str) -> Iterator[list[str]]:
             words = [word for word in sentence.split() if re.search(r"\w", word)]
             if words:
                 yield words
+
+
+def docstrings(folder: str) -> Iterator[tuple[str, str]]:
+    """Where each docstring of the modules of a folder stands, and its text."""
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and (text := ast.get_docstring(node)):
+                yield f"{path.relative_to(ROOT)}: {getattr(node, 'name', 'the module')}", text
+
+
+def docstring_sentences(text: str) -> Iterator[list[str]]:
+    """The words of each sentence, those of `Args:` and the like as well; a source in brackets is none."""
+    for paragraph in ENTRY.split(re.sub(r"\[[^\]]*\]", "", text)):
+        if not paragraph.startswith("    "):  # a formula
+            yield from sentences(" ".join(paragraph.split()))
 
 
 @cache
@@ -80,8 +97,17 @@ def test_commands_and_files_are_there(name: str) -> None:
 def test_sentences_are_short(name: str) -> None:
     found = list(sentences((ROOT / name).read_text(encoding="utf-8")))
     too_long = [" ".join(words) for words in found if len(words) > LONGEST_SENTENCE]
+    fragments = [" ".join(words) for words in found if words[0] == "Of"]
+    assert not fragments, f"{name}: a sentence begins with Of: {fragments[0]}"
     assert not too_long, f"{name}: {len(too_long[0].split())} words, more than {LONGEST_SENTENCE}: {too_long[0]}"
     assert median(map(len, found)) <= MEDIAN_SENTENCE
+
+
+def test_docstrings_of_the_package_have_short_sentences() -> None:
+    for place, text in docstrings("matchnet"):
+        for words in docstring_sentences(text):
+            assert len(words) <= LONGEST_SENTENCE, f"{place}: {len(words)} words: {' '.join(words)}"
+            assert words[0] != "Of", f"{place}: begins with Of: {' '.join(words)}"
 
 
 def test_the_equation_map_names_what_is_there() -> None:

@@ -19,7 +19,7 @@ from matchnet.random_words import random_words, to_uniform
 from matchnet.store import MemoryStore
 from pipeline.data.class_tree import class_groups, imagenet_tree
 from pipeline.data.splits import read_list
-from pipeline.results.tables import column_order, column_title
+from pipeline.results.columns import column_order, column_title
 
 NUM_CLASSES = 30
 SIZES = [5 + c % 3 for c in range(NUM_CLASSES)]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from small_omniglot import NUM_CLASSES, PARAMS, members_of, mirror, small_omniglot
 
 from matchnet.pictures.pixels import to_pixels
@@ -168,8 +168,39 @@ def test_a_margin_puts_the_ink_in_the_middle(box: tuple[int, int, int, int]) -> 
     assert abs(ys.min() + ys.max() - 39) <= 1 and abs(xs.min() + xs.max() - 39) <= 1
 
 
-def test_an_empty_drawing_stays_empty() -> None:
-    assert not to_pixels(Image.new("L", (28, 28)), Preparation(channels=1, size=28, margin=0.1)).any()
+@pytest.mark.parametrize("upright", [False, True])
+def test_an_empty_drawing_stays_empty(upright: bool) -> None:
+    preparation = Preparation(channels=1, size=28, margin=0.1, upright=upright)
+    assert not to_pixels(Image.new("L", (28, 28)), preparation).any()
+
+
+@pytest.mark.parametrize("lean", [-0.6, 0.0, 0.4])
+@pytest.mark.parametrize("side", [28, 200])
+def test_a_leaning_stroke_is_made_upright(lean: float, side: int) -> None:
+    drawn = Image.new("L", (side, side))
+    top, bottom, middle = 0.2 * side, 0.8 * side, side / 2
+    ends = [(middle + lean * (middle - y), y) for y in (top, bottom)]
+    ImageDraw.Draw(drawn).line(ends, fill=255, width=max(side // 10, 2))
+    as_drawn, upright = (to_pixels(drawn, Preparation(channels=1, size=40, margin=0.1, upright=upright))[0]
+                         for upright in (False, True))
+    assert abs(slope(upright)) < 0.03
+    assert abs(slope(as_drawn) + lean) < 0.15  # the test can see a lean
+    ys, xs = np.nonzero(upright)
+    assert np.ptp(ys) + 1 == 32
+    assert abs(xs.min() + xs.max() - 39) <= 1
+
+
+def slope(ink_HW: np.ndarray) -> float:
+    """By how much the ink goes to the right as it goes down: by least squares over single pixels."""
+    ys, xs = np.nonzero(ink_HW > 100)
+    return float(np.polyfit(ys, xs, 1)[0])
+
+
+def test_upright_needs_a_margin() -> None:
+    with pytest.raises(ValueError, match=r"upright is true without a margin; .* write a margin too, such as 0\.18"):
+        Preparation(channels=1, size=28, upright=True)
+    with pytest.raises(ValueError, match="upright: True is not possible: ink that was moved is cropped anew"):
+        DatasetParams(source="mnist", splits={"all": WholeSplit()}, upright=True)
 
 
 def photograph(width: int, height: int) -> Image.Image:

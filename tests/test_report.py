@@ -1,20 +1,36 @@
 """The report and the terminal's table, made from a table's rows and a folder of results."""
 
+import os
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from pipeline import paths
+from pipeline.results.comparison import Comparison, write_comparison
 from pipeline.results.curves import CurvePoint, write_curve
-from pipeline.results.metrics import ColumnResult, DatasetUsed, Details, Machine, ModelUsed, SecondsSpent
+from pipeline.results.grids import collect_grids
+from pipeline.results.metrics import (
+    ColumnResult,
+    DatasetUsed,
+    Details,
+    Machine,
+    ModelUsed,
+    SecondsSpent,
+    write_details,
+)
 from pipeline.results.report import write_report
 from pipeline.results.report_content import flattened
-from pipeline.results.tables import Row, RowInfo, Table, terminal_table
+from pipeline.results.report_html import LARGEST_PAGE, Listed, html_front_page
+from pipeline.results.report_terminal import terminal_table
+from pipeline.results.tables import UNEXPLAINED, Row, RowInfo, Table
 
 MODELS = {"t/conv4": {"image_size": 28, "method": {"name": "matching_network", "scale": None}, "rotations": True},
           "t/not-trained-yet": {"image_size": 28}}
@@ -49,15 +65,15 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def rendered(table: Table = TABLE) -> tuple[str, str]:
+def rendered(table: Table = TABLE, comparisons: tuple[str, ...] = ()) -> tuple[str, str]:
     """Markdown and HTML."""
-    write_report(table, MODELS, [], *REPORT)
+    write_report(table, MODELS, comparisons, *REPORT)
     return REPORT[0].read_text(), REPORT[1].read_text()
 
 
 def words_of(page: str) -> str:
     """The page's text without its tags and style."""
-    body = re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
+    body = re.sub(r"<style>.*?</style>|<svg.*?</svg>", "", page, flags=re.DOTALL)
     return " ".join(re.sub(r"<[^>]+>", " ", body).split())
 
 
@@ -66,43 +82,58 @@ def stale(**reasons: str) -> Table:
     return replace(TABLE, rows=[replace(row, stale=reasons.get(row.info.name.removeprefix("t/"), "")) for row in ROWS])
 
 
-def test_paper_stands_beside_ours(results: Path) -> None:
+def cells_of(page: str) -> dict[str, list[str]]:
+    """Title of a row, without its notes -> its figures, of all tables of results."""
+    rows = re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', page[:page.index('id="speed"')], re.DOTALL)
+    return {re.sub(r"<sup>.*?</sup>", "", title): [words_of(cell) for cell in re.findall(r"<td.*?</td>", cells)]
+            for title, cells in rows}
+
+
+def test_paper_and_difference_stand_beside_ours(results: Path) -> None:
     markdown, page = rendered()
-    row = "| 99.3 ± 0.1 (paper 98.1) | 90.0 ± 0.1 (paper 93.8, **−3.8**) | 10,000 | 1,012 | 4.2 |"
-    assert row in markdown
-    assert "99.3 ± 0.1 paper 98.1" in words_of(page)
-    assert "90.0 ± 0.1 paper 93.8 −3.8" in words_of(page)
-
-
-def test_missing_columns_and_rows_not_run_are_dashes(results: Path) -> None:
-    markdown, page = rendered()
-    assert re.search(r"\| Classifier \| 95.0 ± 0.1 \(paper 80.0, \*\*\+15.0\*\*\) \| – \|", markdown)
-    assert re.search(r"\| Siamese \| – \(paper 96.7\) \| – \| – \| – \| – \|", markdown)
-    assert "Not run yet: dvc repro experiments/t/dvc.yaml:evaluate@absent" in words_of(page)
-
-
-def test_note_stands_under_a_row_that_is_off(results: Path) -> None:
-    markdown, page = rendered()
-    assert ("- **Classifier**: Off by more than 2 points (5-way 1-shot +15.0): a stronger one \\| is right"
+    assert ("| Matching nets &lt;b&gt; <sup>1</sup> | 99.3 ± 0.1 | 98.1 | +1.2 | 90.0 ± 0.1 | 93.8 | **−3.8** |"
             in markdown)
-    assert "Off by more than 2 points (5-way 1-shot +15.0): a stronger one | is right" in words_of(page)
+    assert cells_of(page)["Matching nets &lt;b&gt;"] == ["99.3 ± 0.1", "98.1", "+1.2", "90.0 ± 0.1", "93.8", "−3.8"]
+    assert "<b>−3.8</b>" in page and "<b>+1.2</b>" not in page
 
 
-def test_row_that_is_off_without_a_note_says_so(results: Path) -> None:
+def test_each_row_that_ran_appears_once_and_the_others_in_one_line(results: Path) -> None:
     markdown, page = rendered()
-    for text in (markdown, words_of(page)):
-        assert "Off by more than 2 points (20-way 1-shot −3.8): no explanation yet." in text
-        assert text.count("no explanation yet") == 1
+    assert list(cells_of(page)) == ["Matching nets &lt;b&gt;", "Classifier", "old_row"]
+    assert cells_of(page)["Classifier"][3:] == ["–", "", ""] and cells_of(page)["old_row"] == ["55.5 ± 0.1"]
+    assert page.count('<th scope="row">Classifier') == 2, "in its table, and in the one of how it was made"
+    command = "dvc repro experiments/t/dvc.yaml:evaluate@absent"
+    for text, shown in ((words_of(page), command), (markdown, f"`{command}`.")):
+        assert text.count("Siamese") == 1 and f"Not run: Siamese. To run the first: {shown}" in text
+        assert "3 of 4 rows have figures." in text
+
+
+def test_rows_are_apart_that_share_no_column_or_are_not_in_the_paper(results: Path) -> None:
+    rows = [Row(RowInfo(f"t/{name}", name, paper=paper), details(columns)) for name, paper, columns in (
+        ("a", {"5w1s": 1.0}, {"5w1s": 2.0}), ("b", {"10w1s": 1.0}, {"10w1s": 2.0}), ("c", {}, {"20w1s": 2.0}),
+        ("d", {"5w5s": 1.0}, {"5w1s": 2.0, "5w5s": 3.0}), ("e", {}, {"5w5s": 2.0}))]
+    found = collect_grids(replace(TABLE, rows=rows))
+    assert [[line.title for line in grid.lines] for grid in found.grids] == [["a", "d"], ["b"], ["e"], ["c"]]
+    assert [grid.in_paper for grid in found.grids] == [True, True, False, False]
+    assert found.grids[0].title == "Tested on omniglot" and found.grids[2].title.startswith("Not in the paper, tested")
+
+
+def test_notes_are_footnotes(results: Path) -> None:
+    markdown, page = rendered()
+    assert "1. More than 2 points off" in markdown and "2. a stronger one \\| is right" in markdown
+    assert '<li id="note-1">More than 2 points off the paper&#39;s figure. No explanation yet.</li>' in page
+    assert '<li id="note-2">a stronger one | is right</li>' in page
+    assert re.search(r'Classifier<sup><a href="#note-2" aria-label="note 2">2</a></sup></th>', page)
 
 
 @pytest.mark.parametrize(("ours", "off"), [(82.0, False), (82.01, True), (78.0, False), (77.99, True)])
 def test_two_points_are_the_limit(ours: float, off: bool) -> None:
-    remark = Row(RowInfo("t/row", "Row", "as expected", {"5w1s": 80.0}), details({"5w1s": ours})).remark()
-    assert remark.startswith("Off by") == off and remark.endswith("as expected")
+    row = Row(RowInfo("t/row", "Row", "", {"5w1s": 80.0}), details({"5w1s": ours}))
+    assert row.is_off("5w1s") == off and row.notes() == [UNEXPLAINED] * off
+    assert replace(row, info=replace(row.info, note="as expected")).notes() == ["as expected"]
 
 
 def test_rows_keep_their_order_and_columns_are_sorted(results: Path) -> None:
-    assert TABLE.columns == ["5w1s", "20w1s"]
     for text in rendered():
         places = [text.index(title) for title in ("Matching nets &lt;b&gt;", "Classifier", "Siamese")]
         assert places == sorted(places) and text.index("5-way 1-shot") < text.index("20-way 1-shot")
@@ -112,7 +143,7 @@ def test_a_stand_in_says_that_it_is_one(results: Path) -> None:
     assert not [text for text in rendered() if "stand in for the paper's" in text]
     markdown, page = rendered(replace(TABLE, stand_in=True))
     assert markdown.index("stand in for the paper's") < markdown.index("99.3")
-    assert '<section class="stand-in">' in page and "stand in for the paper&#x27;s" in page
+    assert page.index("stand in for the paper&#39;s") < page.index("<h2")
 
 
 @pytest.mark.parametrize("kind", ["md", "html", "terminal"])
@@ -131,9 +162,9 @@ def test_stale_figures_are_marked_and_grouped_by_reason(results: Path, kind: str
     mark = "\\*" if kind == "md" else "*"
     shown = words_of(text) if kind == "html" else text
     for figure in ("99.3 ± 0.1", "90.0 ± 0.1", "95.0 ± 0.1", "55.5 ± 0.1"):
-        assert shown.count(figure) == shown.count(figure + mark) == 1
+        assert shown.count(figure) == shown.count(figure + mark) == 1, figure
     if kind != "terminal":
-        assert f"{mark} made with other parameters, data or code than the files now say" in shown
+        assert f"{mark} These figures were made with other parameters, data or code" in shown
 
 
 @pytest.mark.parametrize("kind", ["md", "html", "terminal"])
@@ -142,32 +173,105 @@ def test_figures_that_are_not_stale_bear_no_mark(results: Path, kind: str) -> No
     text = terminal_table(table) if kind == "terminal" else rendered(table)[kind == "html"]
     shown = words_of(text) if kind == "html" else text.replace("\\*", "*")
     assert "95.0 ± 0.1*" in shown and "99.3 ± 0.1 " in shown and shown.count("0.1*") == 1
+    if kind == "html":
+        assert "Classifier: 95.0 ± 0.1*" in text and ">Classifier*</text>" in text, "in the figure too"
     fresh = terminal_table(TABLE) if kind == "terminal" else rendered()[kind == "html"]
     assert "0.1*" not in words_of(fresh) and "0.1\\*" not in fresh and "other parameters, data or code" not in fresh
 
 
-class Loads(HTMLParser):
-    """Collects the tags, and everything that a browser would fetch."""
+COMPARISON = Comparison("t/zebra", "t/classifier", "5w1s", 100, 4.3, 0.2, 60, 30, 10, 0.0, 1.0)
 
-    def __init__(self) -> None:
+
+@pytest.mark.parametrize("kind", ["md", "html"])
+def test_a_stale_comparison_is_marked(results: Path, kind: str) -> None:
+    write_comparison(paths.comparison_file("t/figure2"), COMPARISON)
+    for stale, mark in (({}, ""), ({"t/figure2": "row <zebra> was made anew since"}, "*")):
+        text = rendered(replace(TABLE, stale_comparisons=stale), ("t/figure2",))[kind == "html"]
+        shown = words_of(text) if kind == "html" else text.replace("\\*", "*")
+        assert f"+4.3 ± 0.2{mark} points" in shown and "is ahead in 60, behind in 30, equal in 10" in shown
+        assert ("row &lt;zebra&gt; was made anew since" in shown) == ("0.2*" in shown) == bool(mark)
+
+
+class Parsed(HTMLParser):
+    """Collects the tags with their attributes, and everything that a browser would fetch."""
+
+    def __init__(self, page: str) -> None:
         super().__init__()
-        self.tags: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.loads: list[str] = []
+        self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.loads += [value or "" for name, value in attrs
-                       if name in ("src", "srcset", "href", "xlink:href", "data", "action", "poster")]
+        self.tags.append((tag, dict(attrs)))
+        self.loads += [value or "" for name, value in attrs if tag != "a"
+                       and name in ("src", "srcset", "href", "xlink:href", "data", "action", "poster")]
+
+    def all(self, *names: str) -> list[dict[str, str | None]]:
+        return [attributes for tag, attributes in self.tags if tag in names]
 
 
 def test_html_holds_all_it_shows(results: Path) -> None:
-    _, page = rendered()
-    parser = Loads()
-    parser.feed(page)
-    assert len(parser.loads) == 1 and parser.loads[0].startswith("data:image/webp;base64,")
-    assert not {"script", "link", "iframe", "object", "embed"} & set(parser.tags)
-    assert parser.tags.count("svg") == 1 and "url(" not in page and "@import" not in page
-    assert parser.tags.count("section") == 4  # results, what ran, models, episodes
+    page = rendered()[1]
+    parsed = Parsed(page)
+    loads = [load for load in parsed.loads if not load.startswith("#")]
+    assert len(loads) == 1 and loads[0].startswith("data:image/webp;base64,")
+    assert not parsed.all("script", "link", "iframe", "object", "embed")
+    assert len(parsed.all("svg")) == 4, "two columns, one of them of a row that is not in the paper, and a curve"
+    assert "@import" not in page and not re.search(r"url\((?!#)", page) and len(page.encode()) < LARGEST_PAGE
+    assert all(str(a["href"]).startswith(("#", "index.html", "../data/")) for a in parsed.all("a"))
+    assert "default-src 'none'" in str(parsed.all("meta"))
+
+
+def test_html_can_be_read_by_a_screen_reader(results: Path) -> None:
+    write_comparison(paths.comparison_file("t/figure2"), COMPARISON)
+    parsed = Parsed(rendered(replace(TABLE, stand_in=True), ("t/figure2",))[1])
+    levels = [int(tag[1]) for tag, _ in parsed.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels.count(1) == 1 and levels[0] == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels)), levels
+    assert all(img.get("alt") for img in parsed.all("img"))
+    assert all(svg.get("role") == "img" and svg.get("aria-label") for svg in parsed.all("svg"))
+    assert all(th.get("scope") in ("row", "col", "colgroup") for th in parsed.all("th")) and parsed.all("th")
+    assert len(parsed.all("main")) == len(parsed.all("header")) == len(parsed.all("nav")) == 1
+    ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {str(a["href"])[1:] for a in parsed.all("a") if str(a["href"]).startswith("#")} <= set(ids)
+    assert all(section.get("aria-labelledby") in ids for section in parsed.all("section"))
+    assert all(box.get("tabindex") == "0" and box.get("aria-label") for box in parsed.all("div")
+               if box.get("class") == "scroll")
+
+
+def test_pictures_that_would_make_the_page_too_large_are_named(results: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (900, 900, 3), dtype=np.uint8)
+    for row in ("t/zebra", "t/classifier", "t/old_row"):
+        paths.picture_file(row).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise).quantize(256).save(paths.picture_file(row))
+    page = rendered()[1]
+    assert len(page.encode()) < LARGEST_PAGE and page.count("data:image/webp") == 1
+    assert page.count("too large for this page") == 2
+    assert '<a href="../data/evaluations/t/old_row/episodes.png">' in page
+
+
+def test_the_page_says_what_ran_here_last(results: Path) -> None:
+    assert "no row was run in this folder" in rendered()[1]
+    for row, seconds in (("t/zebra", 1_000_000_000), ("t/classifier", 2_000_000_000)):
+        write_details(paths.details_file(row), ROWS[0].details or details({}))
+        os.utime(paths.details_file(row), (seconds, seconds))
+    markdown, page = rendered()
+    assert "The last to run here was Matching nets &lt;b&gt; , on 9 September 2001, 01:46 UTC" in words_of(page)
+    assert "2001" not in markdown, "git keeps it"
+    assert "No pictures here" not in page
+    shutil.rmtree("data")
+    assert "No pictures here: git does not keep them." in rendered()[1]
+
+
+def test_the_front_page_links_the_tables_that_have_results() -> None:
+    page = html_front_page([Listed("Table <1>", "A & b", 2, 3, "t.html", "python -m stages.report t"),
+                            Listed("Table 2", "", 1, 1, "", "python -m stages.report u")], ["mini", "ptb"])
+    parsed = Parsed(page)
+    assert [a["href"] for a in parsed.all("a")] == ["#main", "t.html"] and not parsed.loads
+    assert '<a href="t.html">Table &lt;1&gt;</a>' in page and "A &amp; b" in page
+    assert "2 of 3 rows have figures." in page and "No results yet: mini, ptb." in page
+    assert "<code>python -m stages.report u</code>" in page and "stages.report t<" not in page
 
 
 def test_markdown_needs_no_other_file(results: Path) -> None:
@@ -179,7 +283,7 @@ def test_markdown_needs_no_other_file(results: Path) -> None:
 @pytest.mark.parametrize("table", [TABLE, stale(zebra="changed")], ids=["fresh", "stale"])
 def test_html_tags_are_balanced(results: Path, table: Table) -> None:
     _, page = rendered(table)
-    for tag in ("section", "table", "thead", "tbody", "tr", "th", "td", "p", "div", "ul", "li", "details", "article",
+    for tag in ("section", "table", "thead", "tbody", "tr", "th", "td", "p", "div", "ul", "li", "details", "figure",
                 "svg"):
         assert len(re.findall(f"<{tag}[ >]", page)) == page.count(f"</{tag}>") > 0, tag
 
@@ -212,7 +316,8 @@ def test_a_model_that_is_trained_and_not_evaluated_is_shown(results: Path) -> No
 
 def test_a_row_of_a_model_that_the_parameters_no_longer_have_is_shown(results: Path) -> None:
     markdown, page = rendered()
-    assert re.search(r"\| old\\_row \| 55.5 ± 0.1 \| – \| 10,000 \| 1,012 \| 4.2 \| – \|", markdown)
+    assert "| old\\_row | 55.5 ± 0.1 |" in markdown
+    assert "| old\\_row | – | 10,000 | 1,012 | 4.2 | – |" in markdown
     assert "t/gone" not in markdown and "t/gone" not in page
 
 
@@ -233,19 +338,21 @@ def test_a_table_without_results_says_what_to_do(results: Path) -> None:
     nothing = replace(TABLE, rows=ROWS[2:3])
     assert not nothing.has_results and TABLE.has_results
     for text in rendered(nothing):
-        assert "Nothing yet: run `dvc repro`." in text.replace("<code>", "`").replace("</code>", "`")
+        assert "No row has run yet." in text and "Not run: Siamese." in text
     assert terminal_table(nothing) == "Table 1: <Omniglot>: no results yet"
 
 
 def test_terminal_table() -> None:
     lines = terminal_table(TABLE).splitlines()
-    assert lines[0] == "Table 1: <Omniglot>" and len(lines) == 6
-    assert lines[1].split("  ")[0] == "% (95% interval) [paper]"
-    assert re.fullmatch(r"Matching nets <b> +99\.3 ± 0\.1 \[98\.1\] +90\.0 ± 0\.1 \[93\.8\]", lines[3])
-    assert re.fullmatch(r"Classifier +95\.0 ± 0\.1 \[80\.0\] +–", lines[4])
-    assert lines[3].index("99.3") == lines[4].index("95.0") == lines[5].index("55.5")
-    assert not any("Siamese" in line for line in lines)
-    assert terminal_table(replace(TABLE, stand_in=True)).splitlines()[0] == "Table 1: <Omniglot> (stand-in data)"
+    assert lines[0] == "Table 1: <Omniglot>" and lines[2] == "Tested on omniglot"
+    assert lines[3].split("  ")[0] == "% (95% interval) [paper]"
+    assert re.fullmatch(r"Matching nets <b> +99\.3 ± 0\.1 \[98\.1\] +90\.0 ± 0\.1 \[93\.8\]", lines[5])
+    assert re.fullmatch(r"Classifier +95\.0 ± 0\.1 \[80\.0\] +–", lines[6])
+    assert lines[5].index("99.3") == lines[6].index("95.0")
+    assert lines[8] == "Not in the paper, tested on omniglot" and re.fullmatch(r"old_row +55\.5 ± 0\.1", lines[11])
+    assert lines[12:] == ["not run: Siamese"]
+    alone = terminal_table(replace(TABLE, stand_in=True, rows=ROWS[:1])).splitlines()
+    assert alone[0] == "Table 1: <Omniglot> (stand-in data)" and len(alone) == 4
 
 
 @pytest.mark.parametrize(("of_sentences", "expected"), [
@@ -254,9 +361,9 @@ def test_terminal_table() -> None:
 def test_columns_of_different_numbers_of_classes_say_so(of_sentences: bool, expected: str) -> None:
     columns = {"5w5s": ColumnResult(50.0, 0.1, 10, 5, 30), "5w1s": ColumnResult(50.0, 0.1, 10, 5, 40)}
     row = Row(RowInfo("t/row", "Row", of_sentences=of_sentences), replace(details({}), columns=columns))
-    assert row.remark() == expected
+    assert row.notes() == [expected]
 
 
 def test_a_perplexity_stands_among_the_remarks() -> None:
     row = Row(RowInfo("t/row", "Row", "a note"), replace(details({"5w1s": 70.0}), perplexity=114.54))
-    assert row.remark() == "a note Perplexity 114.5."
+    assert row.notes() == ["a note", "Perplexity 114.5."]

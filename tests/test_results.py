@@ -1,6 +1,7 @@
 """metrics.json, details.json, curves and pictures of episodes: what is written is read back, what is wrong is named."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.results.curve_svg import averaged, curve_svg, step_ticks
+from pipeline.results.curve_svg import averaged, curve_svg, log_ticks
 from pipeline.results.curves import CurvePoint, curve_from_records, read_curve, write_curve
 from pipeline.results.episode_grid import draw_episodes
 from pipeline.results.metrics import (
@@ -160,8 +161,8 @@ def test_a_curve_of_perplexity_has_a_column_more(tmp_path: Path) -> None:
     write_curve(tmp_path / "model.csv", points)
     assert read_curve(tmp_path / "model.csv") == points
     assert (tmp_path / "model.csv").read_text().splitlines()[0].endswith(",episodes_per_second,valid_perplexity")
-    drawn = curve_svg(points, "model")
-    assert "Perplexity" in drawn and "Accuracy" not in drawn and drawn.count("<circle") == 1
+    drawn = curve_svg(points, "c0", "model")
+    assert drawn and ">Perplexity" in drawn and ">Accuracy" not in drawn
 
 
 def test_malformed_curve_is_named(tmp_path: Path) -> None:
@@ -183,16 +184,27 @@ def curve(num_steps: int) -> list[CurvePoint]:
 
 @pytest.mark.parametrize("points", [
     curve(1), curve(1000), [CurvePoint(0, accuracy=0.0)], [CurvePoint(5, valid_accuracy=100.0)],
-    [CurvePoint(3, loss=0.7)], [CurvePoint(0)], [CurvePoint(4, loss=6.0), CurvePoint(5, valid_perplexity=300.0)]])
+    [CurvePoint(3, loss=0.7)], [CurvePoint(4, loss=6.0), CurvePoint(5, valid_perplexity=300.0)]])
 def test_curve_svg_is_well_formed_and_the_same_twice(points: list[CurvePoint]) -> None:
-    drawn = curve_svg(points, 'a "model" <b>')
-    assert drawn == curve_svg(points, 'a "model" <b>')
-    assert "nan" not in drawn and "inf" not in drawn
-    assert ElementTree.fromstring(drawn).attrib["aria-label"] == 'a "model" <b>'
+    drawn = curve_svg(points, "c0", 'a "model" <b>')
+    assert drawn and drawn == curve_svg(points, "c0", 'a "model" <b>')
+    assert "nan" not in drawn and " inf" not in drawn
+    assert ElementTree.fromstring(drawn).attrib["aria-label"].startswith('a "model" <b>. ')
 
 
-def test_curve_svg_marks_each_validation() -> None:
-    assert curve_svg(curve(50), "model").count("<circle") == 10
+@pytest.mark.parametrize("points", [[], [CurvePoint(0)], [CurvePoint(0), CurvePoint(9, learning_rate=0.1)]])
+def test_a_curve_of_nothing_is_not_drawn(points: list[CurvePoint]) -> None:
+    assert curve_svg(points, "c0", "model") is None
+
+
+def test_figures_have_the_pages_colours_their_own_ids_and_text_as_text() -> None:
+    first, second = (curve_svg(curve(50), name, "model") or "" for name in ("c0", "c1"))
+    ids = [re.findall(r'\bid="([^"]+)"', drawn) for drawn in (first, second)]
+    assert ids[0] and not set(ids[0]) & set(ids[1]) and len(set(ids[0])) == len(ids[0])
+    assert set(re.findall(r'(?:url\(|href=")#([^")]+)', first)) <= set(ids[0])
+    assert "var(--ours)" in first and "#0a0b0" not in first and "<style" not in first and "font-family" not in first
+    assert ">Training loss, nats (log scale)</text>" in first and ">Accuracy, %</text>" in first
+    assert "Date" not in first and "<metadata" not in first
 
 
 def test_averaged_keeps_the_mean_and_the_limit() -> None:
@@ -202,10 +214,10 @@ def test_averaged_keeps_the_mean_and_the_limit() -> None:
     assert sum(y for _, y in short) / 50 == pytest.approx(sum(y for _, y in series) / 1000)
 
 
-@pytest.mark.parametrize("last_step", [1, 7, 100, 2000, 21000, 99999])
-def test_step_ticks_are_few_and_inside(last_step: int) -> None:
-    ticks = step_ticks(last_step)
-    assert 2 <= len(ticks) <= 6 and ticks[0] == 0 and ticks[-1] <= last_step
+@pytest.mark.parametrize(("low", "high"), [(0.2, 3.0), (3.45, 3.85), (1e-5, 1e5), (90.0, 220.0), (0.99, 1.01)])
+def test_ticks_of_a_logarithmic_axis_are_few_and_inside(low: float, high: float) -> None:
+    ticks = log_ticks(low, high)
+    assert 2 <= len(ticks) <= 7 and ticks == sorted(ticks) and low <= ticks[0] and ticks[-1] <= high
 
 
 def episode(seed: int, num_ways: int = 5, num_shots: int = 1, channels: int = 1, side: int = 28,

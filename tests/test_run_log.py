@@ -51,7 +51,7 @@ def test_progress_shows_steps_and_no_line_of_an_earlier_try(tmp_path, capfd):
     with progress_of(tmp_path, "training small", 20):
         RunLog(tmp_path, 5).write({"step": 20, "loss": 1.0, "accuracy": 0.5, "steps_per_second": 1.0})
     said = capfd.readouterr().err
-    assert "training small: 20/20 step" in said and "9.0" not in said
+    assert "training small: 20/20 steps" in said and "9.0" not in said
 
 
 def test_what_a_worker_does_before_its_first_step_is_shown_at_once(tmp_path, capfd):
@@ -63,8 +63,8 @@ def test_what_a_worker_does_before_its_first_step_is_shown_at_once(tmp_path, cap
             fetching.advance(8)
     said = capfd.readouterr().err.splitlines()
     assert said[0] == "training small: another process fetches it; waiting"
-    assert said[1].startswith("training small: fetching: 8/8 B")
-    assert said[2].startswith("training small: 0/20 step") and len(said) == 3, "all of it once, by the driver"
+    assert said[1].startswith("training small: fetching: 0.0/0.0 MiB")
+    assert said[2].startswith("training small: 0/20 steps") and len(said) == 3, "all of it once, by the driver"
 
 
 def test_new_lines_are_read_once_and_when_they_are_whole(tmp_path):

@@ -175,7 +175,7 @@ ALL_TEST = {"all": WholeSplit()}
 
 
 @pytest.mark.parametrize(("before", "after"), [
-    ({}, {}), ({}, {"invert": False}), ({}, {"margin": 0.1}),
+    ({}, {}), ({}, {"invert": False}), ({}, {"margin": 0.1}), ({}, {"margin": 0.1, "upright": True}),
     ({"splits": ALL_TEST}, {"splits": {"all": RandomSplit(num_valid=0, num_test=NUM_CLASSES)}})])
 def test_shards_that_are_there_are_not_made_again(
         raw: Path, tmp_path: Path, remade: list[str], before: dict, after: dict) -> None:

@@ -18,7 +18,13 @@ from matchnet.tokens import FIRST_WORD
 
 @dataclass(frozen=True)
 class BagOfWordsSpec:
-    """num_words: how many tokens there are, those that are no words included; dropout: of the mean's entries."""
+    """The mean of the words' embeddings.
+
+    Args:
+        num_words: how many tokens there are, special ones included.
+        embedding_size: numbers of a word's embedding.
+        dropout: share of the mean's numbers that is dropped in training.
+    """
 
     num_words: int
     name: Literal["bag_of_words"] = "bag_of_words"

@@ -1,9 +1,9 @@
-"""A bidirectional LSTM read at the blank: the words before it forwards, those after it backwards, both up to it.
+"""A bidirectional LSTM read at the blank: one LSTM reads the words before it, another those after it, backwards.
 
 Melamud, Goldberger and Dagan 2016, context2vec: learning generic context embedding with bidirectional LSTM.
 
-Shapes: B samples, L tokens of a window with the blank at its centre, C tokens on one side of it, W a word's embedding,
-H states of one LSTM, D embedding.
+Shapes: B samples, L tokens of a window with the blank at its centre, C tokens on one side of it.
+W numbers of a word's embedding, H numbers of one LSTM's state, D embedding.
 """
 
 from dataclasses import dataclass
@@ -17,8 +17,14 @@ from matchnet.encoders.words import Words, check_text_spec, padding_last, window
 
 @dataclass(frozen=True)
 class BiLstmSpec:
-    """num_words: how many tokens there are, those that are no words included; dropout: of the words' embeddings and of
-    the last states."""
+    """The states of a forward and a backward LSTM at the blank.
+
+    Args:
+        num_words: how many tokens there are, special ones included.
+        word_size: numbers of a word's embedding.
+        state_size: numbers of the state of each LSTM.
+        dropout: share of the embeddings' and the last states' numbers that is dropped in training.
+    """
 
     num_words: int
     name: Literal["bilstm"] = "bilstm"

@@ -13,7 +13,14 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Conv4Spec:
-    """64 filters and 4 blocks take 28 x 28 pixels to 1 x 1 x 64, as in the paper; larger images leave more."""
+    """Blocks of convolution, batch normalisation, ReLU and pooling.
+
+    64 filters and 4 blocks make 1 x 1 x 64 of 28 x 28 pixels, as in the paper. Larger images leave more numbers.
+
+    Args:
+        num_filters: filters of each block.
+        num_blocks: how many blocks there are. Each halves the sides.
+    """
 
     name: Literal["conv4"] = "conv4"
     num_filters: int = 64

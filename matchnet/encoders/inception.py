@@ -2,9 +2,9 @@
 
 Szegedy, Vanhoucke, Ioffe, Shlens, Wojna 2016, Rethinking the Inception architecture for computer vision (arXiv
 1512.00567): figures and sections cited below are theirs. The figures are data here, and each block is built from its
-figure. Where the authors' released network departs from their Table 1 and Figure 5 (a 1 x 1 convolution in the stem, a
-5 x 5 in Mixed_5), this one follows the network: names and shapes are those of torchvision's `inception_v3`, whose
-published weights were ported from it. Grids of 35, 17 and 8 are those of images of 299 px.
+figure. The authors' released network departs from their Table 1 and Figure 5: it has a 1 x 1 convolution in the stem,
+and a 5 x 5 in Mixed_5. We follow the network. Names and shapes are those of torchvision's `inception_v3`, whose
+published weights come from it. Grids of 35, 17 and 8 are those of images of 299 px.
 
 Shapes: B images, C channels, H W pixels or places of a grid, D embedding.
 """
@@ -18,18 +18,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 SMALLEST = 75  # px, of either side: the last grid is then 1 x 1
-LEAST_FILTERS = 16  # of a layer at any width: min_depth of TF-slim's inception_v3, whose depth_multiplier is our width
-INITIAL_STD = 0.1  # of weights; truncated at 2 as torchvision has it, so hardly truncated
+LEAST_FILTERS = 16  # filters of a layer at any width: TF-slim's min_depth; its depth_multiplier is our width
+INITIAL_STD = 0.1  # of weights; torchvision truncates at 2, so hardly at all
 AUXILIARY_POOL, AUXILIARY_GRID = 5, 5  # 17 x 17 pooled by 5 x 5 with stride 3 is 5 x 5, all that conv1 takes
 
 
 @dataclass(frozen=True)
 class InceptionSpec:
-    """width 1 is the paper's network, 2048 numbers an image and 5.7 billion multiplications at 299 px.
+    """Inception v3. Width 1 is the paper's network: 2,048 numbers an image, and 5.7 billion multiplications at 299 px.
 
-    width: factor of every layer's filters, of which each keeps at least 16: 0.25 trains in minutes on a CPU.
-    batch_statistics: false has every batch normalisation of the encoder use its running statistics in training too,
-        and leave them as they are: for weights that were trained before, on minibatches as small as an episode.
+    Args:
+        width: factor of every layer's number of filters. Each layer keeps at least 16. A width of 0.25 trains in
+            minutes on a CPU.
+        batch_statistics: false makes every batch normalisation use its running statistics in training too, and leave
+            them as they are. Use it for weights that were trained before, on minibatches as small as an episode.
     """
 
     name: Literal["inception_v3"] = "inception_v3"
@@ -198,8 +200,8 @@ class BasicConv2d(nn.Module):
 class AuxiliaryHead(nn.Module):
     """Figure 8: a classifier on the last 17 x 17 grid, there in training alone (section 4). grid_BCHW -> logits_BC.
 
-    Departs from the authors' network, which takes no grid below 17 x 17 here, so no images much below 299 px: a smaller
-    grid is pooled to the same 5 x 5 adaptively, which repeats places where there are fewer than 5.
+    Departs from the authors' network for images well below 299 px. Their network takes no grid smaller than 17 x 17
+    here. Ours pools a smaller grid to the same 5 x 5 adaptively, which repeats places if the grid has fewer than 5.
     """
 
     def __init__(self, encoder: InceptionV3, num_classes: int) -> None:

@@ -2,8 +2,8 @@
 
 The paper's future work: "combining parametric models such as an LSTM-LM with non-parametric components such as the
 Matching Networks explored here"  [Vinyals et al. 2016, section 4.1.3]. The LSTM is that of Zaremba, Sutskever, Vinyals
-2014, Recurrent neural network regularization (arXiv 1409.2329); one reads forward, another backward, over one table of
-word embeddings, as in Peters et al. 2018 (ELMo, arXiv 1802.05365).
+2014, Recurrent neural network regularization (arXiv 1409.2329). One LSTM reads forward, another backward, and both use
+one table of word embeddings, as in Peters et al. 2018 (ELMo, arXiv 1802.05365).
 
 Shapes: B samples, L tokens of one, T positions in time, V tokens there are, H cells, Y layers, D directions.
 """
@@ -25,12 +25,16 @@ INITIAL = 0.05  # weights start uniform in +- this: Zaremba et al.'s medium mode
 class ReaderSpec:
     """The LSTMs of a language model.
 
-    num_words: tokens there are, the special ones included.
-    direction: `both` is a forward and a backward LSTM.
-    num_cells: of a layer, and the size of the word embeddings.
-    dropout: share of what goes into each layer, and out of the last; the recurrent connections have none.
-    mask: `plain` draws anew at each position (Zaremba et al.), `variational` once for all positions of a window (Gal
-        and Ghahramani 2016, arXiv 1512.05287, of whose masks the one on recurrent connections is left out).
+    Args:
+        num_words: how many tokens there are, special ones included.
+        direction: `both` is a forward and a backward LSTM.
+        num_layers: layers of each LSTM.
+        num_cells: cells of each layer, and numbers of a word's embedding.
+        dropout: share that is dropped of what goes into each layer and out of the last. Recurrent connections have
+            none.
+        mask: `plain` draws the dropped cells anew at each position (Zaremba et al.). `variational` draws them once for
+            all positions of a window (Gal and Ghahramani 2016, arXiv 1512.05287, without their mask on recurrent
+            connections).
     """
 
     num_words: int
@@ -108,12 +112,13 @@ class Reader(nn.Module):
 
 @dataclass(frozen=True)
 class LanguageModelStatesSpec:
-    """The states of a forward and a backward language model, whose weights are those of the model that `init` names.
+    """The states of a forward and a backward language model. The weights come from the model that `from:` names.
 
-    reader: of the same sizes as that model's; dropout is this encoder's own, and unused while frozen. Its mask is
-        plain: samples of many lengths are packed, and in packed data no position is known that a mask could hold at.
-    frozen: episodes leave the language model as it is, and train what follows it.
-    embedding_size: of a linear map of the states, without which the attention compares them as they are: null.
+    Args:
+        reader: of the same sizes as that model's. Its dropout is this encoder's own. Its mask is `plain`: samples have
+            different lengths and are packed, so a mask cannot hold for a position.
+        frozen: true leaves the language model as it is, and trains what follows it.
+        embedding_size: numbers of a linear map of the states. Null compares the states as they are.
     """
 
     reader: ReaderSpec
@@ -134,9 +139,9 @@ class LanguageModelStatesSpec:
 class LanguageModelStates(nn.Module):
     """sample_BL int64 -> embedding_BD: what each language model has read when it comes to the blank, side by side.
 
-    The forward one stops before the blank and the backward one after it, so of the word there nothing is read. BEGIN
-    and END are both the END that parts sentences in a text. Where the word occurs once more, the model reads BLANK, a
-    token that no text had in training: its embedding is as it was at first, near 0 (for good, if `frozen`).
+    The forward model stops before the blank and the backward model after it, so neither reads the word at the blank.
+    BEGIN and END are both the END that parts sentences in a text. At other occurrences of the word the models read
+    BLANK, a token that no text had in training. Its embedding is still near 0, as at first; if `frozen`, it stays so.
 
     Raises:
         ValueError: samples that are no windows around a blank.

@@ -18,7 +18,13 @@ from matchnet.tokens import PADDING
 
 @dataclass(frozen=True)
 class WindowSpec:
-    """num_words: how many tokens there are, those that are no words included; dropout: of the words' embeddings."""
+    """The embeddings of the words around the blank, each at its place.
+
+    Args:
+        num_words: how many tokens there are, special ones included.
+        embedding_size: numbers of a word's embedding.
+        dropout: share of the embeddings' numbers that is dropped in training.
+    """
 
     num_words: int
     name: Literal["window"] = "window"
@@ -41,7 +47,7 @@ class Window(nn.Module):
         length = window_length(sample_shape)
         self.embedding_size = spec.embedding_size
         self.words = Words(spec.num_words, spec.embedding_size)
-        # The nearer, the more a word says: 1 / distance, to begin with. BLANK, at the centre, adds a constant.
+        # A nearer word says more: its weight starts at 1 / distance. BLANK, at the centre, adds a constant.
         distance_L = (torch.arange(length) - length // 2).abs().clamp(min=1)
         self.weight_LD = nn.Parameter((1 / distance_L).unsqueeze(1).repeat(1, spec.embedding_size))
         self.dropout = nn.Dropout(spec.dropout)

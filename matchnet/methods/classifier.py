@@ -1,8 +1,8 @@
 """Baseline Classifier: nearest neighbours on the features of a classifier of the training classes.
 
-Vinyals et al. 2016, section 4.1: trained "to classify an image into one of the original classes present in
-the training data set", then "the features from the last layer (before the softmax) for nearest neighbour
-matching"; after Donahue et al. 2014, DeCAF (arXiv 1310.1531).
+Vinyals et al. 2016, section 4.1, after Donahue et al. 2014, DeCAF (arXiv 1310.1531). It is trained "to classify an
+image into one of the original classes present in the training data set". Then "the features from the last layer
+(before the softmax)" are taken "for nearest neighbour matching".
 """
 
 import math
@@ -22,12 +22,15 @@ from matchnet.methods.base import Batch, LabelledBatch, Method
 
 @dataclass(frozen=True)
 class ClassifierSpec:
-    """attention: how the features are matched; several shots vote by its softmax.
+    """The Baseline Classifier: trained on all classes at once, then matched by its features.
 
-    label_smoothing: share of each target that is spread evenly over all classes  [Szegedy et al. 2016, section 7].
-    dropout: of the features, before the softmax and in training alone.
-    auxiliary_weight: of the loss of the auxiliary head that an inception_v3 is trained with, and no other encoder;
-        0 is no such head. 0.4 is that of the authors' released training.
+    Args:
+        encoder: what makes features of a sample.
+        attention: how the features are matched in a test. Several shots vote by its softmax.
+        label_smoothing: share of each target that is spread evenly over all classes  [Szegedy et al. 2016, section 7].
+        dropout: share of the features that is dropped before the softmax in training.
+        auxiliary_weight: weight of the loss of Inception's auxiliary head; other encoders have no such head. 0 leaves
+            it out. 0.4 is the value of the authors' released training.
     """
 
     name: Literal["classifier"] = "classifier"

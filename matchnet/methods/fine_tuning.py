@@ -1,15 +1,15 @@
 """Fine-tuning on the support set S' alone  [Vinyals et al. 2016, section 4.1].
 
 "We also tried further fine tuning the features using only the support set S' sampled from L'. This yields
-massive overfitting, but given that our networks are highly regularized, can yield extra gains." Still
-one-shot: nothing but S' is seen. The paper does not say how; the steps, the rates and the number of copies
-are parameters, to be chosen on validation classes.
+massive overfitting, but given that our networks are highly regularized, can yield extra gains." It is still
+one-shot learning, because the model sees only S'. The paper does not say how it fine-tunes. The steps, the rates
+and the number of copies are parameters, to be chosen on validation classes.
 
 Each episode has its own copy of the last blocks' weights. A block is one batched matrix product over all
-episodes (a vmap of the convolution would be a grouped one, which is slow on CPUs); batch normalisation keeps
-its running statistics.
+episodes; a vmap of the convolution would be a grouped convolution, which is slow on CPUs. Batch normalisation
+keeps its running statistics.
 
-Shapes: E episodes, N ways, k shots, S = N k support items, Q queries, K distorted copies, T images,
+Shapes: E episodes, N ways, k shots, S = N k support items, Q queries, K distorted copies, T images.
 B samples, C H W pixels, D embedding, O channels out, I = 9 * channels in (a 3 x 3 convolution as a matrix).
 """
 
@@ -30,20 +30,26 @@ from matchnet.methods.siamese import Siamese
 
 @dataclass(frozen=True)
 class FineTuningSpec:
-    """Gradient descent on S' and `num_copies` distorted copies of it.
+    """Gradient descent on S' and distorted copies of it.
 
-    loss: `episode` classifies the copies by matching them with S'; with k > 1 shots it classifies each shot
-        and its copies by matching with the other k - 1. `softmax` trains a fresh linear head on unit
-        features, and classifies with it.
-    frozen_blocks: the first blocks of the encoder keep their weights; the more, the cheaper.
-    seed: of the distortions. Every sample gets the same `num_copies` distortions, so copies are embedded once
-        a sample and an episode's result does not depend on which others are in its batch.
+    Args:
+        loss: `episode` classifies the copies by matching them with S'. With k > 1 shots it classifies each shot and its
+            copies by matching with the other k - 1. `softmax` trains a fresh linear head on unit features, and
+            classifies with it.
+        steps: steps of gradient descent.
+        learning_rate: of the encoder's weights.
+        head_learning_rate: of the head that `softmax` trains.
+        num_copies: distorted copies of each shot.
+        frozen_blocks: how many of the encoder's first blocks keep their weights. More is cheaper.
+        affine: how copies are distorted.
+        seed: decides the distortions. Every sample gets the same ones, so that copies are embedded once a sample, and
+            the result of an episode does not depend on the others in its batch.
     """
 
     loss: Literal["episode", "softmax"] = "episode"
     steps: int = 5
     learning_rate: float = 0.1
-    head_learning_rate: float = 2.0  # of the softmax's head alone
+    head_learning_rate: float = 2.0
     num_copies: int = 4
     frozen_blocks: int = 3
     affine: AffineSpec = field(default_factory=AffineSpec)
@@ -89,7 +95,7 @@ class FineTuned(Method):
         return torch.stack([self.frozen(image_BCHW) for image_BCHW in [sample_B, *copies]], dim=1)
 
     def classify(self, support_ES: Tensor, way_ES: Tensor, query_EQ: Tensor, num_ways: int) -> Tensor:
-        # Gradients even in the evaluation's inference mode, whose tensors take part in them as clones only.
+        # Evaluation runs in inference mode. Gradients are wanted here, and its tensors can have them only as clones.
         with torch.inference_mode(False), torch.enable_grad():
             support_EkN = shot_by_shot(support_ES.clone(), way_ES.clone(), num_ways)
             weights, support_EkND = self.tune(support_EkN)

@@ -1,13 +1,14 @@
-"""An LSTM language model, and the oracle of the one-shot language task that it is.
+"""An LSTM language model, which is also the oracle of the one-shot language task.
 
 Zaremba, Sutskever, Vinyals 2014, Recurrent neural network regularization (arXiv 1409.2329). As the oracle of Vinyals et
 al. 2016, section 4.1.3: "a sentence was presented to the model with a single word filled in with 5 different possible
 words (including the correct answer). For each of these 5 sentences the model gave a log-likelihood and the max of these
 was taken to be the choice of the model."
 
-Shapes: E episodes, S support items, Q queries, N ways, L tokens of a sample, U different sentences, P pairs of a
-sentence and a candidate word, T positions in time, B streams or sentences at once, V tokens there are, R rows of the
-softmax, H cells, Y layers, D directions.
+Shapes of episodes: E episodes, S support items, Q queries, N ways, L tokens of a sample.
+Shapes of scoring: U different sentences, P pairs of a sentence and a candidate word.
+Shapes of the network: T positions in time, B streams or sentences at once, V tokens there are, R rows of the softmax, H
+cells, Y layers, D directions.
 """
 
 import math
@@ -26,14 +27,19 @@ from matchnet.tokens import BEGIN, END, PADDING
 
 NO_TARGET = -1  # the row of a token that is never predicted
 AT_ONCE = 512  # sentences scored together: their states and gates fit a core's cache
-# Pairs to one softmax, at most: 200 MB for the 6,000 words of the last tail. A matrix product of few rows may round
-# otherwise; of thousands each row has the bits that it has among all pairs.
+# Most pairs of one softmax: 200 MB for the 6,000 words of the last tail. A matrix product of few rows may round
+# differently. With thousands of rows, each row has the same bits as among all pairs.
 PAIRS_AT_ONCE = 8192
 
 
 @dataclass(frozen=True)
 class LanguageModelSpec:
-    """cutoffs: where the softmax over words in order of frequency is cut into head and tails (see LanguageModel)."""
+    """The LSTM language model that serves as oracle of the language task.
+
+    Args:
+        reader: its LSTMs.
+        cutoffs: where the softmax over words, in order of frequency, is cut into a head and tails; see LanguageModel.
+    """
 
     name: Literal["language_model"] = "language_model"
     reader: ReaderSpec = field(default_factory=lambda: ReaderSpec(num_words=10_003))
@@ -47,17 +53,21 @@ class LanguageModelSpec:
 class LanguageModel(Method):
     """P(text) = prod_t P(w_t | w_1 .. w_t-1): END separates sentences, and is a target like the words.
 
-    A softmax with as many rows as there are targets; a token that is no target has no row, and positions where it
-    stands are left out of the loss and the perplexity: nothing is learnt of it but as context of other words.
+    The softmax has one row for each target. Other tokens have no row, and their positions are left out of the loss and
+    the perplexity. The model reads such tokens as context, and learns nothing else of them.
 
-    The softmax is cut by frequency (Grave et al. 2017, Efficient softmax approximation for GPUs, arXiv 1609.04309, all
-    parts with all cells): P(w) = P(part of w) P(w | part), a distribution over all rows like the plain one. 79% of the
-    words of the Penn Treebank are among the first 1,000, so few positions need more: 700 tokens of the small model take
-    84 to 100 ms a training step on one core. A plain softmax's forward and backward alone take 93 of them.
+    The softmax is cut by frequency, as in Grave et al. 2017, Efficient softmax approximation for GPUs (arXiv
+    1609.04309), with all cells for every piece: P(w) = P(piece of w) P(w | piece). It is a distribution over all rows
+    like the plain softmax. The first 1,000 words make up 79% of the Penn Treebank, so few positions need more. On one
+    core, a training step of the small model on 700 tokens takes 84 to 100 ms. A plain softmax's forward and backward
+    alone take 93 ms.
 
-    Departs from Zaremba et al.'s small model, whose sizes the defaults are: AdamW with a cosine schedule instead of
-    SGD; dropout of 0.2 as trained here (params.yaml), where their small model has none; weights start in +-0.05, theirs
-    in +-0.1; and the softmax is cut by frequency and has no bias, its tails behind a linear map.
+    The sizes are those of Zaremba et al.'s small model. Departs from it in these points:
+
+    - AdamW with a cosine schedule instead of SGD.
+    - Dropout of 0.2 as trained here (params.yaml); their small model has none.
+    - Weights start in +-0.05; theirs start in +-0.1.
+    - The softmax is cut by frequency and has no bias; its tails stand behind a linear map.
     """
 
     row_V: Tensor
@@ -105,7 +115,7 @@ class LanguageModel(Method):
         check_tokens(token_B, len(self.row_V))
         row_B = self.row_V[token_B]
         target_B = (row_B != NO_TARGET).nonzero().squeeze(1)
-        with torch.autocast(output_BH.device.type, enabled=False):  # bf16 is too coarse, and the parts are float32
+        with torch.autocast(output_BH.device.type, enabled=False):  # bf16 is too coarse; the softmax is float32
             found = self.softmax(output_BH[target_B].float(), row_B[target_B]).output
         return found.new_zeros(len(token_B)).index_copy(0, target_B, found)
 

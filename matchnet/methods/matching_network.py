@@ -18,8 +18,15 @@ from matchnet.methods.base import Batch, Method, episode_loss
 
 @dataclass(frozen=True)
 class MatchingNetworkSpec:
-    """tied: f' = g' (the paper: "potentially with f = g"); else both are given all samples, and batch normalisation
-        takes the statistics of all. fce: full context embeddings, or none."""
+    """The paper's model: encoders, context and attention.
+
+    Args:
+        encoder: f' and g', what makes numbers of a sample.
+        tied: true is f' = g' (the paper: "potentially with f = g"). False gives all samples to both encoders, and batch
+            normalisation takes the statistics of all.
+        fce: full context embeddings. Null leaves them out.
+        attention: how a query is matched with the support set.
+    """
 
     name: Literal["matching_network"] = "matching_network"
     encoder: EncoderSpec = field(default_factory=Conv4Spec)

@@ -11,10 +11,12 @@ from matchnet.methods.base import Batch, Method, episode_loss
 
 @dataclass(frozen=True)
 class PixelsSpec:
-    """Nothing is learned; the attention decides how several shots vote.
+    """Matching on raw pixels. Nothing is learned.
 
-    invert: match 1 - x. Stores hold ink as 1, so this is dark ink on white paper, as the files of Omniglot have it:
-        the paper is then most of every vector, and the cosines lie closer together.
+    Args:
+        invert: true matches 1 - x. Stores hold ink as 1, so this is dark ink on white paper, as Omniglot's files have
+            it. The paper is then most of every vector, and the cosines lie closer together.
+        attention: how several shots vote.
     """
 
     name: Literal["pixels"] = "pixels"

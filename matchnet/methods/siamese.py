@@ -15,10 +15,12 @@ from matchnet.methods.base import Batch, Method, accuracy
 
 @dataclass(frozen=True)
 class SiameseSpec:
-    """The encoder is the one that all methods share, not Koch's larger one: the comparison is of methods.
+    """A siamese net. Its encoder is the one that all methods share, instead of Koch's larger one: we compare methods.
 
-    attention: how the last layer's features are matched in a test; None is by what the net has learnt of same and
-        different. Table 1 of Vinyals et al. says cosine: row `siamese-cosine` of results/omniglot.md.
+    Args:
+        encoder: what makes features of a sample.
+        attention: how the features are matched in a test. Null matches by what the net has learnt of same and
+            different. Table 1 of Vinyals et al. says cosine: row `siamese-cosine` of results/omniglot.md.
     """
 
     name: Literal["siamese"] = "siamese"

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-# Prefixes, ours by torchvision's; the trunk, without one there, is our encoder.
+# torchvision's prefix -> ours. Its trunk has no prefix, and is our encoder.
 HEADS = {"AuxLogits.": "auxiliary.", "fc.": "softmax."}
 TRUNK = ("Conv2d_", "Mixed_")
 ENCODER, ATTENTION = "encoder.", "attention."

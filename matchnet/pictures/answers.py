@@ -52,7 +52,7 @@ def fit_readable(classifier: OneShotClassifier, support: Support) -> Support:
 
 def answers(classifier: OneShotClassifier, queries: Sequence[Path],
             unknown: float | None) -> tuple[list[Answer], list[PassedOver]]:
-    """Of each query that can be read, and why the others were not."""
+    """The answer for each readable query, and for the others why they were not read."""
     found: list[Answer] = []
     bad: list[PassedOver] = []
     for chunk in _chunks(queries):

@@ -52,11 +52,11 @@ def _parser() -> argparse.ArgumentParser:
                           help="a published model (see `matchnet models`), or the path of a model file; default "
                                "%(default)s")
     classify.add_argument("--unknown", type=_probability, metavar="P",
-                          help="say `unknown` where the largest probability is below P")
+                          help="say `unknown` if the largest probability is below P")
     classify.add_argument("--ink", choices=("auto", "dark", "light"), default="auto",
-                          help="of drawings: dark on a light ground, or light on dark; default: look at the edges")
+                          help="for drawings: dark ink on light ground, or light on dark; default: the edges decide")
     classify.add_argument("--margin", type=float, metavar="M",
-                          help="of drawings: crop each to its ink, and leave this share free at each edge; 0.18 suits "
+                          help="for drawings: crop each to its ink, and leave this share free at each edge; 0.18 suits "
                                "omniglot")
     classify.add_argument("--device", default="cpu", help="default %(default)s")
     classify.add_argument("--html", type=Path, metavar="PAGE", help="also write one page with all pictures")
@@ -82,7 +82,7 @@ def _classify(options: argparse.Namespace) -> int:
     if not queries:
         raise ValueError(f"{passed_over[0].path}: {passed_over[0].reason}; name pictures, or folders of "
                          "them")
-    # torch takes seconds to import; what can be said without it has been said
+    # torch takes seconds to import, so mistakes are reported first
     from matchnet.pictures.answers import UNKNOWN, answers, fit_readable
     from matchnet.pictures.one_shot import OneShotClassifier
 

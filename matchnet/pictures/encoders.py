@@ -25,7 +25,7 @@ from matchnet.preparation import Preparation
 from matchnet.weights import CheckpointError, check_hash_in_name, load_tensors, load_weights
 
 Preprocess = Callable[[Image.Image], Tensor]
-ANY_SCALE = 30.0  # of cosines, where nobody has said another: that of `ClassifierSpec`
+ANY_SCALE = 30.0  # of cosines, if nothing else is said; as in `ClassifierSpec`
 INCEPTION_FIRST = "Conv2d_1a_3x3.conv.weight"  # a name in torchvision's file
 # As torchvision evaluates it: 299 px out of 342.
 INCEPTION_PREPARATION = Preparation(channels=3, size=299, kind="photographs", central_crop=299 / 342)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matchnet.pictures.reading import FORMATS, format_of
 
-HIDDEN = (".", "~", "Thumbs.db", "desktop.ini")  # how names of files begin that nobody put there as a picture
+HIDDEN = (".", "~", "Thumbs.db", "desktop.ini")  # such names belong to the system, not to a picture
 HEAD = 12  # bytes that tell a picture's format
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from matchnet.pictures.reading import PictureError, read_picture
 
-SMALLEST = 4  # pixels of a side; below that, nothing of a picture is left to tell
+SMALLEST = 4  # pixels of a side; a smaller picture shows nothing
 CHANNELS = (1, 3, 4)
 _ORIENTATION = 0x0112  # of EXIF
 _NUMBERS = "a module is given numbers, or pictures through `preprocess`: name one"

@@ -37,27 +37,29 @@ class OneShotClassifier:
     """Tells classes apart from one example each, or more, without training: a matching network's attention.
 
     P(class) of a query is the sum of the attention that the examples of the class get  [Vinyals et al. 2016, eq. 1].
-    A class with more examples has more chances to be attended to.
+    A class with more examples gets more attention.
 
     Args:
-        encoder: the name of a published checkpoint (`matchnet models` lists them), the path of a model file of this
-            project, the path of torchvision's weights of Inception v3, or a torch.nn.Module, which is used in
-            evaluation mode. A file is never executed.
-        preprocess: for a module, what makes its input of a PIL image of mode RGB. None: the module is given the rows
-            of an array as they are.
-        ink: of drawings, whether their files have dark ink on a light ground (`dark`) or light ink on a dark ground
-            (`light`). `auto` looks at the edge of each picture. Photographs are seen as they are.
-        margin: None prepares drawings as the model's training did. A number below 0.5 crops each to its ink, and
-            leaves this share free at each edge; 0.18 suits `omniglot`, if your drawings fill more, or less, of their
-            square than about two thirds.
-        scale: what similarities are multiplied with before the softmax; None is the model's own (30 for a module). A
-            larger one makes probabilities more extreme, and rarely changes which class is the most probable.
+        encoder: what turns a picture into features. Give the name of a published checkpoint (`matchnet models` lists
+            them), the path of a model file of this project, or the path of torchvision's weights of Inception v3. Or
+            give a torch.nn.Module, which is used in evaluation mode. A file is never executed.
+        preprocess: for a module, a function from a PIL image of mode RGB to the module's input. None gives the module
+            the rows of an array as they are.
+        ink: for drawings: `dark` if their files have dark ink on a light ground, `light` for the opposite. `auto` looks
+            at the edge of each picture. Photographs are seen as they are.
+        margin: None prepares drawings as the model's training did. A number below 0.5 crops each drawing to its ink,
+            and leaves this share free at each edge. For `omniglot`, use 0.18 if your drawings fill much more or much
+            less than two thirds of their square.
+        scale: factor of the similarities before the softmax. None is the model's own (30 for a module). A larger scale
+            makes probabilities more extreme, and rarely changes which class is the most probable.
         device: `cpu`, `cuda`, ...
-        batch_size: how many items are decoded and embedded at once.
+        batch_size: how many pictures are decoded and embedded at once.
 
     Attributes:
-        classes_: the labels, sorted. encoder_: what is embedded with.
-        support_: features of the examples, (S, ...). support_way_: positions of their labels in classes_, (S,).
+        classes_: the labels, sorted.
+        encoder_: the encoder that is in use.
+        support_: features of the examples, (S, ...).
+        support_way_: positions of the examples' labels in classes_, (S,).
     """
 
     _estimator_type = "classifier"  # scikit-learn before 1.6 looks for it

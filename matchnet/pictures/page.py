@@ -18,7 +18,7 @@ from matchnet.pictures.pixels import prepared_for, to_pixels
 
 CSS = Path(__file__).with_name("page.css")
 THUMBNAIL = 160  # pixels of the longer side: shown at half of that, for sharp screens
-FAINT = 0.005  # a support picture with a smaller weight had no say
+FAINT = 0.005  # a support picture with a smaller weight is drawn faintly
 
 
 def write_page(path: Path, classifier: OneShotClassifier, support: Support, found: Sequence[Answer],

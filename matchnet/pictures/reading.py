@@ -48,7 +48,7 @@ KEEP = "what is there can be decoded: keep_damaged keeps it so"
 REPLACE = "replace it with a whole copy, or leave it out"
 _LARGER = "raise that if you trust the file, or make the picture smaller"
 _ANEW = "save it again as PNG or JPEG, or leave it out"
-_quiet = threading.RLock()  # what Python and Pillow keep for the whole process is changed by one thread at a time
+_quiet = threading.RLock()  # one thread at a time changes what Python and Pillow keep for the whole process
 
 
 class PictureError(ValueError):
@@ -234,7 +234,7 @@ def _orientation_of(image: ImageFile.ImageFile) -> int:
     try:
         with _silent(MAX_PIXELS):
             orientation = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # EXIF that is damaged says nothing about the pixels
+    except Exception:  # the pixels are right even if the EXIF is damaged
         return 1
     return orientation if orientation in _UPRIGHT else 1
 

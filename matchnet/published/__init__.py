@@ -21,7 +21,15 @@ class DamagedError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One measured accuracy, in percent, with its 95% interval over episodes. task: such as `20w1s`."""
+    """One measured accuracy.
+
+    Attributes:
+        dataset: what it was tested on.
+        task: such as `20w1s`.
+        accuracy: in percent.
+        ci95: half the width of its 95% interval over episodes, in percent.
+        episodes: how many test episodes there were.
+    """
 
     dataset: str
     task: str
@@ -34,10 +42,23 @@ class Figure:
 class Card:
     """What a person has to know before using a checkpoint.
 
-    trained_on: in words. limits: where it is known, or likely, to fail.
-    picture: what the model sees, such as `28 x 28, grey, drawings`.
-    dataset_sha256: of the manifest of the data that it was trained on. step, seconds: how long.
-    sha256, size: of the file.
+    Attributes:
+        name: of the checkpoint.
+        trained_on: the training data, in words.
+        limits: where it is known, or likely, to fail.
+        picture: what the model sees, such as `28 x 28, grey, drawings`.
+        figures: its measured accuracies.
+        method: the method, by name.
+        model: its full name in the experiments, such as `omniglot/matching`.
+        dataset: the dataset that it was trained on.
+        split: the split of that dataset.
+        dataset_sha256: SHA-256 of the manifest of the training data.
+        num_classes: how many classes it was trained on.
+        step: how many steps it was trained for.
+        seconds: how long the training took.
+        seed: of the training.
+        sha256: of the file.
+        size: bytes of the file.
     """
 
     name: str
@@ -59,7 +80,7 @@ class Card:
 
 
 def names(folder: Path = FOLDER) -> list[str]:
-    """Of all published checkpoints, sorted."""
+    """The names of all published checkpoints, sorted."""
     return sorted(path.stem for path in folder.glob("*.json"))
 
 

@@ -24,7 +24,8 @@ def preparation_of(parameters: Mapping[str, Any], sample_shape: tuple[int, ...])
     sections = [parameters[name] for name in ("imagenet", *OF_PICTURE_FILES) if name in parameters]
     central_crop = sections[0].get("central_crop") if sections else None
     return Preparation(channels=channels, size=sample_shape[-1], kind=_kind_of(parameters),
-                       invert=parameters["invert"], margin=parameters["margin"], central_crop=central_crop)
+                       invert=parameters["invert"], margin=parameters["margin"],
+                       upright=parameters.get("upright", False), central_crop=central_crop)
 
 
 def _kind_of(parameters: Mapping[str, Any]) -> Kind | None:

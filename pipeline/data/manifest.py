@@ -150,6 +150,8 @@ def _contradictions(manifest: Manifest) -> Iterator[str]:
         yield f"parameters.source: {shown(parameters.get('source'))} is none of {', '.join(SOURCES)}"
     if type(parameters.get("invert")) is not bool:
         yield f"parameters.invert: {shown(parameters.get('invert'))} is neither true nor false"
+    if type(parameters.get("upright", False)) is not bool:
+        yield f"parameters.upright: {shown(parameters.get('upright'))} is neither true nor false"
     photographs = parameters.get("imagenet") or {}
     if not isinstance(photographs, Mapping):
         yield f"parameters.imagenet: {shown(photographs)} is no section"

@@ -42,8 +42,8 @@ class CacheParams:
     """Where each node keeps copies of shards, on a disk of its own.
 
     Args:
-        folder: the same path on every node.
-        gib: that all copies together may take; those used least recently make room for others.
+        folder: where the copies lie, the same path on every node.
+        gib: how much room all copies may take together. Those used least recently make room for others.
     """
 
     folder: str

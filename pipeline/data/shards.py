@@ -277,7 +277,7 @@ def _read_sample(read: ReadSample, sample: RawSample, extension: str) -> bytes:
 
 def _fingerprint(params: DatasetParams, plan: ShardPlan, sources: Mapping[str, str]) -> str:
     """Of all that decides the bytes of a shard: not how they are loaded, nor splits, which `plan` follows from."""
-    stored = replace(params, invert=False, margin=None).shard_parameters()
+    stored = replace(params, invert=False, margin=None, upright=False).shard_parameters()
     del stored["splits"]
     stored.pop("max_pixels", None)
     own = stored.get(params.source, {})

@@ -36,7 +36,13 @@ def _require_list(field_name: str, value: str, such_as: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class _DrawnSplit:
-    """In random order: `num_test` for test, `num_valid` for valid, all others for train."""
+    """In random order: some classes for test, some for valid, all others for train.
+
+    Args:
+        num_valid: how many are drawn for valid.
+        num_test: how many are drawn for test.
+        seed: decides which are drawn.
+    """
 
     kind: str
     num_valid: int
@@ -50,22 +56,27 @@ class _DrawnSplit:
 
 @dataclass(frozen=True, kw_only=True)
 class RandomSplit(_DrawnSplit):
-    """Classes are drawn."""
+    """Classes are drawn at random."""
 
     kind: Literal["random"] = "random"
 
 
 @dataclass(frozen=True, kw_only=True)
 class FamilySplit(_DrawnSplit):
-    """Whole families are drawn: an alphabet, a script; the class name up to its first `/`."""
+    """Whole families are drawn at random. A family is an alphabet or a script: a class name up to its first `/`."""
 
     kind: Literal["families"] = "families"
 
 
 @dataclass(frozen=True, kw_only=True)
 class _ListedSplit:
-    """Test classes from a list in `pipeline/data/lists/`, one class or family a line; `num_valid` families
-    of the others, at random, for valid; all others for train."""
+    """Test classes from a list. Some of the other families are drawn for valid; all others are for train.
+
+    Args:
+        test: a file of `pipeline/data/lists/`, or the path of your own (with a slash), one class or family a line.
+        num_valid: how many families are drawn for valid.
+        seed: decides which are drawn.
+    """
 
     kind: str
     test: str
@@ -80,21 +91,29 @@ class _ListedSplit:
 
 @dataclass(frozen=True, kw_only=True)
 class ListSplit(_ListedSplit):
-    """The dataset has every class of the list."""
+    """Test classes from a list. The dataset must have every class of the list."""
 
     kind: Literal["list"] = "list"
 
 
 @dataclass(frozen=True, kw_only=True)
 class CutListSplit(_ListedSplit):
-    """The list is of a larger dataset (L_dogs of ImageNet, for miniImageNet): its other classes are passed over."""
+    """Test classes from the list of a larger dataset. Classes that this dataset lacks are passed over.
+
+    Example: L_dogs of ImageNet, for miniImageNet.
+    """
 
     kind: Literal["cut_list"] = "cut_list"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TwoListsSplit:
-    """Valid and test classes from two lists in `pipeline/data/lists/`; all others for train."""
+    """Valid and test classes from two lists; all others are for train.
+
+    Args:
+        valid: a file of `pipeline/data/lists/`, or the path of your own (with a slash), for valid.
+        test: the same for test.
+    """
 
     kind: Literal["two_lists"] = "two_lists"
     valid: str
@@ -109,7 +128,11 @@ class TwoListsSplit:
 
 @dataclass(frozen=True, kw_only=True)
 class WholeSplit:
-    """Every class belongs to one part (MNIST after training on Omniglot: all of it is test)."""
+    """Every class belongs to one part, as MNIST is all test after training on Omniglot.
+
+    Args:
+        part: that part.
+    """
 
     kind: Literal["whole"] = "whole"
     part: Part = "test"
@@ -120,8 +143,16 @@ class WholeSplit:
 
 @dataclass(frozen=True, kw_only=True)
 class WordSplit:
-    """Words of a corpus: for test those of a list in `pipeline/data/lists/`, or `num_test` at random; `num_valid` of
-    the others, at random, for valid; all others for train. A part has the sentences of its own file as well."""
+    """Words of a corpus. Some of the words outside the test are drawn for valid; all others are for train.
+
+    A part has the sentences of its own file, too.
+
+    Args:
+        test: a file of `pipeline/data/lists/` with the test words. Null draws `num_test` words instead.
+        num_test: how many test words are drawn, if `test` is null.
+        num_valid: how many words are drawn for valid.
+        seed: decides which are drawn.
+    """
 
     kind: Literal["words"] = "words"
     test: str | None = None
@@ -143,8 +174,13 @@ SplitParams = RandomSplit | FamilySplit | ListSplit | CutListSplit | TwoListsSpl
 
 @dataclass(frozen=True, kw_only=True)
 class GlyphParams:
-    """How the embedded dataset is drawn: `num_hands` drawings a character, up to `max_per_script` characters
-    of a script (80 gives 1,239 characters, 5 gives 110), so that no script fills a part of a split."""
+    """How the embedded dataset is drawn.
+
+    Args:
+        num_hands: drawings of each character.
+        max_per_script: characters of each script, at most, so that no script fills a part of a split. 80 gives 1,239
+            characters, 5 gives 110.
+    """
 
     num_hands: int = 20
     max_per_script: int = 80
@@ -165,17 +201,18 @@ class ImagenetParams:
     """Which photographs of ILSVRC2012 are stored, and how.
 
     Args:
-        images: of which archive; `held_out` are images of the training archive that `train` leaves out.
-        held_out: the last so many images of each class of the training archive, by file name: unseen images of
-            seen classes where there is no validation archive (the stand-in). 0 with the real ones.
-        shorter_side: images whose shorter side is longer are scaled down to it, antialiased, and encoded as JPEG of
-            `quality`; null keeps their size. Bytes of whole, upright JPEGs that are not scaled stay as they are.
-        quality: 1 to 95. At a shorter side of 256, 90 makes 28 KB of a photograph, 95 makes 41 KB, 75 makes 17 KB.
-        central_crop: how they are loaded: null takes all of a photograph, whatever its shape; else the square in its
-            middle whose side is this share of the shorter one.
-        sample: the archive is a part of the real one: its synsets and images are not counted, and a split may name
-            classes that it lacks.
-        keep_damaged: a JPEG that can be decoded only with errors is kept as it decodes, and counted; else refused.
+        images: the archive that they come from. `held_out` are images of the training archive that `train` leaves out.
+        held_out: how many images of each class of the training archive `train` leaves out, the last by file name. They
+            are unseen images of known classes where the validation archive is missing. 0 for the whole ImageNet.
+        shorter_side: images with a longer one are scaled down to it, antialiased, and encoded as JPEG of `quality`.
+            Null keeps the size, and the bytes of whole, upright JPEGs.
+        quality: of the JPEGs, 1 to 95. At a shorter side of 256, 75 makes 17 KB of a photograph, 90 makes 28 KB, 95
+            makes 41 KB.
+        central_crop: which area of a photograph is loaded. Null takes all of it, whatever its shape. A number takes the
+            square in the middle whose side is this share of the shorter side.
+        sample: true if the archive has only some of the images. Its synsets and images are then not counted, and a
+            split may name classes that it lacks.
+        keep_damaged: true keeps a damaged JPEG as it decodes, and counts it. False refuses it.
     """
 
     images: Literal["train", "validation", "held_out"] = "train"
@@ -200,16 +237,17 @@ class MiniImagenetParams:
     """Which miniImageNet, and how its images are stored.
 
     Args:
-        list: `vinyals` is the authors' own list of 100 classes x 600, `ravi` that of Ravi and Larochelle (2017), of
-            other classes and images.
-        prepared: false picks the listed images from ILSVRC2012's archive, and stores PNGs. True takes the photographs
-            of `ravi` as they are passed around, JPEGs of 84 x 84, and stores their bytes.
-        images, held_out: see ImagenetParams. All images are `train` where 0 are held out.
-        image_size: pixels of a side. An image of the archive is squashed to a square, antialiased; a prepared
-            photograph has to have this size.
-        sample: the archive, or the prepared photographs, are a part of the real ones: images that are not there are
-            left out, and a split may name classes that are not there.
-        keep_damaged: see ImagenetParams.
+        list: `vinyals` is the authors' own list of 100 classes x 600. `ravi` is the list of Ravi and Larochelle (2017),
+            which has other classes and images.
+        prepared: true takes the prepared photographs of `ravi`, JPEGs of 84 x 84, and stores their bytes. False picks
+            the listed images from ILSVRC2012's archive, and stores PNGs.
+        images: `held_out` takes the images that `train` leaves out.
+        held_out: how many images of each class `train` leaves out, the last by file name. 0 leaves none out.
+        image_size: pixels of a side. An image of the archive is squashed to a square, antialiased. A prepared
+            photograph must have this size.
+        sample: true if the archive, or the prepared photographs, have only some of the images. Missing images are left
+            out, and a split may name classes that are missing.
+        keep_damaged: true keeps a damaged JPEG as it decodes, and counts it. False refuses it.
     """
 
     list: Literal["vinyals", "ravi"] = "vinyals"
@@ -232,17 +270,17 @@ class _PictureFilesParams:
     """Somebody's own pictures, and how they are stored.
 
     Args:
-        path: where they lie; relative to the repository's folder, or absolute. They stay there, and are not copied.
-        min_pictures: classes with fewer are left out, and named in the manifest; 0 refuses a class folder without any.
-        format: what they are stored as. `png` keeps every pixel. `jpg`, of `quality`, is for large photographs; whole,
-            upright JPEGs that are not scaled then keep their bytes.
-        shorter_side: pictures whose shorter side is longer are scaled down to it, antialiased; null keeps their size.
-            Twice the size that models see leaves them room to crop.
-        quality: 1 to 95, of a jpg.
-        central_crop: how they are loaded: null squashes the whole picture to a square; else the square in its middle
-            whose side is this share of the shorter one.
+        path: where the pictures lie, absolute or relative to the repository's folder. They stay there.
+        min_pictures: classes with fewer pictures are left out and named in the manifest. 0 refuses an empty folder.
+        format: how pictures are stored. `png` keeps every pixel. `jpg` is for large photographs, and keeps the bytes of
+            whole, upright JPEGs that are not scaled.
+        shorter_side: pictures with a longer one are scaled down to it, antialiased. Null keeps the size. Twice the size
+            that models see leaves them room to crop.
+        quality: of the JPEGs, 1 to 95.
+        central_crop: which area of a picture is loaded. Null squashes the whole picture to a square. A number takes the
+            square in the middle whose side is this share of the shorter side.
         paper: the grey, 0 (black) to 255 (white), that shows through where a picture is transparent.
-        keep_damaged: a JPEG that is cut short or damaged is kept as it decodes, and counted; else refused.
+        keep_damaged: true keeps a damaged JPEG as it decodes, and counts it. False refuses it.
     """
 
     path: str = ""
@@ -267,21 +305,22 @@ class _PictureFilesParams:
 
 @dataclass(frozen=True, kw_only=True)
 class FolderParams(_PictureFilesParams):
-    """Pictures in a folder, a zip or a tar, `class/picture.png`; the name of the class is the path of its folder.
+    """Pictures in a folder, a zip or a tar: `class/picture.png`. The name of a class is the path of its folder.
 
-    `alphabet/character/picture.png` makes the class `alphabet/character` of the family `alphabet`. What all pictures
-    have in common at the beginning of their paths is not part of the name.
+    `alphabet/character/picture.png` makes the class `alphabet/character` of the family `alphabet`. Folders that all
+    pictures have in common are not part of the name.
     """
 
 
 @dataclass(frozen=True, kw_only=True)
 class WebdatasetParams(_PictureFilesParams):
-    """Pictures in WebDataset tars that others made; `path` is a tar, or a folder of tars.
+    """Pictures in WebDataset tars that others made. `path` is a tar, or a folder of tars.
 
     Args:
-        class_from: where a sample's class stands: in its member `cls`, in the field `json_field` of its member `json`,
-            or in the folder of its key (`rose/0001.jpg`).
-        picture: the extension of the member that is the picture; null where a sample has one picture alone.
+        class_from: where the class of a sample stands: in its member `cls`, in a field of its member `json`, or in the
+            folder of its key (`rose/0001.jpg`).
+        json_field: that field of the member `json`.
+        picture: the extension of the member that is the picture. Null if each sample has one picture.
     """
 
     class_from: Literal["cls", "json", "folder"] = "cls"
@@ -298,21 +337,22 @@ STORED_ONLY = ("held_out", "format", "shorter_side", "quality", "paper", "centra
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetParams:
-    """One entry of `datasets:`.
+    """One dataset: where it comes from, and how its classes are split.
 
     Args:
-        source: which module of `pipeline/data/datasets` reads (or draws) it.
-        splits: the named splits of its classes.
-        seed: decides the order of the samples in the shards (and what glyphs look like).
-        shard_size_mib: a shard is closed before it would grow beyond this many MiB; by guessed sizes, good to a
-            third, where photographs are encoded anew (mini_imagenet of the archive, imagenet with a shorter_side).
-        invert: True where ink is dark in the files; samples are loaded with ink = 255. None is what the source is
-            known to have (True for Omniglot and the glyphs), False where that is not known.
-        margin: None leaves the drawing where it is; else it is cropped to its ink and put in the middle with
-            this share of the side free at each edge (MNIST, to fill the square as Omniglot does).
-        max_pixels: a picture of more is refused, named, before memory is taken for it.
-        glyphs: only for source `glyphs`.
-        imagenet, mini_imagenet, folder, webdataset: only for the source of that name.
+        source: the module of `pipeline/data/datasets` that reads it, or draws it.
+        splits: the splits of its classes, by name.
+        seed: decides the order of the samples in the shards, and how glyphs look.
+        shard_size_mib: a shard is closed before it would grow beyond this many MiB. Where photographs are encoded anew,
+            sizes are guessed, and may be off by a third.
+        invert: true if ink is dark in the files: samples are loaded with ink = 255. Null is what is known of the
+            source: true for Omniglot and the glyphs, false for others.
+        margin: a number crops each drawing to its ink, and puts it in the middle with this share of the side free at
+            each edge. MNIST has it, to fill the square as Omniglot does. Null leaves drawings where they are.
+        upright: true first shears each drawing until it stands upright, since MNIST's digits lean. Needs a margin.
+        max_pixels: a picture with more is refused by name, before memory is taken for it.
+        glyphs: how glyphs are drawn, for the source `glyphs`.
+        imagenet, mini_imagenet, folder, webdataset: for the source of that name.
     """
 
     source: str
@@ -321,6 +361,7 @@ class DatasetParams:
     shard_size_mib: float = 256
     invert: bool | None = None
     margin: float | None = None
+    upright: bool = False
     max_pixels: int = MAX_PIXELS
     glyphs: GlyphParams = field(default_factory=GlyphParams)
     imagenet: ImagenetParams = field(default_factory=ImagenetParams)
@@ -344,10 +385,12 @@ class DatasetParams:
         return self.source in ("glyphs", "ptb_sample") or self.sample
 
     def shard_parameters(self) -> dict[str, Any]:
-        """What its shards depend on: all but the sections of other sources, and a limit that nobody has raised."""
+        """What its shards depend on: all but the sections of other sources, and what nobody has changed."""
         found = {name: value for name, value in asdict(self).items() if name == self.source or name not in SOURCES}
         if self.max_pixels == MAX_PIXELS:
             del found["max_pixels"]
+        if not self.upright:
+            del found["upright"]
         for name in RAW_ONLY:
             found.get(self.source, {}).pop(name, None)
         return found
@@ -382,3 +425,5 @@ class DatasetParams:
         _require(self.margin is None or 0 <= self.margin < 0.5, "margin", self.margin,
                  "the share left free at each edge is at least 0 and below 0.5",
                  "write 0.1, or null to leave drawings where they are")
+        _require(self.margin is not None or not self.upright, "upright", self.upright,
+                 "ink that was moved is cropped anew, with a margin", "write a margin too, such as 0.18")

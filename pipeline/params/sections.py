@@ -24,10 +24,11 @@ from pipeline.data.spec import DatasetParams, Part
 class LicensedParams:
     """Folders of data that have no public address.
 
-    imagenet: folder or http(s) address of ILSVRC2012's archives; null asks the mirror. Datasets with `sample: true`
-        always ask the mirror.
-    mini_imagenet: tar, zip or folder of miniImageNet's prepared photographs; null asks the mirror.
-    treebank3: folder of the corpus LDC99T42.
+    Args:
+        imagenet: folder or http(s) address of ILSVRC2012's archives. Null asks the mirror. Datasets with
+            `sample: true` always ask the mirror.
+        mini_imagenet: tar, zip or folder of miniImageNet's prepared photographs. Null asks the mirror.
+        treebank3: folder of the corpus LDC99T42.
     """
 
     imagenet: str | None = None
@@ -47,20 +48,22 @@ class ClusterParams:
     """Where stages run, and where data come from. No result depends on it, so a change makes no stage stale.
 
     Args:
-        mirror: folder or address asked before the sources; MATCHNET_MIRROR in the environment goes first.
+        mirror: folder or address that is asked for downloads before the public ones. The environment's MATCHNET_MIRROR
+            goes before this field.
         licensed: where data lie that have no public address.
-        ray_address: of a running Ray cluster, where shard, train and evaluate then run; null runs them on this machine,
-            training in a Ray of its own; RAY_ADDRESS goes first.
-        storage: a path or an address (`s3://bucket/matchnet`) that all nodes see: shards, which are then made on this
-            machine, are published there for training and evaluation, and the state of unfinished runs lies there; null
-            leaves both in this folder, which all nodes of a cluster then see under the same path.
-        cache: of shards on each node's own disk; null reads them where they are. An address needs one.
-        num_processes: for sharding; null is one a core.
-        max_failures: how often a training run is started again after losing a worker, unless it came to a later
-            checkpoint meanwhile.
-        memory_gib: images that take more, decoded, stay in their shards and are decoded whenever an episode asks for
-            them; null is a quarter of the memory that is free.
-        num_loaders: processes of each worker that decode those; null shares the cores among the workers.
+        ray_address: address of a running Ray cluster, which then runs the stages shard, train and evaluate. Null runs
+            them on this machine. The environment's RAY_ADDRESS goes before this field.
+        storage: a path or an address, such as `s3://bucket/matchnet`, that all nodes see. Shards are made on this
+            machine and published there; unfinished runs keep their state there. Null leaves both in this folder, which
+            all nodes must then see under the same path.
+        cache: copies of shards on each node's own disk. Null reads shards where they are. Needed if `storage` is an
+            address.
+        num_processes: how many processes make shards. Null is one a core.
+        max_failures: how often a training run is started again after it lost a worker. A new checkpoint sets the count
+            back to zero.
+        memory_gib: datasets that take more memory when decoded stay in their shards, and each image is decoded when an
+            episode asks for it. Null is a quarter of the free memory.
+        num_loaders: how many processes of each worker decode such images. Null shares the cores among the workers.
     """
 
     mirror: str | None = None
@@ -89,20 +92,20 @@ class ClusterParams:
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeParams:
-    """How training is spread out. Sums change their order with it, so weights do in their last bits.
+    """How training is spread out. It decides the order of sums, and so the last bits of the weights.
 
     Args:
-        num_workers: processes that train together, one a device, but no more than a step of the model has episodes or
-            images for (and one for a language model, whose state goes from step to step); or the fewest and the most,
-            [1, 8]: as many as the cluster has room for, more or fewer when nodes come or go. A step has the same
-            episodes for any number; the weights differ as they do between fixed numbers: sums have another order, and
-            batch normalisation takes its statistics in each worker by itself.
-        threads_per_worker: null shares the cores of a node among the workers, or among its GPUs, of which a worker has
-            one. Name it where nodes differ, or where several experiments share a cluster's cores.
-        device: `auto` is a GPU a worker where there are enough, else the CPU.
-        precision: `auto` is bf16 where the device has instructions for it, else fp32.
-        compile: whether torch.compile makes faster code of a step's arithmetic, which takes minutes at the start; needs
-            a C++ compiler, and triton on a GPU.
+        num_workers: how many processes train together, one a device. A model whose step has fewer episodes or images
+            takes fewer workers, and a language model takes one. `[1, 8]` gives the fewest and the most: training then
+            takes as many workers as the cluster has room for, and changes when nodes come or go. A step has the same
+            episodes for any number of workers. The weights differ, because batch normalisation takes its statistics in
+            each worker.
+        threads_per_worker: threads of one worker. Null shares the cores of a node among its workers, or among its GPUs.
+            Write a number if nodes differ, or if several experiments share a cluster.
+        device: `auto` is one GPU a worker if there are enough GPUs, else the CPU.
+        precision: `auto` is bf16 if the device has instructions for it, else fp32.
+        compile: true runs each step through torch.compile. This takes minutes at the start, and needs a C++ compiler,
+            and triton on a GPU.
     """
 
     num_workers: int | tuple[int, int] = 1
@@ -141,13 +144,17 @@ class ModelParams:
 
     Args:
         dataset: the dataset whose shards it is trained on. In the file it is the `shards/DATASET` of `from:`.
+        split: the split of that dataset which decides the training classes.
+        train_parts: the parts of the split that it is trained on: `[train]`, or `[train, valid]` for a final model.
         image_size: pixels of a side, for a dataset of images.
         channels: 3 for colours, 1 for grey.
         context: words on each side of the blank, for a dataset of sentences.
-        rotations: whether images turned by 90, 180 and 270 degrees are classes as well.
+        rotations: true makes images turned by 90, 180 and 270 degrees classes of their own.
         init: the model whose weights the encoders begin with: a language model, or a model with the same encoder. In
             the file it is the `models/TABLE/MODEL` of `from:`, and the dataset is that model's.
-        published: a file with the weights of a published Inception v3, which the classifier of all 1,000 classes takes.
+        published: a file with the weights of a published Inception v3, for the classifier of all 1,000 classes.
+        method: which method it is, and with which encoder and attention.
+        training: how it is trained. Null for a method without weights.
     """
 
     dataset: str
@@ -214,12 +221,16 @@ class RowParams:
     Args:
         model: the model that is tested, one of this table.
         dataset: the dataset whose classes it is tested on.
-        split: of that dataset. Where the file does not say it, it is the model's own split, or the only one.
-        columns: the tasks by name, such as 5w1s; see task_of.
-        queries: queries a way, in columns whose name does not say it.
-        episodes: test episodes of each column. seed: decides which.
-        adaptation: how the model is tuned to each support set before it classifies, or null.
-        oracle: whether the model, a classifier, has seen the test classes and answers by its softmax over all of them.
+        split: the split of that dataset. If the file leaves it out, it is the model's own split, or the only one.
+        part: the part of the split whose classes it is tested on.
+        columns: the tasks by name. `20w5s` is 20-way 5-shot, `5w1s4q` has 4 queries a way, and `fine-5w1s` draws all
+            classes of an episode from one group of WordNet.
+        queries: queries a way, for columns whose name does not say it.
+        episodes: test episodes of each column.
+        seed: decides which test episodes are drawn.
+        adaptation: how the model is fine-tuned on each support set before it classifies. Null does not tune it.
+        oracle: true if the model is a classifier that has seen the test classes. It then answers by its softmax over
+            all classes.
     """
 
     model: str
@@ -250,7 +261,13 @@ class RowParams:
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonParams:
-    """What `compare` makes: two rows side by side on the same episodes of one column, as in Figure 2."""
+    """What the stage `compare` makes: two rows side by side on the same episodes of one column, as in Figure 2.
+
+    Args:
+        row: the row that is looked at.
+        baseline: the row that it is compared with. Both are tested on the same episodes.
+        column: the task, one of both rows' columns.
+    """
 
     row: str
     baseline: str
@@ -259,14 +276,15 @@ class ComparisonParams:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportParams:
-    """What only the report depends on. All but the title are by row.
+    """What only the report depends on.
 
     Args:
-        about: a sentence or two above the table.
-        titles: a row without one is called by its name.
-        paper: the paper's figures in percent, in the order of the row's columns: `98.1 / 98.9 / – / 98.5`; a dash
-            stands where the paper has none.
-        notes: why a row is off, or what is special about it.
+        title: the heading of the table.
+        about: one or two sentences above the table.
+        titles: the title of each row. A row without one is shown by its name.
+        paper: the paper's figures of each row in percent, in the order of the row's columns: `98.1 / 98.9 / – / 98.5`.
+            A dash stands where the paper has none.
+        notes: remarks on a row: why it is off, or what is special about it.
     """
 
     title: str

@@ -1,160 +1,130 @@
-"""Learning curves as SVG, by hand: the same points, the same bytes; colours follow light and dark."""
+"""Learning curves as SVG: the loss of training above, accuracy or perplexity below."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from html import escape
+from collections.abc import Callable, Sequence
 from statistics import mean
 
-from pipeline.results.curves import CurvePoint
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-WIDTH, HEIGHT = 720, 230
+from pipeline.results.curves import CurvePoint
+from pipeline.results.svg import MUTED, OURS, STYLE, WIDTH, figure_svg
+
 MOST_POINTS = 160  # more would not be seen at this width: neighbours are averaged
 MOST_NATS = 700.0  # of which exp is a number
+HEIGHT = 1.55  # inches of a panel
 Series = Sequence[tuple[float, float]]
 
-STYLE = """<style>
-.curve { --ink: #3d4653; --faint: #dfe3e8; --train: #9aa5b4; --valid: #1f6feb;
-  font: 11px system-ui, sans-serif; }
-@media (prefers-color-scheme: dark) {
-  .curve { --ink: #aab4c2; --faint: #2d3540; --train: #6b7788; --valid: #6cb2ff; } }
-.curve text { fill: var(--ink); }
-.curve .head { font-weight: 600; }
-.curve .grid { stroke: var(--faint); stroke-width: 1; }
-.curve path { fill: none; stroke-width: 1.6; stroke-linejoin: round; }
-.curve .train { stroke: var(--train); } .curve .valid { stroke: var(--valid); }
-.curve .dot { fill: var(--valid); } .curve .band { fill: var(--valid); opacity: .18; }
-.curve .train-name { fill: var(--train); } .curve .valid-name { fill: var(--valid); }
-</style>"""
 
-
-@dataclass(frozen=True)
-class Panel:
-    """A rectangle of the picture with its axes: x in steps; y linear, or logarithmic where `log`."""
-
-    left: float
-    width: float
-    last_step: float
-    low: float
-    high: float
-    log: bool = False
-    top: float = 34
-    height: float = HEIGHT - 34 - 30
-
-    def x(self, step: float) -> float:
-        return self.left + self.width * step / max(self.last_step, 1)
-
-    def y(self, value: float) -> float:
-        low, high, value = (math.log(v) for v in (self.low, self.high, value)) if self.log \
-            else (self.low, self.high, value)
-        return self.top + self.height * (high - value) / (high - low)
-
-
-def curve_svg(points: Sequence[CurvePoint], title: str) -> str:
-    """A picture of the training loss (left) and of training and validation accuracy, or perplexity (right).
+def curve_svg(points: Sequence[CurvePoint], name: str, title: str) -> str | None:
+    """A picture of the training loss, and of training and validation accuracy, or perplexity; None without either.
 
     Args:
-        points: in the order of their steps, at least one.
+        points: in the order of their steps.
+        name: see `figure_svg`.
     """
-    last_step = max(point.step for point in points)
-    loss = [(p.step, p.loss) for p in points if p.loss is not None and p.loss > 0]
     of_text = any(point.valid_perplexity is not None for point in points)
-    body = _loss_panel(averaged(loss), last_step)
-    body += (_perplexity_panel if of_text else _accuracy_panel)(points, last_step)
-    return "\n".join([
-        f'<svg class="curve" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{escape(title)}">', STYLE, *body, "</svg>", ""])
+    panels: list[Callable[[Axes, Sequence[CurvePoint]], None]] = []
+    panels += [_loss] if _losses(points) else []
+    if of_text:
+        panels.append(_perplexity)
+    elif any(point.accuracy is not None or point.valid_accuracy is not None for point in points):
+        panels.append(_accuracy)
+    if not panels:
+        return None
+    with rc_context(STYLE):  # type: ignore[arg-type]
+        figure = Figure(figsize=(WIDTH, HEIGHT * len(panels) + 0.15))
+        many = len(panels)
+        for number, draw in enumerate(panels):
+            axes = figure.add_subplot(many, 1, number + 1)
+            draw(axes, points)
+            axes.set_xlim(0, max(points[-1].step, 1))
+            axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], integer=True))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
+            axes.grid(axis="y", linewidth=0.7)
+            axes.set_axisbelow(True)
+        figure.subplots_adjust(left=0.1, right=0.96, top=1 - 0.25 / (HEIGHT * many), bottom=0.25 / (HEIGHT * many),
+                               hspace=0.55)
+    return figure_svg(figure, name, f"{title}. {_words(points)}")
 
 
-def averaged(series: Sequence[tuple[float, float]], most: int = MOST_POINTS) -> Series:
+def averaged(series: Series, most: int = MOST_POINTS) -> Series:
     """At most `most` points, each the mean of as many neighbours."""
     size = math.ceil(len(series) / most) or 1
     groups = [series[start:start + size] for start in range(0, len(series), size)]
     return [(mean(x for x, _ in group), mean(y for _, y in group)) for group in groups]
 
 
-def _loss_panel(loss: Series, last_step: int) -> list[str]:
-    if not loss:
-        return []
-    low, high = min(y for _, y in loss), max(y for _, y in loss)
-    panel = Panel(44, 280, last_step, low / 1.1, high * 1.1, log=True)
-    ticks = [digit * 10.0 ** power for power in range(-6, 7) for digit in (1, 2, 5)]
-    inside = [tick for tick in ticks if panel.low < tick < panel.high]
-    return [*_axes(panel, "Training loss, nats (log scale)", inside), _line(panel, loss, "train")]
+def _losses(points: Sequence[CurvePoint]) -> Series:
+    """Those that a logarithmic axis can show."""
+    return averaged([(p.step, p.loss) for p in points if p.loss is not None and p.loss > 0])
 
 
-def _accuracy_panel(points: Sequence[CurvePoint], last_step: int) -> list[str]:
-    train = averaged([(p.step, p.accuracy) for p in points if p.accuracy is not None])
+def _loss(axes: Axes, points: Sequence[CurvePoint]) -> None:
+    _line(axes, _losses(points), MUTED)
+    axes.set_title("Training loss, nats (log scale)")
+    _logarithmic(axes)
+
+
+def _accuracy(axes: Axes, points: Sequence[CurvePoint]) -> None:
+    _line(axes, averaged([(p.step, p.accuracy) for p in points if p.accuracy is not None]), MUTED)
     valid = [(p.step, p.valid_accuracy, p.valid_ci95 or 0.0) for p in points if p.valid_accuracy is not None]
-    if not train and not valid:
-        return []
-    floor = _floor([y - ci for _, y, ci in valid] or [y for _, y in train])
-    train = [(x, y) for x, y in train if y >= floor]  # its first steps may lie below the picture
-    panel = Panel(394, 300, last_step, floor, 100.0)
-    spacing = 2 if floor >= 90 else 5 if floor >= 80 else 10 if floor >= 50 else 20
-    ticks = [float(tick) for tick in range(100, int(floor) - 1, -spacing)]
-    return [*_axes(panel, "Accuracy, %", ticks), *_legend(panel, bool(train), bool(valid)),
-            _line(panel, train, "train"), *_validation(panel, valid)]
+    if valid:
+        steps, means, intervals = zip(*valid, strict=True)
+        axes.errorbar(steps, means, yerr=intervals, fmt="o-", color=OURS, markersize=3.5, linewidth=1.6, capsize=2)
+        lowest = min(y - ci for _, y, ci in valid)
+        highest = max([y + ci for _, y, ci in valid] + [p.accuracy for p in points if p.accuracy is not None])
+        axes.set_ylim(max(0.0, math.floor((lowest - 1e-9) / 10) * 10.0),  # training's first steps may lie below
+                      min(100.0, math.ceil((highest + 1e-9) / 10) * 10.0))
+    axes.set_title("Accuracy, %")
 
 
-def _perplexity_panel(points: Sequence[CurvePoint], last_step: int) -> list[str]:
-    """That of training is exp of its loss: of one step's words, dropout on."""
+def _perplexity(axes: Axes, points: Sequence[CurvePoint]) -> None:
+    """Perplexity of training is exp of its loss, over the words of one step with dropout."""
     valid = [(p.step, p.valid_perplexity) for p in points if p.valid_perplexity is not None]
     losses = averaged([(p.step, p.loss) for p in points if p.loss is not None])
     train = [(x, math.exp(min(y, MOST_NATS))) for x, y in losses]
+    _line(axes, train, MUTED)
+    axes.plot(*zip(*valid, strict=True), "o-", color=OURS, markersize=3.5, linewidth=1.6)
     least = min(y for _, y in [*valid, *train])
-    panel = Panel(394, 300, last_step, least / 1.1, 1.1 * max(y for _, y in valid), log=True)
-    train = [(x, y) for x, y in train if y <= panel.high]  # its first steps may lie above the picture
-    ticks = [digit * 10.0 ** power for power in range(7) for digit in (1, 1.2, 1.5, 2, 3, 5, 7)]
-    dots = [f'<circle class="dot" cx="{panel.x(x):.1f}" cy="{panel.y(y):.1f}" r="2.4">'
-            f"<title>step {x:,}: {y:.1f}</title></circle>" for x, y in valid]
-    return [*_axes(panel, "Perplexity (log scale)", [tick for tick in ticks if panel.low < tick < panel.high]),
-            *_legend(panel, bool(train), True, "● validation"),
-            _line(panel, train, "train"), _line(panel, valid, "valid"), *dots]
+    axes.set_ylim(least / 1.1, 1.1 * max(y for _, y in valid))  # training's first steps may lie above
+    axes.set_title("Perplexity (log scale)")
+    _logarithmic(axes)
 
 
-def _floor(values: Sequence[float]) -> float:
-    return max(0.0, math.floor((min(values) - 1e-9) / 10) * 10.0)
+def _line(axes: Axes, series: Series, colour: str) -> None:
+    if series:
+        axes.plot(*zip(*series, strict=True), "-" if len(series) > 1 else "o", color=colour, linewidth=1.4,
+                  markersize=3.5)
 
 
-def _axes(panel: Panel, head: str, ticks: Sequence[float]) -> list[str]:
-    right, bottom = panel.left + panel.width, panel.top + panel.height
-    lines = [f'<text class="head" x="{panel.left}" y="16">{head}</text>']
-    for tick in ticks:
-        y = panel.y(tick)
-        lines.append(f'<line class="grid" x1="{panel.left}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}"/>')
-        lines.append(f'<text x="{panel.left - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
-    for step in step_ticks(panel.last_step):
-        lines.append(f'<text x="{panel.x(step):.1f}" y="{bottom + 18}" text-anchor="middle">{step:,}</text>')
-    return lines
+def _logarithmic(axes: Axes) -> None:
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(FixedLocator(log_ticks(*axes.get_ylim())))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
-def step_ticks(last_step: float) -> list[int]:
-    """Three to six round numbers from 0 to the last step."""
-    target = max(last_step, 1) / 4
-    power = 10 ** math.floor(math.log10(target)) if target >= 1 else 1
-    spacing = next(int(digit * power) for digit in (1, 2, 5, 10) if digit * power >= target)
-    return list(range(0, int(last_step) + 1, spacing))
+def log_ticks(low: float, high: float) -> list[float]:
+    """Round numbers between two positive ones, 2 to 7 of them: 0.2, 0.5, 1, 2, ..."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for digits in ((1, 2, 5), (1,)):
+        ticks = [digit * 10.0 ** power for power in powers for digit in digits if low <= digit * 10.0 ** power <= high]
+        if 2 <= len(ticks) <= 7:
+            return ticks
+    if len(ticks) < 2:
+        return [tick for tick in MaxNLocator(4).tick_values(low, high) if low <= tick <= high]
+    return ticks[::math.ceil(len(ticks) / 7)]
 
 
-def _legend(panel: Panel, train: bool, valid: bool, valid_name: str = "● validation, 95%") -> list[str]:
-    right = panel.left + panel.width
-    names = [("valid-name", valid_name, right)] if valid else []
-    names += [("train-name", "― training", right - 112 * valid)] if train else []
-    return [f'<text class="{kind}" x="{x}" y="16" text-anchor="end">{name}</text>' for kind, name, x in names]
-
-
-def _line(panel: Panel, series: Series, kind: str) -> str:
-    path = "L".join(f"{panel.x(x):.1f} {panel.y(y):.1f}" for x, y in series)
-    return f'<path class="{kind}" d="M{path}"/>' if path else ""
-
-
-def _validation(panel: Panel, valid: Sequence[tuple[float, float, float]]) -> list[str]:
-    if not valid:
-        return []
-    upper = [f"{panel.x(x):.1f},{panel.y(min(100.0, y + ci)):.1f}" for x, y, ci in valid]
-    lower = [f"{panel.x(x):.1f},{panel.y(y - ci):.1f}" for x, y, ci in reversed(valid)]
-    dots = [f'<circle class="dot" cx="{panel.x(x):.1f}" cy="{panel.y(y):.1f}" r="2.4">'
-            f"<title>step {x:,}: {y:.1f} ± {ci:.1f} %</title></circle>" for x, y, ci in valid]
-    return [f'<polygon class="band" points="{" ".join(upper + lower)}"/>',
-            _line(panel, [(x, y) for x, y, _ in valid], "valid"), *dots]
+def _words(points: Sequence[CurvePoint]) -> str:
+    """For a screen reader: where it ended."""
+    last = points[-1].step
+    for what, unit in (("valid_perplexity", ""), ("valid_accuracy", "%")):
+        values = [getattr(point, what) for point in points if getattr(point, what) is not None]
+        if values:
+            return (f"{last:,} steps; {what.removeprefix('valid_')} in validation from {values[0]:.1f}{unit} to "
+                    f"{values[-1]:.1f}{unit}")
+    return f"{last:,} steps, without validation"

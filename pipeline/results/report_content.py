@@ -1,37 +1,41 @@
-"""What the report says, however it is rendered: tables, models with their curves, pictures of episodes."""
+"""What the report says, however it is rendered: figures, models with their curves and speed, episodes, comparisons."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pipeline import paths
+from pipeline.results.columns import column_title
 from pipeline.results.comparison import HUB_SHARE, read_comparison
-from pipeline.results.curve_svg import curve_svg
-from pipeline.results.curves import read_curve
+from pipeline.results.curves import CurvePoint, read_curve
+from pipeline.results.grids import DASH, STALE, Grids, collect_grids, signed, stale_lines
 from pipeline.results.metrics import Machine, ModelUsed
 from pipeline.results.speed import NOT_MEASURED, Speed, read_speed
-from pipeline.results.tables import POINTS_OFF, Row, Table, column_title, signed
+from pipeline.results.tables import POINTS_OFF, Row, Table, by_reason
 
-LEAD = ("Accuracy in percent over test episodes, with its 95% interval: over draws of episodes from these images, for "
-        "this one model; other images, classes or training seeds may give figures outside of it. The paper is "
-        "Vinyals et al., Matching Networks for One Shot Learning (2016). Figures more than "
-        f"{POINTS_OFF:g} points off the paper's are marked, and a line says why.")
-STAND_IN = ("These data stand in for the paper's, so that the whole pipeline can be seen at work in minutes: "
-            "characters drawn from fonts, a tenth of the Penn Treebank, or a sample of ImageNet: few images of few "
-            "classes, shrunk. Their figures say nothing about the paper's tables.")
-COMPARED = ("Two models on the same episodes, as in the paper's Figure 2. The episodes drawn are not typical: they are "
-            "those where the two differ most.")
+INTRODUCTION = ("Each row is one model, tested on many episodes. In a 5-way 1-shot episode it tells 5 classes apart "
+                "after 1 example of each. The paper is Vinyals et al., Matching Networks for One Shot Learning (2016).")
+LEAD = ("Accuracy in percent over test episodes, with its 95% interval. The interval is over draws of episodes from "
+        "these test classes, for this one model: other classes or training seeds may give figures outside of it. "
+        f"Differences of more than {POINTS_OFF:g} points are bold, and a note says why.")
+STAND_IN = ("These data stand in for the paper's, so that the whole pipeline can be seen at work in minutes. They are "
+            "characters drawn from fonts, a tenth of the Penn Treebank, or a small sample of ImageNet. The figures say "
+            "nothing about the paper's tables.")
+COMPARED = ("Two models on the same episodes, as in the paper's Figure 2. The pictures show the episodes where the two "
+            "differ most, so they are not typical.")
+NOTHING = "No row has run yet."
 
 
 @dataclass(frozen=True)
 class ModelSection:
-    """A model by its full name: parameters by dotted name, facts of its training, learning curve as SVG, speed."""
+    """A model by its full name: parameters by dotted name, facts of its training, learning curve, speed."""
 
     name: str
     parameters: Mapping[str, str]
     used: ModelUsed | None
-    curve: str | None
+    curve: Sequence[CurvePoint] = ()
     speed: Speed = NOT_MEASURED
 
     @property
@@ -48,19 +52,47 @@ class ComparisonSection:
     heading: str
     facts: str
     picture: Path | None
+    stale: str = ""
+
+
+@dataclass(frozen=True)
+class Made:
+    """How a row was made: what to run, with which method, on how many episodes, in how many seconds."""
+
+    title: str
+    method: str
+    episodes: str
+    train_seconds: str
+    evaluate_seconds: str
+    command: str
+
+
+@dataclass(frozen=True)
+class LastRun:
+    """The row that was evaluated last in this folder, and when."""
+
+    title: str
+    time: datetime
+
+    @property
+    def words(self) -> str:
+        return f"{self.time.day} {self.time:%B %Y, %H:%M} UTC"
 
 
 @dataclass(frozen=True)
 class Report:
     """What both renderings show.
 
-    episodes: row -> episodes.png of images, episodes.html of sentences.
+    episodes: title of a row -> episodes.png of images, episodes.html of sentences.
+    last_run: None if no row was evaluated in this folder: git has figures without the rest.
     """
 
     table: Table
+    found: Grids
     models: Sequence[ModelSection]
-    episodes: Mapping[str, Path]
+    episodes: Sequence[tuple[str, Path]]
     comparisons: Sequence[ComparisonSection]
+    last_run: LastRun | None = None
 
     def datasets(self) -> list[tuple[str, str, str]]:
         """(name, "split: part", SHA-256 of the manifest) of each set of classes that was tested on."""
@@ -72,14 +104,25 @@ class Report:
         used = [row.details.machine for row in self.table.rows if row.details]
         return {machine: used.count(machine) for machine in dict.fromkeys(used)}
 
-    def method(self, row: Row) -> str:
-        """The name of the row's method; empty where the parameters no longer have its model."""
-        name = row.details.model.name if row.details else ""
-        return next((model.parameters.get("method.name", "") for model in self.models if model.name == name), "")
+    def stale(self) -> dict[str, list[str]]:
+        """Reason -> the titles of the rows, and the headings of the comparisons, that are stale for it."""
+        found = stale_lines(self.table)
+        for reason, headings in by_reason((one.heading, one.stale) for one in self.comparisons).items():
+            found.setdefault(reason, []).extend(headings)
+        return found
 
-    def title(self, row: str) -> str:
-        """The title of a row."""
-        return next(found.info.title for found in self.table.rows if found.info.name == row)
+    def made(self) -> list[Made]:
+        """How each row that has run was made."""
+        return [self._made(row) for row in self.table.rows if row.details]
+
+    def _made(self, row: Row) -> Made:
+        details = row.details
+        assert details
+        counts = sorted({result.episodes for result in details.columns.values()})
+        method = next((model.parameters.get("method.name", "") for model in self.models
+                       if model.name == details.model.name), "")  # the parameters may no longer have its model
+        return Made(row.info.title, method or DASH, DASH.join(f"{count:,}" for count in (counts[:1] + counts[1:][-1:])),
+                    _whole(details.seconds.train), _whole(details.seconds.evaluate), row.info.command)
 
 
 def collect_report(table: Table, models: Mapping[str, Mapping[str, Any]], comparisons: Sequence[str]) -> Report:
@@ -94,32 +137,43 @@ def collect_report(table: Table, models: Mapping[str, Mapping[str, Any]], compar
     used = {row.details.model.name: row.details.model for row in table.rows if row.details}
     sections = [_model_section(name, parameters, used.get(name)) for name, parameters in models.items()
                 if name in used or paths.curve_file(name).exists()]
-    episodes = {row.info.name: path for row in table.rows
-                for path in (paths.picture_file(row.info.name), paths.sentences_file(row.info.name)) if path.exists()}
+    episodes = [(row.info.title, path) for row in table.rows
+                for path in (paths.picture_file(row.info.name), paths.sentences_file(row.info.name)) if path.exists()]
     found = [name for name in comparisons if paths.comparison_file(name).exists()]
-    return Report(table, sections, episodes, [_comparison_section(name, table) for name in found])
+    return Report(table, collect_grids(table), sections, episodes, [_comparison_section(name, table) for name in found],
+                  _last_run(table))
+
+
+def _last_run(table: Table) -> LastRun | None:
+    """By the times of the files, of rows whose evaluation lies here: a clone gives all figures the time of cloning."""
+    here = [(paths.details_file(row.info.name).stat().st_mtime, row.info.title) for row in table.rows
+            if row.details and (paths.EVALUATIONS / row.info.name).is_dir()
+            and paths.details_file(row.info.name).exists()]
+    if not here:
+        return None
+    seconds, title = max(here)
+    return LastRun(title, datetime.fromtimestamp(int(seconds), UTC))
 
 
 def _model_section(name: str, parameters: Mapping[str, Any], used: ModelUsed | None) -> ModelSection:
     curve, speed = paths.curve_file(name), paths.speed_file(name)
-    points = read_curve(curve) if curve.exists() else []
-    return ModelSection(name, flattened(parameters), used,
-                        curve_svg(points, title=f"Learning curves of {name}") if points else None,
+    return ModelSection(name, flattened(parameters), used, read_curve(curve) if curve.exists() else [],
                         read_speed(speed) if speed.exists() else NOT_MEASURED)
 
 
 def _comparison_section(name: str, table: Table) -> ComparisonSection:
     """In words, with the titles of the rows that are compared."""
-    found = read_comparison(paths.comparison_file(name))
+    found, stale = read_comparison(paths.comparison_file(name)), table.stale_comparisons.get(name, "")
     titles = {row.info.name: row.info.title for row in table.rows}
     ours, baseline = (titles.get(row, row) for row in (found.row, found.baseline))
-    heading = f"{ours} against {baseline}, {column_title(found.column)}"
-    facts = (f"{signed(found.difference)} ± {found.ci95:.1f} points (mean and 95% interval of the differences on "
-             f"the same {found.episodes:,} episodes): ahead in {found.better:,}, behind in {found.worse:,}, equal in "
-             f"{found.equal:,}. More than {HUB_SHARE:.0%} of the queries were said to be of one and the same way in "
-             f"{found.hubness:.2f}% of the episodes, by the baseline in {found.baseline_hubness:.2f}%.")
+    facts = (f"{signed(found.difference)} ± {found.ci95:.1f}{STALE * bool(stale)} points: mean of the differences on "
+             f"the same {found.episodes:,} episodes, with its 95% interval. {ours} is ahead in {found.better:,}, "
+             f"behind in {found.worse:,}, equal in {found.equal:,}. It gave more than {HUB_SHARE:.0%} of the queries "
+             f"one and the same way in {found.hubness:.2f}% of the episodes, the baseline in "
+             f"{found.baseline_hubness:.2f}%.")
     picture = paths.comparison_picture(name)
-    return ComparisonSection(heading, facts, picture if picture.exists() else None)
+    return ComparisonSection(f"{ours} against {baseline}, {column_title(found.column)}", facts,
+                             picture if picture.exists() else None, stale)
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -137,5 +191,8 @@ def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 def plain(value: object) -> str:
     """A value as YAML writes it; null as a dash."""
-    return "–" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return DASH if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
+
+def _whole(seconds: float) -> str:
+    return f"{seconds:,.0f}" if seconds >= 10 or seconds == 0 else f"{seconds:.1f}"

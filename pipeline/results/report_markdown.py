@@ -3,19 +3,33 @@
 import re
 from collections.abc import Sequence
 
-from pipeline.results.report_content import COMPARED, LEAD, STAND_IN, ModelSection, Report
-from pipeline.results.tables import DASH, STALE, STALE_SAYS, Row, column_title, signed, stale_by_reason
+from pipeline.results.grids import STALE, STALE_SAYS, Cell, Column, Grid, Line
+from pipeline.results.report_content import (
+    COMPARED,
+    DASH,
+    INTRODUCTION,
+    LEAD,
+    NOTHING,
+    STAND_IN,
+    ModelSection,
+    Report,
+)
 
 
 def markdown_report(report: Report) -> str:
     """The whole text. Pictures and curves are in the HTML alone."""
-    table = report.table
-    parts = [f"# {text(table.title)}", *([text(table.about)] if table.about else []), LEAD]
+    table, found = report.table, report.found
+    parts = [f"# {text(table.title)}", *([text(table.about)] if table.about else []), found.opening, INTRODUCTION]
     parts += [STAND_IN] if table.stand_in else []
-    parts += [*_table(report), "## What ran", *_what_ran(report)]
+    parts += [LEAD, *map(_grid, found.grids)] if found.grids else [NOTHING]
+    parts += ["\n".join(f"{number}. {text(note)}" for number, note in enumerate(found.notes, 1))] if found.notes else []
+    parts += _stale(report)
+    if found.not_run:
+        parts.append(f"Not run: {text(', '.join(found.not_run))}. To run the first: {code(found.how_to_run)}.")
     parts += ["## Row against row", COMPARED] if report.comparisons else []
     parts += [f"### {text(one.heading)}\n\n{text(one.facts)}" for one in report.comparisons]
     parts += ["## Models", *(_model(model) for model in report.models)] if report.models else []
+    parts += ["## How the figures were made", *_made(report)] if found.grids else []
     return "\n\n".join(parts) + "\n"
 
 
@@ -34,36 +48,42 @@ def code(words: str) -> str:
     return f"{fence}{padding}{plain}{padding}{fence}" if plain else DASH
 
 
-def _what_ran(report: Report) -> list[str]:
+def _grid(grid: Grid) -> str:
+    head = ["row"]
+    for column in grid.columns:
+        head += [text(column.title), *(["paper", "difference"] if column.has_paper else [])]
+    return f"## {text(grid.title)}\n\n" + _cells(head, [_line(line, grid.columns) for line in grid.lines])
+
+
+def _line(line: Line, columns: Sequence[Column]) -> list[str]:
+    notes = "".join(f"<sup>{number}</sup>" for number in line.notes)
+    cells = [text(line.title) + (f" {notes}" if notes else "")]
+    for cell, column in zip(line.cells, columns, strict=True):
+        cells += [text(cell.ours), *([cell.paper, _difference(cell)] if column.has_paper else [])]
+    return cells
+
+
+def _difference(cell: Cell) -> str:
+    return f"**{cell.difference}**" if cell.is_off else cell.difference
+
+
+def _stale(report: Report) -> list[str]:
+    stale = [f"- **{text(', '.join(rows))}**: {text(reason)}" for reason, rows in report.stale().items()]
+    return [f"{text(STALE)} {STALE_SAYS}:", "\n".join(stale)] if stale else []
+
+
+def _made(report: Report) -> list[str]:
+    rows = [[text(one.title), text(one.method), one.episodes, one.train_seconds, one.evaluate_seconds,
+             code(one.command)] for one in report.made()]
     datasets = [[text(name), text(part), code(digest[:12])] for name, part, digest in report.datasets()]
     machines = [[text(it.cpu), str(it.cores), text(it.gpu or DASH), text(it.torch), str(count)]
                 for it, count in report.machines().items()]
-    if not datasets:
-        return ["Nothing yet: run `dvc repro`."]
-    return [_grid(["dataset", "tested on", "manifest SHA-256"], datasets),
-            _grid(["processor", "cores", "GPU", "torch", "rows"], machines)]
+    return [_cells(["row", "method", "episodes", "training, s", "test, s", "command"], rows),
+            _cells(["dataset", "tested on", "manifest SHA-256"], datasets),
+            _cells(["processor", "cores", "GPU", "torch", "rows"], machines)]
 
 
-def _table(report: Report) -> list[str]:
-    columns = report.table.columns
-    head = ["row", *(text(column_title(column)) for column in columns), "episodes", "train, s", "evaluate, s", "method",
-            "command"]
-    rows = [[text(row.info.title), *(_cell(row, column) for column in columns), row.episodes(),
-             *row.seconds(), text(report.method(row)) or DASH, code(row.info.command)] for row in report.table.rows]
-    remarks = [f"- **{text(row.info.title)}**: {text(row.remark())}" for row in report.table.rows if row.remark()]
-    stale = [f"- **{text(', '.join(rows))}**: {text(reason)}"
-             for reason, rows in stale_by_reason(report.table.rows).items()]
-    said = [f"{text(STALE)} {STALE_SAYS}:", "\n".join(stale)] if stale else []
-    return [_grid(head, rows), *said, *(["\n".join(remarks)] if remarks else [])]
-
-
-def _cell(row: Row, column: str) -> str:
-    paper, points = row.paper(column), row.points_off(column)
-    off = f", **{signed(points)}**" if points else ""
-    return text(row.ours(column)) + (f" (paper {paper:.1f}{off})" if paper is not None else "")
-
-
-def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _cells(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
@@ -74,7 +94,8 @@ def _model(model: ModelSection) -> str:
         parts.append(f"Training: {text(model.speed.facts)}")
     if len(model.speed.workers) > 1:
         head, rows = model.speed.table()
-        parts.append(_grid([*map(text, head)], [[*map(text, row)] for row in rows]))
+        parts.append(_cells([*map(text, head)], [[*map(text, row)] for row in rows]))
     if model.parameters:
-        parts.append(", ".join(code(f"{name}: {value}") for name, value in model.parameters.items()))
+        parameters = ", ".join(code(f"{name}: {value}") for name, value in model.parameters.items())
+        parts.append(f"<details><summary>Parameters</summary>\n\n{parameters}\n\n</details>")
     return "\n\n".join(parts)

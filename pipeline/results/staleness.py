@@ -1,9 +1,10 @@
-"""Which rows show figures that were made with other parameters, data or code than the files now say.
+"""Which rows and comparisons show figures that were made with other parameters, data or code than the files now say.
 
 dvc.lock says what each stage ran with, and git has it: so this is known in a fresh clone too, without data or models.
 """
 
 import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -16,16 +17,29 @@ from pipeline.params.yaml_file import YamlFile
 from pipeline.resolve import resolved_files
 
 LOCK = "dvc.lock"
-PRODUCERS = {"data/raw": "download", "data/shards": "shard", "data/models": "train"}
+PRODUCERS = {"data/raw": "download", "data/shards": "shard", "data/models": "train", "data/evaluations": "evaluate"}
+OF_A_TABLE = ("train", "evaluate")  # the table's name begins the names of what they make
+KINDS = {"evaluate": "evaluation", "compare": "comparison"}
 
 
 def stale_rows(params: Params) -> dict[str, str]:
     """Row -> the reason, for each row whose figures are not those of the files as they are now."""
+    return _stale(params.table, "evaluate",
+                  {name: (paths.metrics_file(name), paths.details_file(name)) for name in params.rows})
+
+
+def stale_comparisons(params: Params) -> dict[str, str]:
+    """Comparison -> the reason, as for rows."""
+    return _stale(params.table, "compare", {name: (paths.comparison_file(name),) for name in params.comparisons})
+
+
+def _stale(table: str, stage: str, outputs: Mapping[str, Iterable[Path]]) -> dict[str, str]:
+    """Full name -> the reason; names without any output are left out."""
     locks = _Locks()
     found = {}
-    for name in params.rows:
-        files = [path for path in (paths.metrics_file(name), paths.details_file(name)) if path.exists()]
-        reason = locks.reason(params.table, f"evaluate@{paths.short_name(name)}", files) if files else ""
+    for name, files in outputs.items():
+        present = [path for path in files if path.exists()]
+        reason = locks.reason(table, f"{stage}@{paths.short_name(name)}", present) if present else ""
         if reason:
             found[name] = reason
     return found
@@ -41,35 +55,34 @@ class _Locks:
 
     def reason(self, table: str, stage: str, outputs: list[Path]) -> str:
         """Why these outputs of a stage, or what it was made from, are not of now; empty if they are."""
-        entry = self.lock(table).get(stage)
+        entry, kind = self.lock(table).get(stage), KINDS[stage.partition("@")[0]]
         if entry is None:
-            return f"made by an earlier version: {LOCK} does not have the evaluation"
+            return f"made by an earlier version: {LOCK} does not have the {kind}"
         recorded = {out.path: out.md5 for out in entry.outs}
         for path in outputs:
             if recorded.get(path.as_posix()) != _md5(path.read_bytes()):
                 return f"{path} is not what {LOCK} says: it was changed, or committed without {LOCK}"
-        return self._inputs(table, stage, entry)
+        return self._inputs(table, entry, f"its {kind}")
 
-    def _inputs(self, table: str, stage: str, entry: "_Stage") -> str:
+    def _inputs(self, table: str, entry: "_Stage", whose: str) -> str:
         own = f"{paths.RESOLVED.as_posix()}/{table}/"
         for dep in entry.deps:
             path = dep.path
             if path.startswith(own):
                 if self.resolved(table).get(path.removeprefix(own)) != dep.md5:
-                    whose = "its evaluation" if stage.startswith("evaluate@") else stage
                     return f"the parameters or the code of {whose} changed since"
             elif reason := self._made_otherwise(table, path, dep.md5):
                 return reason
         return ""
 
     def _made_otherwise(self, table: str, path: str, md5: str | None) -> str:
-        """Whether data or a model that a stage read is not what its own stage makes now."""
+        """Why data, a model or an evaluation that a stage read is not what its own stage makes now; empty if it is."""
         folder, name = next(((folder, path.removeprefix(f"{folder}/")) for folder in PRODUCERS
                              if path.startswith(f"{folder}/")), ("", ""))
         if not folder:
             return ""
         stage = PRODUCERS[folder]
-        if stage == "train":
+        if stage in OF_A_TABLE:
             table, _, name = name.partition("/")
         else:
             table = next((other for other in self.tables.values() if f"{stage}@{name}" in self.lock(other)), table)
@@ -78,7 +91,7 @@ class _Locks:
             return f"{LOCK} does not have {stage}@{name}"
         if md5 not in [out.md5 for out in entry.outs]:
             return f"{path} was made anew since"
-        return self._inputs(table, f"{stage}@{name}", entry)
+        return self._inputs(table, entry, f"{stage}@{name}")
 
     def _lock(self, table: str) -> "dict[str, _Stage]":
         path = self._folder(table) / LOCK

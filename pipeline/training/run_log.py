@@ -110,7 +110,7 @@ class NewLines:
 
 
 def _follow(log: NewLines, what: str, steps: int, first_step: int, stop: threading.Event) -> None:
-    with Progress(what, total=steps, unit="step", done=first_step) as progress:
+    with Progress(what, total=steps, unit="steps", done=first_step) as progress:
         while True:
             last_look = stop.wait(SECONDS_BETWEEN_LOOKS)
             for line in log.read():
@@ -131,8 +131,8 @@ def _note(line: dict[str, Any]) -> str:
         return f"stopped: {line['error']}"
     if "loss" in line:
         accuracy = f", accuracy {line['accuracy']:.2%}" if "accuracy" in line else ""
-        return f"loss {line['loss']:.4f}{accuracy}, {line['steps_per_second']:.1f} steps/s"
-    return f"attempt {line['attempt']} begins at step {line['step']}"
+        return f"loss {line['loss']:.4f}{accuracy}"
+    return f"goes on from step {line['step']:,}" if line["step"] else ""
 
 
 def _whole_lines(content: bytes) -> Iterator[dict[str, Any]]:

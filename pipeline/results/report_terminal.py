@@ -1,0 +1,30 @@
+"""A table for the terminal: the accuracies of the rows that have run, the paper's figures in brackets."""
+
+from pipeline.results.grids import STALE, Cell, Grid, collect_grids, stale_lines
+from pipeline.results.tables import Table
+
+
+def terminal_table(table: Table) -> str:
+    """Plain text."""
+    found = collect_grids(table)
+    if not found.grids:
+        return f"{table.title}: no results yet"
+    lines = [table.title + (" (stand-in data)" if table.stand_in else "")]
+    for grid in found.grids:
+        lines += [f"\n{grid.title}"] * (len(found.grids) > 1) + [_aligned(grid)]
+    lines += [f"{STALE} {', '.join(rows)}: {reason}" for reason, rows in stale_lines(table).items()]
+    lines += [f"not run: {', '.join(found.not_run)}"] if found.not_run else []
+    return "\n".join(lines)
+
+
+def _aligned(grid: Grid) -> str:
+    lines = [["% (95% interval) [paper]", *(column.title for column in grid.columns)]]
+    lines += [[line.title, *map(_cell, line.cells)] for line in grid.lines]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    lines.insert(1, ["-" * width for width in widths])
+    return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+                     for line in lines)
+
+
+def _cell(cell: Cell) -> str:
+    return cell.ours + (f" [{cell.paper}]" if cell.paper else "")
