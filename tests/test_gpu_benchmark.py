@@ -1,7 +1,4 @@
-"""The script for a GPU, where there is none: its parts import, its checks count, and methods mix no devices.
-
-Tensors "on a GPU" here are fake: they have a device, a type and a shape, and no values.
-"""
+"""The script for a GPU, where there is none: its parts import, its rows are kept, its checks count."""
 
 import argparse
 import json
@@ -12,25 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.func import functional_call
 
 from benchmarks.gpu_part import LINES_FILE, Part, easy_images
 from benchmarks.gpu_summary import summary
 from benchmarks.peers import FCE, OURS, OURS_FCE, OURS_FP32, PLAIN, EmptyModule, rows, stand_in_for_torchvision
-from matchnet.augmentation import AffineSpec, distort
-from matchnet.context import FullContextSpec
 from matchnet.encoders.conv4 import Conv4Spec
-from matchnet.encoders.inception import InceptionSpec
-from matchnet.methods import (
-    Batch,
-    ClassifierSpec,
-    MethodSpec,
-    build_method,
-)
-from matchnet.methods.mann import MannSpec
-from matchnet.methods.matching_network import MatchingNetworkSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("correct", "conv4", "inception", "decoding", "supports", "mini", "summary")
@@ -95,35 +78,6 @@ def test_easy_images_are_the_same_each_time() -> None:
     rows = torch.arange(24)
     assert torch.equal(one.store.gather(rows), other.store.gather(rows))
     assert one.valid_classes is not None and (one.classes.num_classes, one.valid_classes.num_classes) == (6, 2)
-
-
-@pytest.mark.parametrize(("spec", "shape"), [
-    (MatchingNetworkSpec(encoder=CONV4), (1, 28, 28)),
-    (MatchingNetworkSpec(encoder=CONV4, tied=False, fce=FullContextSpec(2, 8)), (1, 28, 28)),
-    (ClassifierSpec(encoder=InceptionSpec(width=0.05), label_smoothing=0.1, dropout=0.5), (3, 75, 75)),
-    (MannSpec(num_ways=3, image_size=8, num_cells=8, num_heads=2, num_slots=8, slot_size=4), (1, 28, 28))])
-def test_a_method_makes_no_tensor_beside_its_device(spec: MethodSpec, shape: tuple[int, int, int]) -> None:
-    """A tensor on the CPU that met one of the GPU would raise."""
-    method = build_method(spec, shape, 6)
-    with FakeTensorMode():
-        weights = {name: torch.empty(value.shape, dtype=value.dtype, device="cuda")
-                   for name, value in method.state_dict().items()}
-
-        def ways(*size: int) -> Tensor:
-            return torch.zeros(*size, dtype=torch.int64, device="cuda")
-
-        batch = Batch(torch.rand(2, 3, *shape, device="cuda"), ways(2, 3), torch.rand(2, 6, *shape, device="cuda"),
-                      ways(2, 6), ways(2, 3))
-        found = functional_call(method, weights, (batch,))
-        assert found["loss"].device.type == found["accuracy"].device.type == "cuda"
-
-
-def test_distortions_stay_on_the_device() -> None:
-    with FakeTensorMode():
-        image = torch.rand(2, 5, 1, 28, 28, device="cuda")
-        for fill in ("background", "reflection"):
-            spec = AffineSpec(mirror=True, fill=fill)  # type: ignore[arg-type]
-            assert distort(image, spec, 0, [3, 4]).device.type == "cuda"
 
 
 def test_modules_of_others_find_classes_in_place_of_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
