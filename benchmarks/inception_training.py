@@ -14,20 +14,21 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 from benchmarks.allocator import keep_freed_memory
 from benchmarks.photographs import read_photographs, write_shards
+from benchmarks.resident import ResidentTask
 from matchnet.classifier_training import ClassifierData, ClassifierTask, ClassifierTrainingSpec
 from matchnet.context import FullContextSpec
 from matchnet.encoders.inception import InceptionSpec
 from matchnet.episodes import ClassRows, EpisodeSpec
 from matchnet.episodic_training import EpisodicData, EpisodicSpec, EpisodicTask
-from matchnet.methods import Batch, ClassifierSpec, LabelledBatch, Method, MethodSpec, build_method
+from matchnet.methods import Batch, ClassifierSpec, LabelledBatch, MethodSpec, build_method
 from matchnet.methods.matching_network import MatchingNetworkSpec
-from matchnet.training import Task, TrainingSpec, Values, train
+from matchnet.training import Task, Values, train
 from pipeline.data.load.crop import CropSpec
 from pipeline.data.load.from_shards import ShardStore
 from pipeline.data.load.stream import ShardStream, StreamSpec
@@ -55,23 +56,6 @@ class Way:
 PLAIN = Way("fp32, NCHW, no TF32", channels_last=False, tf32=False)
 FP32 = Way("fp32 (TF32), channels_last")
 BF16 = Way("bf16, channels_last", "bf16")
-
-
-class ResidentTask(Task):
-    """One batch, made once."""
-
-    def __init__(self, batch: Batch | LabelledBatch, spec: TrainingSpec, num_images: int) -> None:
-        self.resident, self.spec = batch, spec
-        self.units = {"images": num_images}
-
-    def check(self, world_size: int) -> None:
-        return
-
-    def batch(self, step: int, rank: int, world_size: int, device: torch.device | str) -> tuple[Any, float]:
-        return self.resident, 1.0
-
-    def validate(self, method: Method, device: torch.device | str) -> Values | None:
-        return None
 
 
 class Bench:

@@ -89,7 +89,8 @@ def test_a_run_and_a_raw_folder_are_there_with_the_first_file_in_them(disk):
         with only_driver(folder / "data/runs/demo-0123456789ab") as _:
             save_state(location_of(folder / "data/runs/demo-0123456789ab"), {"step": 10, "model": {}})
         (folder / "mirror").write_bytes(b"archive")
-        fetch_file(str(folder / "mirror"), folder / "data/raw/letters/images.zip", checksum_of(folder / "mirror", "sha256"))
+        checksum = checksum_of(folder / "mirror", "sha256")
+        fetch_file(str(folder / "mirror"), folder / "data/raw/letters/images.zip", checksum)
     cut_power(record, folder)
     state = newest_state(folder / "data/runs/demo-0123456789ab")
     assert state is not None and state["step"] == 10
