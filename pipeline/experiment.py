@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from matchnet.episodes import ClassRows, Episodes, EpisodeSpec
+from matchnet.attention import Attention
+from matchnet.episodes import ALL_WAYS, ClassRows, Episodes, EpisodeSpec
 from matchnet.evaluation import Advance, EpisodeResults, embed_rows, episode_results, rows_drawn, run_episodes
 from matchnet.files import atomic_write
 from matchnet.methods import Classifier, FineTuned, Method, Oracle
@@ -35,7 +36,8 @@ from pipeline.progress import Progress, say
 from pipeline.results.metrics import ColumnResult, DatasetUsed, Details, ModelUsed, SecondsSpent, machine_facts
 from pipeline.results.shown_episode import ShownEpisode, thumbnails
 
-SHOWN = 100  # episodes of the first column that those to show are chosen from
+SHOWN = 100  # episodes of the first column (but of all classes) that those to show are chosen from
+SHOWN_SAMPLES = 50_000  # in these; episodes of all classes have many
 DECODED_FIRST = 2**30  # bytes of images; where there are more, all cores decode them while they are embedded
 FEW = Room(memory_bytes=0, num_processes=1)  # of all images, those that are looked at alone are decoded
 
@@ -64,7 +66,7 @@ def evaluate_row(row: RowParams, model: ModelFile, method: Method, shards: Path,
     started = time.monotonic()
     room = Room(memory_bytes=min(Room().memory_bytes, DECODED_FIRST)) if workers is None else FEW
     with loaded_samples(row, model, shards, room) as samples:
-        specs = row.tasks
+        specs = {column: samples.task(spec) for column, spec in row.tasks.items()}
         classes = {column: samples.classes_for(spec) for column, spec in specs.items()}
         most = max(classes.values(), key=lambda of_column: of_column.num_classes)  # has those of every column
         _require_unseen(row, model, samples.names_of(most, np.arange(most.num_classes)))
@@ -77,7 +79,7 @@ def evaluate_row(row: RowParams, model: ModelFile, method: Method, shards: Path,
                          progress.advance)
         with Progress(f"testing {model.model_name}", row.episodes * len(specs), "episodes") as progress:
             episodes = _episodes(row, specs, classes, method, features, row_U, workers, progress.advance)
-        first = row.columns[0]
+        first = min(row.columns, key=lambda column: row.tasks[column].num_ways == ALL_WAYS)
         shown = _shown(method, samples, features, classes[first], specs[first], row)
     perplexity = _perplexity(method, shards, row.part, device)
     seconds = SecondsSpent(train=model.seconds, evaluate=round(time.monotonic() - started, 1))
@@ -126,7 +128,17 @@ def loaded_samples(row: RowParams, model: ModelFile, shards: Path,
 
 def method_for(row: RowParams, model: ModelFile, method: Method, samples: Samples,
                classes: ClassRows) -> Method:
-    """The model's own method, tuned to each support set, or as an oracle: whatever the row says."""
+    """The model's own method, or what the row makes of it: tuned to each support set, to the nearest, an oracle.
+
+    Raises:
+        ValueError: `nearest` with a method that has no attention.
+    """
+    if row.nearest is not None:
+        attention = getattr(method, "attention", None)
+        if not isinstance(attention, Attention):
+            raise ValueError(f"nearest is {row.nearest}, and a {type(method).__name__} as model {model.model_name} has "
+                             "it knows no attention; write null")
+        attention.nearest = row.nearest
     if row.oracle:
         return _oracle(model, method, samples.names_of(classes, np.arange(classes.num_classes)))
     return FineTuned(method, row.adaptation) if row.adaptation else method
@@ -198,7 +210,7 @@ def _shown(method: Method, samples: Samples, features: MemoryStore, classes: Cla
            row: RowParams) -> list[ShownEpisode]:
     """The first ones of those that were run: other rows have no features."""
     shown: list[ShownEpisode] = []
-    num_shown = min(SHOWN, row.episodes)
+    num_shown = min(SHOWN, row.episodes, max(2, SHOWN_SAMPLES // (spec.num_ways * spec.samples_per_way)))
     for episodes, log_probs_EQN in run_episodes(method, features, classes, spec, num_shown, row.seed):
         shown += [shown_episode(samples, classes, episodes, log_probs_EQN, e) for e in range(len(episodes))]
     return shown

@@ -48,6 +48,10 @@ class Samples:
         """The names of classes at some positions of a ClassRows of these samples."""
         return [self.class_names[class_id] for class_id in self.class_id_R[classes.rows[classes.starts[position_N]]]]
 
+    def task(self, spec: EpisodeSpec) -> EpisodeSpec:
+        """`spec` with as many ways as there are classes, where it asks for all of them."""
+        return spec.among(len(np.unique(self.class_id_R)))
+
     def classes_for(self, spec: EpisodeSpec) -> ClassRows:
         """The classes that episodes of this spec are drawn from.
 

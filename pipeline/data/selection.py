@@ -64,7 +64,7 @@ def require_episodes(manifest: Manifest, split: str, parts: Sequence[Part], spec
         return
     names = {name for part in parts for name in manifest.split(split)[part]}
     where = f"dataset {manifest.name}, split {split}, {' and '.join(parts)}"
-    if spec.num_ways > len(names):
+    if max(spec.num_ways, 2) > len(names):  # of all classes, too
         raise ValueError(f"{field}: num_ways is {spec.num_ways}, and there are {len(names)} classes ({where}); lower "
                          "it or name a part that has more")
     fewest = min((entry for entry in manifest.classes if entry.name in names), key=lambda entry: entry.num_samples)
