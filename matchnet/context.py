@@ -36,7 +36,7 @@ class FullContext(nn.Module):
     """(f'(x^), g'(x_i)) -> (f(x^, S), g(x_i, S)).
 
     in_chunks: the queries' scores are never all held; see `read`. The LSTMs' activations are: for the backward pass
-        some 20 numbers for each of S x D, and 10 for each of K x Q x D.
+        34 numbers for each of S x D, and 10 for each of K x Q x D.
     """
 
     def __init__(self, spec: FullContextSpec, embedding_size: int) -> None:

@@ -258,3 +258,16 @@ def test_training_in_chunks_ends_where_plain_training_ends_and_resumes_bit_for_b
 def test_without_chunks_a_batch_is_as_ever() -> None:
     batch, _ = EpisodicTask(DATA, SPEC).batch(0, 0, 1, "cpu")
     assert batch.chunk is None and batch.support_ES.dtype == torch.float32
+
+
+def test_a_step_in_chunks_in_bf16_is_the_plain_step_to_its_rounding() -> None:
+    torch.manual_seed(0)
+    method, batch, losses = build_method(SPECS["fce"], SHAPE, num_classes=5), episodes(torch.float32), []
+    for chunk in (None, ChunkSpec(9)):
+        one = copy.deepcopy(method).train()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = one(replace(batch, chunk=chunk))["loss"]
+        loss.backward()
+        assert all(weight.grad.isfinite().all() for weight in one.parameters() if weight.grad is not None)
+        losses.append(loss.item())
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
