@@ -13,8 +13,8 @@ tutorials do. Its prototypical net does the work of our plain matching net. Its 
 embeddings, which read the support set once for each item of it, and so do ours here.
 
 Everything is measured twice: with the system's allocator, as a script of a user has it, and with the settings that our
-training workers have (pipeline.system.memory). `as shipped` is ours with those settings and the precision that `auto` chooses,
-over theirs without. learn2learn 0.2.0 is tried, and why it cannot be measured is said.
+training workers have (pipeline.system.memory). `as shipped` is ours with those settings and the precision that `auto`
+chooses, over theirs without. learn2learn 0.2.0 is tried, and why it cannot be measured is said.
 """
 
 import argparse

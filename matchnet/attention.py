@@ -10,6 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from matchnet.running_attention import (
+    MOST_SCORES,
+    at_least_float32,
+    log_probs_in_chunks,
+    log_sums_by_way,
+    nearest_items,
+    own_way_in_chunks,
+)
+
 Kernel = Literal["cosine", "dot_product", "euclidean", "projection"]
 
 
@@ -46,7 +55,11 @@ class Attention(nn.Module):
 
     Departs from the paper, by default, in the scale. Cosines lie in [-1, 1], so no item's weight is more than e^2 times
     another's, and training stalls. The row `short-cosine` of results/omniglot.md shows the loss in accuracy.
+
+    nearest: a number lets a query of a test attend only to so many support items, those with the highest scores.
     """
+
+    nearest: int | None = None
 
     def __init__(self, spec: AttentionSpec) -> None:
         super().__init__()
@@ -56,8 +69,38 @@ class Attention(nn.Module):
 
     def forward(self, query_EQD: Tensor, support_ESD: Tensor, way_ES: Tensor, num_ways: int) -> Tensor:
         with torch.autocast(query_EQD.device.type, enabled=False):  # scores of 8 bits (bf16) are too coarse for exp
-            score_EQS = similarity(self.kernel, query_EQD.float(), support_ESD.float()) * self.log_scale.exp()
+            query_EQD, support_ESD = at_least_float32(query_EQD), at_least_float32(support_ESD)
+            if self.nearest is not None and not self.training:
+                return self._attend_to_nearest(self.nearest, query_EQD, support_ESD, way_ES, num_ways)
+            if not torch.is_grad_enabled() and is_large(query_EQD, support_ESD):
+                return log_probs_in_chunks(self._score, query_EQD, support_ESD, self.log_scale.exp(), way_ES, num_ways)
+            score_EQS = self._score(query_EQD, support_ESD, self.log_scale.exp())
         return attend(score_EQS, way_ES, num_ways)
+
+    def own_way(self, query_EQD: Tensor, support_ESD: Tensor, way_ES: Tensor, query_way_EQ: Tensor, num_ways: int,
+                chunk: int) -> tuple[Tensor, Tensor]:
+        """What training needs of `forward`, with scores for pairs of `chunk` queries and items at a time.
+
+        Returns:
+            -log P(own way) (E, Q), and whether that way is the most probable one (E, Q).
+        """
+        with torch.autocast(query_EQD.device.type, enabled=False):
+            return own_way_in_chunks(self._score, at_least_float32(query_EQD), at_least_float32(support_ESD),
+                                     self.log_scale.exp(), way_ES, query_way_EQ, num_ways, chunk)
+
+    def _score(self, query_EQD: Tensor, support_ESD: Tensor, scale: Tensor) -> Tensor:
+        return similarity(self.kernel, query_EQD, support_ESD) * scale
+
+    def _attend_to_nearest(self, count: int, query_EQD: Tensor, support_ESD: Tensor, way_ES: Tensor,
+                           num_ways: int) -> Tensor:
+        score_EQm, item_EQm = nearest_items(self._score, query_EQD, support_ESD, self.log_scale.exp(), count)
+        way_EQm = way_ES.unsqueeze(1).expand(-1, item_EQm.shape[1], -1).gather(2, item_EQm)
+        return log_sums_by_way(score_EQm.log_softmax(-1), way_EQm, num_ways)
+
+
+def is_large(query_EQD: Tensor, support_ESD: Tensor) -> bool:
+    """Whether the scores of all queries with all support items are too many to hold."""
+    return query_EQD.shape[0] * query_EQD.shape[1] * support_ESD.shape[1] > MOST_SCORES
 
 
 def similarity(kernel: Kernel, query_EQD: Tensor, support_ESD: Tensor) -> Tensor:
@@ -86,7 +129,7 @@ def attend(score_EQS: Tensor, way_ES: Tensor, num_ways: int) -> Tensor:
         score_EQS: float similarities; -inf takes an item out (this is how kNN is a special case).
         way_ES: int64 in [0, num_ways); a way may have any number of items.
     Returns:
-        log_probs_EQN: float32, nats; exp sums to 1 over N. A way without an item has -inf.
+        log_probs_EQN: float32 (float64 of float64), nats; exp sums to 1 over N. A way without an item has -inf.
     Raises:
         ValueError: a way outside [0, num_ways); names it and its episode. On a GPU, where looking would wait for the
             encoder, torch's own assertion stands in for this.
@@ -95,16 +138,5 @@ def attend(score_EQS: Tensor, way_ES: Tensor, num_ways: int) -> Tensor:
     if way_ES.device.type == "cpu" and outside_ES.any():
         episode, item = outside_ES.nonzero()[0].tolist()
         raise ValueError(f"way {way_ES[episode, item].item()} in episode {episode}; ways are 0 to {num_ways - 1}")
-    log_attention_EQS = F.log_softmax(score_EQS.float(), dim=-1)
-    return _logsumexp_by_way(log_attention_EQS, way_ES, num_ways)
-
-
-def _logsumexp_by_way(score_EQS: Tensor, way_ES: Tensor, num_ways: int) -> Tensor:
-    way_EQS = way_ES.unsqueeze(1).expand_as(score_EQS)
-    lowest = torch.finfo(score_EQS.dtype).min  # not -inf: the difference of two infinities is no number
-    peak_EQN = score_EQS.new_full((*score_EQS.shape[:2], num_ways), lowest)
-    peak_EQN = peak_EQN.scatter_reduce(2, way_EQS, score_EQS.detach(), "amax")
-    weight_EQS = (score_EQS - peak_EQN.gather(2, way_EQS)).exp()
-    sum_EQN = torch.zeros_like(peak_EQN).scatter_add(2, way_EQS, weight_EQS)
-    nothing_EQN = sum_EQN == 0  # a way without an item: the gradient of log(0) would be NaN
-    return (peak_EQN + sum_EQN.masked_fill(nothing_EQN, 1).log()).masked_fill(nothing_EQN, -torch.inf)
+    log_attention_EQS = F.log_softmax(at_least_float32(score_EQS), dim=-1)
+    return log_sums_by_way(log_attention_EQS, way_ES.unsqueeze(1).expand_as(log_attention_EQS), num_ways)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from matchnet.attention import similarity
+from matchnet.attention import is_large, similarity
+from matchnet.running_attention import at_least_float32, read_in_chunks
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,11 @@ class FullContextSpec:
 
 
 class FullContext(nn.Module):
-    """(f'(x^), g'(x_i)) -> (f(x^, S), g(x_i, S))."""
+    """(f'(x^), g'(x_i)) -> (f(x^, S), g(x_i, S)).
+
+    in_chunks: the queries' scores are never all held; see `read`. The LSTMs' activations are: for the backward pass
+        34 numbers for each of S x D, and 10 for each of K x Q x D.
+    """
 
     def __init__(self, spec: FullContextSpec, embedding_size: int) -> None:
         super().__init__()
@@ -44,13 +49,13 @@ class FullContext(nn.Module):
         self.support = SupportContext(spec.size or embedding_size)
         self.query = QueryContext(spec.size or embedding_size, spec.num_steps)
 
-    def forward(self, query_EQD: Tensor, support_ESD: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, query_EQD: Tensor, support_ESD: Tensor, in_chunks: bool = False) -> tuple[Tensor, Tensor]:
         with torch.autocast(query_EQD.device.type, enabled=False):  # bf16 is too coarse for exp, as in attention
-            query_EQD, support_ESD = query_EQD.float(), support_ESD.float()
+            query_EQD, support_ESD = at_least_float32(query_EQD), at_least_float32(support_ESD)
             if self.linear is not None:
                 query_EQD, support_ESD = self.linear(query_EQD), self.linear(support_ESD)
             support_ESD = self.support(support_ESD)
-            return self.query(query_EQD, support_ESD), support_ESD
+            return self.query(query_EQD, support_ESD, in_chunks), support_ESD
 
 
 class SupportContext(nn.Module):
@@ -86,18 +91,23 @@ class QueryContext(nn.Module):
         self.num_steps = num_steps
         self.cell = nn.LSTMCell(2 * embedding_size, embedding_size)
 
-    def forward(self, query_EQD: Tensor, support_ESD: Tensor) -> Tensor:
+    def forward(self, query_EQD: Tensor, support_ESD: Tensor, in_chunks: bool = False) -> Tensor:
         size = query_EQD.shape
         h_EQD = torch.zeros_like(query_EQD)
         c_BD = query_EQD.new_zeros(size[0] * size[1], size[2])
         for _ in range(self.num_steps):
-            read_EQD = read(h_EQD, support_ESD)
+            read_EQD = read(h_EQD, support_ESD, in_chunks)
             input_BD = torch.cat([query_EQD, read_EQD], dim=-1).flatten(0, 1)
             cell_h_BD, c_BD = self.cell(input_BD, (h_EQD.flatten(0, 1), c_BD))
             h_EQD = cell_h_BD.view(size) + query_EQD
         return h_EQD
 
 
-def read(h_EQD: Tensor, support_ESD: Tensor) -> Tensor:
-    """r = sum_i softmax_i(h^T g(x_i)) g(x_i)      [eq. 5 and 6], (E, Q, D). No weights of its own."""
+def read(h_EQD: Tensor, support_ESD: Tensor, in_chunks: bool = False) -> Tensor:
+    """r = sum_i softmax_i(h^T g(x_i)) g(x_i)      [eq. 5 and 6], (E, Q, D). No weights of its own.
+
+    in_chunks: without ever holding all scores; so too, without a gradient, where they are very many.
+    """
+    if in_chunks or (not torch.is_grad_enabled() and is_large(h_EQD, support_ESD)):
+        return read_in_chunks(h_EQD, support_ESD)
     return similarity("dot_product", h_EQD, support_ESD).softmax(dim=-1) @ support_ESD

@@ -11,3 +11,9 @@ def to_device(values: Tensor, device: torch.device | str) -> Tensor:
     # Pinned memory: otherwise the copy is synchronous, and goes through a buffer. pin_memory() is no help: it keeps the
     # strides of an expanded tensor, and fails.
     return torch.empty_like(values, pin_memory=True).copy_(values).to(device, non_blocking=True)
+
+
+def to_input(samples: Tensor, device: torch.device | str = "cpu") -> Tensor:
+    """On `device`; uint8 pixels -> float in [0, 1], anything else (tokens, features) is left as it is."""
+    samples = to_device(samples, device)
+    return samples.float() / 255 if samples.dtype == torch.uint8 else samples

@@ -27,6 +27,7 @@ from matchnet.random_words import random_words, to_uniform
 # Measured on the Penn Treebank's 41,044 training sentences: 64 ways of 8 rows take 40 draws on average, and at most 365
 # in 4,000 episodes. 256 ways of 2 rows take 49, and at most 569 in 1,500. At 49, one in 10^9 takes more than 1,000.
 MOST_DRAWS = 1000
+ALL_WAYS = 0  # as num_ways: all classes that there are
 FIRST_DRAWS, LARGEST_DRAWS = 4, 64  # draws at once, because a call of numpy costs more than one draw
 
 
@@ -55,7 +56,7 @@ class EpisodeSpec:
     """N-way k-shot.
 
     Args:
-        num_ways: N, classes of an episode.
+        num_ways: N, classes of an episode. ALL_WAYS stands for the number of classes until it is known; see `among`.
         num_shots: k, support samples of each class.
         num_queries: queries of each class.
         fine_grained: draws the classes of some episodes from one group of classes that are alike. Null draws all
@@ -70,7 +71,7 @@ class EpisodeSpec:
     def __post_init__(self) -> None:
         for field, least in (("num_ways", 2), ("num_shots", 0), ("num_queries", 1)):
             value = getattr(self, field)
-            if value < least:
+            if value < least and (field, value) != ("num_ways", ALL_WAYS):
                 raise ValueError(f"{field} is {value}; it must be at least {least}")
         if self.fine_grained is not None and self.fine_grained.largest_group < self.num_ways:
             raise ValueError(f"fine_grained.largest_group is {self.fine_grained.largest_group}; a group must have as "
@@ -79,7 +80,12 @@ class EpisodeSpec:
     @property
     def column(self) -> str:
         """The name of this task in tables: 5w1s is 5-way 1-shot, fine-5w1s the same within groups of classes."""
-        return ("fine-" if self.fine_grained else "") + f"{self.num_ways}w{self.num_shots}s"
+        ways = "all-" if self.num_ways == ALL_WAYS else f"{self.num_ways}w"
+        return ("fine-" if self.fine_grained else "") + f"{ways}{self.num_shots}s"
+
+    def among(self, num_classes: int) -> "EpisodeSpec":
+        """The same with so many ways, if it is of all classes. Its episodes are those of that number of ways."""
+        return replace(self, num_ways=num_classes) if self.num_ways == ALL_WAYS else self
 
     @property
     def stream(self) -> int:
@@ -178,6 +184,8 @@ class ClassRows:
 
     def check(self, spec: EpisodeSpec) -> None:
         """Refuse a spec that these classes cannot serve: ValueError with both numbers and the remedy."""
+        if spec.num_ways == ALL_WAYS:
+            raise ValueError(f"num_ways is {ALL_WAYS}, all classes, and there are {self.num_classes}; write how many")
         if spec.num_ways > self.num_classes:
             raise ValueError(f"{spec.num_ways} ways of {self.num_classes} classes; lower num_ways or use a larger part")
         fewest = int(self.counts.argmin())

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from matchnet.augmentation import AffineSpec, distort
-from matchnet.devices import to_device
+from matchnet.chunks import ChunkSpec
+from matchnet.devices import to_device, to_input
 from matchnet.episodes import ClassRows, Episodes, EpisodeSpec, sample_episodes
-from matchnet.evaluation import evaluate, to_input
+from matchnet.evaluation import evaluate
 from matchnet.methods.base import Batch, Method
 from matchnet.statistics import mean_and_interval
 from matchnet.store import Store
@@ -48,11 +49,14 @@ class EpisodicSpec(ValidatedSpec):
         episode: the task that is trained on.
         episodes_per_step: episodes of a step, over all workers together.
         affine: how training images are distorted. Null leaves them as they are.
+        chunk: for support sets of thousands. A step embeds and attends one chunk at a time, in memory that hardly grows
+            with the support set. Null takes all at once, which is faster. For matching networks and siamese nets.
     """
 
     episode: EpisodeSpec
     episodes_per_step: int = 1
     affine: AffineSpec | None = None
+    chunk: ChunkSpec | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -135,9 +139,12 @@ def make_batches(store: Store, classes: ClassRows, spec: EpisodicSpec, numbers_e
 def _make_batch(episodes: Episodes, sample_ET: Tensor, spec: EpisodicSpec, numbers: Sequence[int],
                 device: torch.device | str) -> Batch:
     num_support = episodes.support_ES.shape[1]
-    sample_ET = to_input(sample_ET, device)
+    sample_ET = to_device(sample_ET, device)
+    if spec.affine is not None or spec.chunk is None:  # else the bytes of a chunk become numbers when it is embedded
+        sample_ET = to_input(sample_ET, device)
     if spec.affine is not None:
         sample_ET = distort(sample_ET, spec.affine, spec.seed, numbers)
     support_way_ES, query_way_EQ, class_EN = (
         to_device(ways, device) for ways in (episodes.support_way_ES, episodes.query_way_EQ, episodes.class_EN))
-    return Batch(sample_ET[:, :num_support], support_way_ES, sample_ET[:, num_support:], query_way_EQ, class_EN)
+    return Batch(sample_ET[:, :num_support], support_way_ES, sample_ET[:, num_support:], query_way_EQ, class_EN,
+                 spec.chunk)

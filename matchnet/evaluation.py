@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from matchnet.devices import to_device
+from matchnet.devices import to_input
 from matchnet.episodes import ClassRows, Episodes, EpisodeSpec, sample_episodes
 from matchnet.methods.base import Method, accuracy
+from matchnet.running_attention import MOST_SCORES
 from matchnet.store import MemoryStore, SomeRows, Store
 
 EMBED_BATCH = 256  # samples, on a GPU and at most
@@ -106,7 +107,9 @@ def run_episodes(method: Method, features: MemoryStore, classes: ClassRows, spec
 
 def episode_batch_size(features: MemoryStore, spec: EpisodeSpec) -> int:
     """Episodes of a batch of `run_episodes`; its last may be smaller."""
-    return max(1, FEATURES_PER_BATCH // (spec.num_ways * spec.samples_per_way * features.samples[0].numel()))
+    numbers = spec.num_ways * spec.samples_per_way * features.samples[0].numel()
+    scores = spec.num_ways**2 * spec.num_shots * spec.num_queries
+    return max(1, min(FEATURES_PER_BATCH // numbers, MOST_SCORES // max(1, scores)))
 
 
 def episode_results(method: Method, features: MemoryStore, classes: ClassRows, spec: EpisodeSpec, numbers: range,
@@ -127,11 +130,6 @@ def episode_results(method: Method, features: MemoryStore, classes: ClassRows, s
 
 def most_one_way(log_probs_EQN: Tensor) -> Tensor:
     """The largest share of an episode's queries that were given the same way, (E,) float64."""
-    num_ways = log_probs_EQN.shape[-1]
-    return torch.nn.functional.one_hot(log_probs_EQN.argmax(-1), num_ways).double().mean(1).amax(-1)
-
-
-def to_input(samples: Tensor, device: torch.device | str = "cpu") -> Tensor:
-    """On `device`; uint8 pixels -> float in [0, 1], anything else (tokens, features) is left as it is."""
-    samples = to_device(samples, device)
-    return samples.float() / 255 if samples.dtype == torch.uint8 else samples
+    way_EQ = log_probs_EQN.argmax(-1)
+    count_EN = torch.zeros(len(way_EQ), log_probs_EQN.shape[-1], dtype=torch.float64, device=way_EQ.device)
+    return count_EN.scatter_add_(1, way_EQ, torch.ones_like(way_EQ, dtype=torch.float64)).amax(-1) / way_EQ.shape[1]

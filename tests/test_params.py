@@ -128,6 +128,11 @@ def test_a_table_is_a_page_or_two(folder, most):
      "attention.scale is learned, and no training reaches"),
     ("demo", "evaluation.columns", ["5w0s"], "columns: '5w0s' says no task; write WAYSwSHOTSs, such as 5w1s"),
     ("demo", "evaluation.columns", ["1w1s"], "num_ways is 1; it must be at least 2"),
+    ("ptb", "evaluation.columns", ["all-1s"], "columns: found 'all-1s'; the words of ptb share sentences"),
+    ("demo", "recipes.conv4.training.chunk", {"size": 1}, "size is 1; a chunk has at least 2 samples"),
+    ("omniglot", "models.mann.training.chunk", {"size": 64},
+     "models.mann.training.chunk: found ChunkSpec(size=64, statistics='set') with method mann and compute.compile "
+     "false; matching_network and siamese train in chunks"),
     ("demo", "evaluation.columns", [], "columns is empty; name at least one task, such as 5w1s"),
     ("demo", "rows.fce.columns", ["5w20s"], "rows.fce.columns: 5w20s: 20 shots and 5 queries need 25 samples"),
     ("demo", "rows.fce.model", "fec", "rows.fce.model: there is no 'fec' among the models of this table; did you mean"),

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from matchnet.chunks import ChunkSpec, embed_in_chunks
+from matchnet.devices import to_input
 from matchnet.episodes import Episodes
 from matchnet.store import MemoryStore
 
@@ -17,11 +19,12 @@ from matchnet.store import MemoryStore
 class Batch:
     """Episodes with their samples, ready for `Method.forward`."""
 
-    support_ES: Tensor  # samples (E, S, *sample_shape), float for images
+    support_ES: Tensor  # samples (E, S, *sample_shape), float for images (with `chunk` perhaps bytes)
     support_way_ES: Tensor
     query_EQ: Tensor  # samples (E, Q, *sample_shape)
     query_way_EQ: Tensor
     class_EN: Tensor  # position of each way's class in the training classes
+    chunk: ChunkSpec | None = None  # embed, and attend, a chunk at a time
 
     @property
     def num_ways(self) -> int:
@@ -58,8 +61,13 @@ class Method(nn.Module, ABC):
                              episodes.num_ways)
 
     def embed_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Features of support (E, S, ...) and queries (E, Q, ...), in one pass through the encoder."""
+        """Features of support (E, S, ...) and queries (E, Q, ...), in one pass through the encoder or in chunks."""
         E, S = batch.support_ES.shape[:2]
+        if batch.chunk is not None:
+            samples = [samples_E.flatten(0, 1) for samples_E in (batch.support_ES, batch.query_EQ)]
+            of_support_B, of_query_B = embed_in_chunks(lambda sample_B: self.embed(to_input(sample_B, sample_B.device)),
+                                                       self, samples, batch.chunk)
+            return of_support_B.unflatten(0, (E, -1)), of_query_B.unflatten(0, (E, -1))
         samples_ET = torch.cat([batch.support_ES, batch.query_EQ], dim=1)
         feature_ET = self.embed(samples_ET.flatten(0, 1)).unflatten(0, (E, -1))
         return feature_ET[:, :S], feature_ET[:, S:]

@@ -51,12 +51,22 @@ class MatchingNetwork(Method):
         return torch.stack([encoder(sample_B) for encoder in encoders], dim=1)
 
     def classify(self, support_ES: Tensor, way_ES: Tensor, query_EQ: Tensor, num_ways: int) -> Tensor:
+        query_EQD, support_ESD = self.in_context(support_ES, query_EQ)
+        return self.attention(query_EQD, support_ESD, way_ES, num_ways)
+
+    def in_context(self, support_ES: Tensor, query_EQ: Tensor, in_chunks: bool = False) -> tuple[Tensor, Tensor]:
+        """f(x^, S) and g(x_i, S) of what `embed` gives: (E, Q, D), (E, S, D)."""
         support_ESD, query_EQD = support_ES[..., -1, :], query_EQ[..., 0, :]
         if self.context is not None:
-            query_EQD, support_ESD = self.context(query_EQD, support_ESD)
-        return self.attention(query_EQD, support_ESD, way_ES, num_ways)
+            return self.context(query_EQD, support_ESD, in_chunks)
+        return query_EQD, support_ESD
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         support_ES, query_EQ = self.embed_batch(batch)
+        if batch.chunk is not None:
+            query_EQD, support_ESD = self.in_context(support_ES, query_EQ, in_chunks=True)
+            loss_EQ, right_EQ = self.attention.own_way(query_EQD, support_ESD, batch.support_way_ES,
+                                                       batch.query_way_EQ, batch.num_ways, batch.chunk.size)
+            return {"loss": loss_EQ.mean(), "accuracy": right_EQ.double().mean()}
         log_probs_EQN = self.classify(support_ES, batch.support_way_ES, query_EQ, batch.num_ways)
         return episode_loss(log_probs_EQN, batch.query_way_EQ)

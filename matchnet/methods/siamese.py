@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from matchnet.attention import Attention, AttentionSpec, attend, require_no_learning
+from matchnet.attention import Attention, AttentionSpec, attend, is_large, require_no_learning
 from matchnet.encoders import EncoderSpec, build_encoder
 from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.methods.base import Batch, Method, accuracy
+from matchnet.running_attention import at_least_float32, log_probs_in_chunks
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,11 @@ class Siamese(Method):
         """One support class is the query's: each item's odds of being the same are its vote (or by `attention`)."""
         if self.attention is not None:
             return self.attention(query_EQ, support_ES, way_ES, num_ways)
-        return attend(self.same_logit(query_EQ.float(), support_ES.float()), way_ES, num_ways)
+        query_EQD, support_ESD = query_EQ.float(), support_ES.float()
+        if not torch.is_grad_enabled() and is_large(query_EQD, support_ESD):
+            return log_probs_in_chunks(lambda query, support, _: self.same_logit(query, support), query_EQD,
+                                       support_ESD, self.bias, way_ES, num_ways)
+        return attend(self.same_logit(query_EQD, support_ESD), way_ES, num_ways)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The same-or-different task on all pairs of a query and a support item (e.g. EpisodeSpec(60, 1, 1)).
@@ -68,7 +73,7 @@ class Siamese(Method):
         has half of the loss.
         """
         support_ES, query_EQ = self.embed_batch(batch)
-        logit_EQS = self.same_logit(query_EQ.float(), support_ES.float())
+        logit_EQS = self.same_logit(at_least_float32(query_EQ), at_least_float32(support_ES))
         same_EQS = batch.query_way_EQ.unsqueeze(2) == batch.support_way_ES.unsqueeze(1)
         loss = (F.softplus(-logit_EQS[same_EQS]).mean() + F.softplus(logit_EQS[~same_EQS]).mean()) / 2
         log_probs_EQN = attend(logit_EQS, batch.support_way_ES, batch.num_ways)

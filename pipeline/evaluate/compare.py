@@ -107,6 +107,7 @@ def _answers(row: RowParams, spec: EpisodeSpec, numbers: Sequence[int],
     path = paths.model_file(row.model)
     model = read_model(path)
     with loaded_samples(row, model, ShardFolder(paths.SHARDS / row.dataset), FEW) as samples:
+        spec = samples.task(spec)
         classes = samples.classes_for(spec)
         method = method_for(row, model, model.build(path), samples, classes).to(device)
         episodes = sample_episodes(row.seed, numbers, spec, classes)

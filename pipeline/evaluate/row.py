@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from matchnet.episodes import ClassRows, Episodes
+from matchnet.attention import Attention
+from matchnet.episodes import ALL_WAYS, ClassRows, Episodes
 from matchnet.evaluation import Advance, EpisodeResults, embed_rows, episode_results, rows_drawn, run_episodes
 from matchnet.files import atomic_write
 from matchnet.methods import Classifier, FineTuned, Method, Oracle
@@ -33,7 +34,8 @@ from pipeline.results.shown_episode import ShownEpisode, thumbnails
 from pipeline.system.progress import Progress, say
 from pipeline.workers.processes import close_if_possible
 
-SHOWN = 100  # episodes of the first column that those to show are chosen from
+SHOWN = 100  # episodes of the first column (but of all classes) that those to show are chosen from
+SHOWN_SAMPLES = 50_000  # in these; episodes of all classes have many
 DECODED_FIRST = 2**30  # bytes of images; where there are more, all cores decode them while they are embedded
 FEW = Room(memory_bytes=0, num_processes=1)  # of all images, those that are looked at alone are decoded
 
@@ -73,7 +75,8 @@ def evaluate_row(row: RowParams, model: ModelFile, method: Method, shards: Shard
         with Progress(f"testing {model.model_name}", row.episodes * len(wanted.specs), "episodes") as progress:
             episodes = _test(method, features, wanted, progress.advance) if workers is None else \
                 episodes_on(workers, method, features, wanted, progress.advance)
-        shown = _shown(method, samples, features, wanted, row.columns[0])
+        first = min(row.columns, key=lambda column: row.tasks[column].num_ways == ALL_WAYS)
+        shown = _shown(method, samples, features, wanted, first)
     perplexity = _perplexity(method, shards, row.part, device)
     seconds = SecondsSpent(train=model.seconds, evaluate=round(time.monotonic() - started, 1))
     trainable = sum(weight.numel() for weight in method.parameters() if weight.requires_grad)
@@ -84,7 +87,7 @@ def evaluate_row(row: RowParams, model: ModelFile, method: Method, shards: Shard
 
 
 def _wanted(row: RowParams, samples: Samples) -> RowEpisodes:
-    specs = row.tasks
+    specs = {column: samples.task(spec) for column, spec in row.tasks.items()}
     classes = {column: samples.classes_for(spec) for column, spec in specs.items()}
     row_U = np.unique(np.concatenate([rows_drawn(classes[column], spec, row.episodes, row.seed)
                                       for column, spec in specs.items()]))
@@ -130,7 +133,17 @@ def loaded_samples(row: RowParams, model: ModelFile, shards: ShardFolder,
 
 def method_for(row: RowParams, model: ModelFile, method: Method, samples: Samples,
                classes: ClassRows) -> Method:
-    """The model's own method, tuned to each support set, or as an oracle: whatever the row says."""
+    """The model's own method, or what the row makes of it: tuned to each support set, to the nearest, an oracle.
+
+    Raises:
+        ValueError: `nearest` with a method that has no attention.
+    """
+    if row.nearest is not None:
+        attention = getattr(method, "attention", None)
+        if not isinstance(attention, Attention):
+            raise ValueError(f"nearest is {row.nearest}, and a {type(method).__name__} as model {model.model_name} has "
+                             "it knows no attention; write null")
+        attention.nearest = row.nearest
     if row.oracle:
         return _oracle(model, method, samples.names_of(classes, np.arange(classes.num_classes)))
     return FineTuned(method, row.adaptation) if row.adaptation else method
@@ -202,8 +215,10 @@ def _shown(method: Method, samples: Samples, features: MemoryStore, wanted: RowE
            column: str) -> list[ShownEpisode]:
     """The first ones of those that were run: other rows have no features."""
     shown: list[ShownEpisode] = []
-    classes, numbers = wanted.classes[column], range(min(SHOWN, wanted.count))
-    for episodes, log_probs_EQN in run_episodes(method, features, classes, wanted.specs[column], numbers, wanted.seed):
+    classes, spec = wanted.classes[column], wanted.specs[column]
+    most = max(2, SHOWN_SAMPLES // (spec.num_ways * spec.samples_per_way))
+    numbers = range(min(SHOWN, wanted.count, most))
+    for episodes, log_probs_EQN in run_episodes(method, features, classes, spec, numbers, wanted.seed):
         shown += [shown_episode(samples, classes, episodes, log_probs_EQN, e) for e in range(len(episodes))]
     return shown
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from matchnet.classifier_training import ClassifierTrainingSpec
 from matchnet.encoders.inception import InceptionSpec
 from matchnet.encoders.language_model import LanguageModelStatesSpec
-from matchnet.episodes import EpisodeSpec
+from matchnet.episodes import ALL_WAYS, EpisodeSpec
 from matchnet.episodic_training import EpisodicSpec, ValidatedSpec
 from matchnet.methods.classifier import ClassifierSpec
 from matchnet.methods.language_model import LanguageModelSpec
@@ -22,6 +22,7 @@ SAMPLES_PER_CLASS = {"omniglot": 20}
 
 IMAGES_ONLY = ("pixels", "mann", "classifier")  # a classifier needs all its classes; rare words are left out
 SYNSET_SOURCES = ("imagenet", "mini_imagenet")  # whose classes WordNet makes groups of
+IN_CHUNKS = ("matching_network", "siamese")  # what a chunk keeps small, others do not have
 SENTENCES_ONLY = ("language_model",)
 
 
@@ -64,6 +65,7 @@ def _check_model(model: ModelParams, params: Params, path: str) -> None:
     _check_published(model, f"{path}.published")
     _check_training(model, path)
     if isinstance(model.training, EpisodicSpec):
+        _check_chunk(model, params.compute.compile, f"{path}.training.chunk")
         if not isinstance(model.method, ClassifierSpec):
             _require_support(model.training.episode, f"{path}.training.episode")
         _check_task(model.training.episode, dataset, model.split, model.train_parts, 4 if model.rotations else 1,
@@ -138,6 +140,15 @@ def _check_stream(model: ModelParams, path: str) -> None:
                           f"{str(model.rotations).lower()}; give another training, or change these")
 
 
+def _check_chunk(model: ModelParams, compiled: bool, path: str) -> None:
+    """Chunks are for methods whose memory they keep small, and torch.compile cannot see through them."""
+    assert isinstance(model.training, EpisodicSpec)
+    if model.training.chunk is not None and (compiled or model.method.name not in IN_CHUNKS):
+        raise ParamsError(f"{path}: found {model.training.chunk} with method {model.method.name} and compute.compile "
+                          f"{str(compiled).lower()}; {' and '.join(IN_CHUNKS)} train in chunks, and not compiled: "
+                          "write null, or change these")
+
+
 def _check_training(model: ModelParams, path: str) -> None:
     """Running text is what language models train on, and nothing else does."""
     _check_stream(model, f"{path}.training")
@@ -165,6 +176,9 @@ def _check_row(row: RowParams, params: Params, path: str) -> None:
         raise ParamsError(f"{path}.split: found {row.split!r}, and model {name!r} learns from split {model.split} of "
                           f"the same dataset: test classes could be training classes; write {model.split}")
     for column, task in row.tasks.items():
+        if task.num_ways == ALL_WAYS and dataset.source in TEXT_SOURCES:
+            raise ParamsError(f"{path}.columns: found {column!r}; the words of {row.dataset} share sentences, so no "
+                              "episode has all of them: write a number of ways")
         _check_task(task, dataset, row.split, (row.part,), 1, f"{path}.columns: {column}")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from matchnet.classifier_training import ClassifierTrainingSpec
-from matchnet.episodes import EpisodeSpec, FineGrainedSpec
+from matchnet.episodes import ALL_WAYS, EpisodeSpec, FineGrainedSpec
 from matchnet.episodic_training import EpisodicSpec
 from matchnet.methods import FineTuningSpec, MethodSpec
 from matchnet.methods.language_model import LanguageModelSpec
@@ -193,24 +193,25 @@ class ModelParams:
         return (2 * self.context + 1 + shows_word,)
 
 
-COLUMN = re.compile(r"(fine-)?([1-9]\d*)w([1-9]\d*)s(?:([1-9]\d*)q)?")
+COLUMN = re.compile(r"(?:all-|(fine-)?([1-9]\d*)w)([1-9]\d*)s(?:([1-9]\d*)q)?")
 LARGEST_TEST_GROUP = 10  # classes of WordNet's groups that a fine-grained column draws from
 
 
 def task_of(column: str, queries: int) -> EpisodeSpec:
     """The task that a column's name says: `20w5s` is 20-way 5-shot with `queries` queries a way, `5w1s4q` has 4.
 
-    `fine-5w1s` draws all classes of an episode from one group of WordNet (ten dogs, insects, ...).
+    `all-5s` has every class there is as a way. `fine-5w1s` draws all classes of an episode from one group of WordNet
+    (ten dogs, insects, ...).
 
     Raises:
         ValueError: the name says no task.
     """
     found = COLUMN.fullmatch(column)
     if found is None:
-        raise ValueError(f"columns: {column!r} says no task; write WAYSwSHOTSs, such as 5w1s, 20w5s, fine-5w1s or, "
-                         "with the queries of a way, 5w1s15q")
+        raise ValueError(f"columns: {column!r} says no task; write WAYSwSHOTSs, such as 5w1s, 20w5s, fine-5w1s, "
+                         "all-5s or, with the queries of a way, 5w1s15q")
     fine, ways, shots, own_queries = found.groups()
-    return EpisodeSpec(int(ways), int(shots), int(own_queries or queries),
+    return EpisodeSpec(int(ways or ALL_WAYS), int(shots), int(own_queries or queries),
                        FineGrainedSpec(share=1.0, largest_group=LARGEST_TEST_GROUP) if fine else None)
 
 
@@ -223,12 +224,13 @@ class RowParams:
         dataset: the dataset whose classes it is tested on.
         split: the split of that dataset. If the file leaves it out, it is the model's own split, or the only one.
         part: the part of the split whose classes it is tested on.
-        columns: the tasks by name. `20w5s` is 20-way 5-shot, `5w1s4q` has 4 queries a way, and `fine-5w1s` draws all
-            classes of an episode from one group of WordNet.
+        columns: the tasks by name. `20w5s` is 20-way 5-shot, `5w1s4q` has 4 queries a way, `all-1s` has every class as
+            a way, and `fine-5w1s` draws all classes of an episode from one group of WordNet.
         queries: queries a way, for columns whose name does not say it.
         episodes: test episodes of each column.
         seed: decides which test episodes are drawn.
         adaptation: how the model is fine-tuned on each support set before it classifies. Null does not tune it.
+        nearest: how many support items a query attends to, those with the highest scores. Null is all.
         oracle: true if the model is a classifier that has seen the test classes. It then answers by its softmax over
             all classes.
     """
@@ -242,6 +244,7 @@ class RowParams:
     episodes: int = 10_000
     seed: int = 0
     adaptation: FineTuningSpec | None = None
+    nearest: int | None = None
     oracle: bool = False
 
     def __post_init__(self) -> None:
@@ -249,13 +252,16 @@ class RowParams:
             raise ValueError(f"episodes is {self.episodes}; an interval needs at least 2")
         if self.queries < 1:
             raise ValueError(f"queries is {self.queries}; a way needs at least 1")
+        if self.nearest is not None and (self.nearest < 1 or self.adaptation is not None or self.oracle):
+            raise ValueError(f"nearest is {self.nearest}; it must be at least 1, with adaptation: null and oracle: "
+                             "false, or null")
         if not self.columns:
             raise ValueError("columns is empty; name at least one task, such as 5w1s")
         self.tasks  # noqa: B018  # raises for a name that says no task
 
     @property
     def tasks(self) -> dict[str, EpisodeSpec]:
-        """The task of each column."""
+        """The task of each column; see EpisodeSpec.among for those of all classes."""
         return {column: task_of(column, self.queries) for column in self.columns}
 
 

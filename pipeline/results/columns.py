@@ -2,16 +2,16 @@
 
 import re
 
-COLUMN = re.compile(r"(fine-)?(\d+)w(\d+)s(?:(\d+)q)?")  # see pipeline.params.sections.task_of
+COLUMN = re.compile(r"(?:all-|(fine-)?(\d+)w)(\d+)s(?:(\d+)q)?")  # see pipeline.params.sections.task_of
 
 
 def column_order(column: str) -> tuple[bool, list[int], str]:
-    """Sorts 5w1s, 5w5s, 20w1s; then those that name their queries, most first; then fine-grained ones; others last."""
+    """Sorts 5w1s, 5w5s, 20w1s, all-1s; then those with their own queries, most first; fine-grained ones; others."""
     shape = COLUMN.fullmatch(column)
     if shape is None:
         return True, [], column
     ways, shots, queries = (int(number or 0) for number in shape.groups()[1:])
-    return False, [shape[1] is not None, queries > 0, -queries, ways, shots], column
+    return False, [shape[1] is not None, queries > 0, -queries, ways == 0, ways, shots], column
 
 
 def column_title(column: str) -> str:
@@ -21,4 +21,4 @@ def column_title(column: str) -> str:
         return column
     fine, ways, shots, queries = shape.groups()
     a_way = f", {queries} {'query' if queries == '1' else 'queries'} a way" if queries else ""
-    return f"{ways}-way {shots}-shot{a_way}{', fine-grained' if fine else ''}"
+    return f"{ways or 'all'}-way {shots}-shot{a_way}{', fine-grained' if fine else ''}"

@@ -47,6 +47,10 @@ class Samples:
         """The names of classes at some positions of a ClassRows of these samples."""
         return [self.class_names[class_id] for class_id in self.class_id_R[classes.rows[classes.starts[position_N]]]]
 
+    def task(self, spec: EpisodeSpec) -> EpisodeSpec:
+        """`spec` with as many ways as there are classes, where it asks for all of them."""
+        return spec.among(len(np.unique(self.class_id_R)))
+
     def classes_for(self, spec: EpisodeSpec) -> ClassRows:
         """The classes that episodes of this spec are drawn from.
 
@@ -135,7 +139,7 @@ def require_episodes(shards: ShardFolder, split: str, parts: Sequence[Part], spe
         return
     names = set(shards.names_of(split, parts))
     where = f"dataset {manifest.name}, split {split}, {' and '.join(parts)}"
-    if spec.num_ways > len(names):
+    if max(spec.num_ways, 2) > len(names):  # of all classes, too
         raise ValueError(f"{field}: num_ways is {spec.num_ways}, and there are {len(names)} classes ({where}); lower "
                          "it or name a part that has more")
     fewest = min((entry for entry in manifest.classes if entry.name in names), key=lambda entry: entry.num_samples)
