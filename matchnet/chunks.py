@@ -48,7 +48,7 @@ Embed = Callable[[Tensor], Tensor]
 
 
 class Moments(NamedTuple):
-    """Of what a normalisation is given: so many `numbers` a channel have this mean and (biased) variance."""
+    """The numbers that a normalisation is given: their count in a channel, their mean and their (biased) variance."""
 
     norm: _BatchNorm
     mean_C: Tensor
