@@ -139,9 +139,8 @@ def make_batches(store: Store, classes: ClassRows, spec: EpisodicSpec, numbers_e
 def _make_batch(episodes: Episodes, sample_ET: Tensor, spec: EpisodicSpec, numbers: Sequence[int],
                 device: torch.device | str) -> Batch:
     num_support = episodes.support_ES.shape[1]
-    sample_ET = to_device(sample_ET, device)
-    if spec.affine is not None or spec.chunk is None:  # else the bytes of a chunk become numbers when it is embedded
-        sample_ET = to_input(sample_ET, device)
+    as_bytes = spec.chunk is not None and spec.affine is None  # a chunk's become numbers when it is embedded
+    sample_ET = to_device(sample_ET, device) if as_bytes else to_input(sample_ET, device)
     if spec.affine is not None:
         sample_ET = distort(sample_ET, spec.affine, spec.seed, numbers)
     support_way_ES, query_way_EQ, class_EN = (

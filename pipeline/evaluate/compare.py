@@ -42,8 +42,10 @@ def compare(comparison: ComparisonParams, params: Params) -> Compared:
     """
     names = comparison.row, comparison.baseline
     _require_same_data(names, ShardFolder(paths.SHARDS / params.rows[names[0]].dataset))
-    accuracies = [_column(paths.accuracies_file(name), comparison.column, params, name) for name in names]
-    most_one_way = [_column(paths.most_one_way_file(name), comparison.column, params, name) for name in names]
+    accuracies = [_column(paths.accuracies_file(name), comparison.column, params.rows[name].episodes, name)
+                  for name in names]
+    most_one_way = [_column(paths.most_one_way_file(name), comparison.column, params.rows[name].episodes, name)
+                    for name in names]
     difference_E = difference_of(*accuracies)
     figures = compared((*names, comparison.column), difference_E, *most_one_way)
     ahead, behind = most_ahead(difference_E, MOST_AHEAD), most_ahead(-difference_E, MOST_BEHIND)
@@ -68,8 +70,8 @@ def _groups(figures: Comparison, ahead: Sequence[SharedEpisode], behind: Sequenc
     return [group for group in groups if group.episodes]
 
 
-def _column(path: Path, column: str, params: Params, row: str) -> np.ndarray:
-    num_episodes, remedy = params.rows[row].episodes, f"make it with {_stage(row)}"
+def _column(path: Path, column: str, num_episodes: int, row: str) -> np.ndarray:
+    remedy = f"make it with {_stage(row)}"
     if not path.is_file():
         raise ValueError(f"{path}: there is no such file; {remedy}")
     try:
