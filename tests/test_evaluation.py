@@ -72,12 +72,12 @@ def naive_episode(method: Method, number: int) -> tuple[Tensor, float]:
 def test_embedding_once_is_embedding_in_every_episode(spec: PixelsSpec | MatchingNetworkSpec) -> None:
     method = trained_a_little(spec)
     naive = [naive_episode(method, number) for number in range(40)]
-    features = embed_rows(method, STORE, rows_drawn(CLASSES, SPEC, range(40), seed=5), "cpu")
+    features = embed_rows(method, STORE, rows_drawn(CLASSES, SPEC, 40, seed=5), "cpu")
     batches = run_episodes(method, features, CLASSES, SPEC, range(40), seed=5)
     log_probs_EQN = torch.cat([log_probs for _, log_probs in batches])
     naive_EQN = torch.stack([log_probs for log_probs, _ in naive])
     torch.testing.assert_close(log_probs_EQN, naive_EQN, rtol=1e-4, atol=1e-4)
-    accuracy_E = evaluate(method, STORE, CLASSES, SPEC, range(40), seed=5)
+    accuracy_E = evaluate(method, STORE, CLASSES, SPEC, 40, seed=5)
     assert accuracy_E.dtype == np.float64 and accuracy_E.shape == (40,)
     assert accuracy_E.tolist() == pytest.approx([accuracy for _, accuracy in naive], abs=1e-7)
     assert 0 < accuracy_E.mean() < 1 and len(set(accuracy_E)) > 3
@@ -87,11 +87,11 @@ def test_embedding_once_is_embedding_in_every_episode(spec: PixelsSpec | Matchin
 def test_batch_sizes_do_not_matter(spec: PixelsSpec | MatchingNetworkSpec,
                                    monkeypatch: pytest.MonkeyPatch) -> None:
     method = trained_a_little(spec)
-    expected = evaluate(method, STORE, CLASSES, SPEC, range(23), seed=5)
+    expected = evaluate(method, STORE, CLASSES, SPEC, 23, seed=5)
     for embed_batch, features_per_batch in ((1, 1), (7, 4000), (1000, 2**30)):
         monkeypatch.setattr(matchnet.evaluation, "EMBED_BATCH", embed_batch)
         monkeypatch.setattr(matchnet.evaluation, "FEATURES_PER_BATCH", features_per_batch)
-        assert evaluate(method, STORE, CLASSES, SPEC, range(23), seed=5).tolist() == expected.tolist()
+        assert evaluate(method, STORE, CLASSES, SPEC, 23, seed=5).tolist() == expected.tolist()
 
 
 def test_more_episodes_begin_with_the_same_ones() -> None:
@@ -184,7 +184,7 @@ def test_large_images_are_embedded_a_few_at_a_time() -> None:
 def test_progress_counts_episodes_and_most_one_way_queries() -> None:
     done: list[int] = []
     method = trained_a_little(PixelsSpec())
-    features = embed_rows(method, STORE, rows_drawn(CLASSES, SPEC, range(23), seed=5), "cpu")
+    features = embed_rows(method, STORE, rows_drawn(CLASSES, SPEC, 23, seed=5), "cpu")
     results = episode_results(method, features, CLASSES, SPEC, range(23), 5, done.append)
     assert isinstance(results, EpisodeResults) and sum(done) == 23
     log_probs = torch.cat([batch for _, batch in run_episodes(method, features, CLASSES, SPEC, range(23), seed=5)])

@@ -29,7 +29,7 @@ def classifier() -> Classifier:
 def test_probabilities_are_those_of_the_full_softmax_given_that_it_is_one_of_the_ways() -> None:
     method = classifier()
     oracle = Oracle(method, OUTPUT_C)
-    features = embed_rows(oracle, EASY, rows_drawn(CLASSES, SPEC, range(6), seed=3), "cpu")
+    features = embed_rows(oracle, EASY, rows_drawn(CLASSES, SPEC, 6, seed=3), "cpu")
     [(episodes, log_probs_EQN)] = run_episodes(oracle, features, CLASSES, SPEC, range(6), seed=3)
     class_ids = [50, 7, 41, 59, 8, 30, 2]
     for e in range(6):
