@@ -192,7 +192,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_leaves_the_checkpoints_that_there_are(undisturbed, arguments, small_disk):
-    arguments |= {"runs": small_disk, "cluster": ClusterParams(max_failures=1)}
+    arguments |= {"files": replace(arguments["files"], runs=small_disk), "cluster": ClusterParams(max_failures=1)}
     folder, ballast = folder_of(arguments), small_disk / "ballast"
 
     def fill(process: int) -> None:
