@@ -12,6 +12,7 @@ import pytest
 from pipeline.data.spec import (
     SOURCES,
     STORED_ONLY,
+    DatasetParams,
     FolderParams,
     GlyphParams,
     ImagenetParams,
@@ -126,7 +127,7 @@ def test_a_changed_default_makes_exactly_the_stages_stale_that_use_it(owner, nam
         try:
             after = parameters(read_table(folder, ROOT))
         except ValueError:
-            # only a table that uses a default can refuse another one; but every dataset has the sections of all sources,
+            # only a table that uses a default can refuse another one. But datasets have the sections of all sources,
             # and a table may use another table's dataset
             assert must | may or owner in (*SECTIONS, DatasetParams)
             continue
