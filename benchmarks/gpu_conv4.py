@@ -75,7 +75,7 @@ def graph_of(step: Callable[[], None]) -> Callable[[], None]:
 
 def measure(part: Part, shape: tuple[int, int, int], sizes: dict[int, int]) -> dict[int, float]:
     """Shipped, bare and graph, for each number of episodes; the limit of each, in episodes a second."""
-    encoder = Conv4Spec(8 if part.tiny else 64)
+    encoder = part.conv4
     data = easy_images(64, 20, shape)
     data = replace(data, store=data.store.to(part.device), valid_classes=None)  # type: ignore[attr-defined]
     limits: dict[int, float] = {}
@@ -99,7 +99,7 @@ def measure(part: Part, shape: tuple[int, int, int], sizes: dict[int, int]) -> d
 
 def compiled(part: Part, shape: tuple[int, int, int], sizes: dict[int, int], limits: dict[int, float]) -> None:
     """The shipped loop with torch.compile."""
-    encoder = Conv4Spec(8 if part.tiny else 64)
+    encoder = part.conv4
     data = easy_images(64, 20, shape)
     data = replace(data, store=data.store.to(part.device), valid_classes=None)  # type: ignore[attr-defined]
     for mode in ("reduce-overhead", "default"):

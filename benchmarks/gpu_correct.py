@@ -22,11 +22,10 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before cuBLAS sta
 import torch
 from torch import Tensor
 
-from benchmarks.gpu_part import Part, easy_images, ignore, synchronize
+from benchmarks.gpu_part import Part, conv4_of, easy_images, ignore, synchronize
 from matchnet.augmentation import AffineSpec
 from matchnet.context import FullContextSpec
 from matchnet.devices import to_device
-from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.encoders.inception import InceptionSpec
 from matchnet.episodes import EpisodeSpec
 from matchnet.episodic_training import EpisodicData, EpisodicSpec, EpisodicTask
@@ -80,7 +79,7 @@ class Problem:
 
 
 def problems(tiny: bool) -> list[Problem]:
-    conv4 = Conv4Spec(8 if tiny else 64)
+    conv4 = conv4_of(tiny)
     inception, pixels = (0.05, 107) if tiny else (0.25, 139)
     many = replace(SGD, episode=EpisodeSpec(12, 0, 2))
     return [Problem("matching net, AdamW", MatchingNetworkSpec(encoder=conv4)),
@@ -171,10 +170,10 @@ def same_answers(part: Part) -> None:
 
     def answers(method: Method, device: torch.device) -> Tensor:
         features = embed_rows(method.to(device), data.store, rows, device)
-        answered = run_episodes(method, features, classes, EPISODE, count, 1)
+        answered = run_episodes(method, features, classes, EPISODE, range(count), 1)
         return torch.cat([log_probs.cpu() for _, log_probs in answered])
 
-    tuning, conv4 = FineTuningSpec(steps=2, num_copies=1), Conv4Spec(8 if part.tiny else 64)
+    tuning, conv4 = FineTuningSpec(steps=2, num_copies=1), part.conv4
     fce = MatchingNetworkSpec(encoder=conv4, fce=FullContextSpec(3, 32))
     for name, spec, adapt in (("matching net", MatchingNetworkSpec(encoder=conv4), None),
                               ("matching net with FCE", fce, None),
@@ -198,7 +197,7 @@ def same_resumed(part: Part) -> None:
     torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
     torch.use_deterministic_algorithms(True, warn_only=True)
     spec = replace(SPEC, affine=AffineSpec(), ema_decay=0.9, accumulate=2, gradient_clip=1.0)
-    conv4 = Conv4Spec(8 if part.tiny else 64)
+    conv4 = part.conv4
     for name, method in (("matching net with FCE", MatchingNetworkSpec(encoder=conv4, fce=FullContextSpec(3, 32))),
                          ("classifier, dropout", ClassifierSpec(encoder=conv4, dropout=0.5))):
         problem = Problem(name, method, spec=spec if name.startswith("matching") else

@@ -85,12 +85,14 @@ def shipped_stream(shards: Path, contents: list[bytes], size: int, loaders: int,
     """The stream of pipeline.data; ImportError where a package of it is missing."""
     from benchmarks.photographs import write_shards
     from pipeline.data.load.crop import CropSpec
-    from pipeline.data.load.stream import ShardStream
+    from pipeline.data.load.stream import ShardStream, StreamSpec
+    from pipeline.data.shards.folder import ShardFolder
 
     if not any(shards.iterdir()):
         write_shards(shards, contents, images, NUM_CLASSES)
     names = [f"photo{c}" for c in range(NUM_CLASSES)]
-    return ShardStream(shards, "all", ("train",), (3, size, size), names, CropSpec(), 0, loaders)
+    spec = StreamSpec("all", ("train",), (3, size, size), names, CropSpec(), 0)
+    return ShardStream(ShardFolder(shards), spec, loaders)
 
 
 def images_per_second(stream: ImageStream, batch: int, batches: int, loaders: int) -> float:

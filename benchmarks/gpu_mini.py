@@ -21,7 +21,6 @@ from PIL import Image
 
 from benchmarks.gpu_part import Part, easy_images, ignore
 from matchnet.augmentation import AffineSpec
-from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.episodes import ClassRows, EpisodeSpec
 from matchnet.episodic_training import EpisodicData, EpisodicSpec, EpisodicTask
 from matchnet.evaluation import evaluate
@@ -92,7 +91,7 @@ class Bench:
     def __init__(self, part: Part, photographs: Photographs) -> None:
         self.part, self.photographs = part, photographs
         self.store = photographs.store.to(part.device)
-        self.encoder = Conv4Spec(8 if part.tiny else 64)
+        self.encoder = part.conv4
 
     def train(self, spec: MethodSpec, episode: EpisodeSpec, per_step: int, seconds: float, first: Method | None = None,
               **changes: object) -> tuple[Method, int]:
@@ -132,7 +131,7 @@ class Bench:
 
 
 def rows(part: Part, photographs: Photographs) -> None:
-    bench, matching = Bench(part, photographs), MatchingNetworkSpec(encoder=Conv4Spec(8 if part.tiny else 64))
+    bench, matching = Bench(part, photographs), MatchingNetworkSpec(encoder=part.conv4)
     with part.attempt("pixels"):
         bench.row("pixels", Pixels(PixelsSpec()), 0)
     time_left = part.left() - 8

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.episodes import ClassRows
 from matchnet.episodic_training import EpisodicData
 from matchnet.methods import Method
@@ -27,6 +28,10 @@ LINES_FILE = "gpu.jsonl"
 FIRST_COLUMN, OTHER_COLUMNS = 58, 15  # characters
 LINES = 4  # of a training's log; the first, with all that is done once, is left out
 MIB = 2**20
+
+
+def conv4_of(tiny: bool) -> Conv4Spec:
+    return Conv4Spec(num_filters=8 if tiny else 64)
 
 
 class Part:
@@ -47,6 +52,11 @@ class Part:
         self.cuda = self.device.type == "cuda"
         self.table, self.columns = "", [""]
         print(f"\n## {name}: at most {self.seconds:.0f} s on {device_name(self.device)}", flush=True)
+
+    @property
+    def conv4(self) -> Conv4Spec:
+        """The paper's encoder, with few filters where the sizes are tiny."""
+        return conv4_of(self.tiny)
 
     def left(self) -> float:
         """Seconds."""

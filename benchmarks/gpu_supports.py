@@ -12,7 +12,6 @@ import torch
 
 from benchmarks.gpu_part import Part, calls_per_second, forget_peak, peak_mib
 from matchnet.attention import Attention, AttentionSpec
-from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.methods import Batch, MatchingNetwork
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.training import autocast
@@ -31,7 +30,7 @@ def episode(num_ways: int, device: torch.device) -> Batch:
 
 
 def training_steps(part: Part, sizes: tuple[int, ...]) -> None:
-    method = MatchingNetwork(MatchingNetworkSpec(encoder=Conv4Spec(8 if part.tiny else 64)), SHAPE).to(part.device)
+    method = MatchingNetwork(MatchingNetworkSpec(encoder=part.conv4), SHAPE).to(part.device)
     optimizer = torch.optim.AdamW(method.parameters(), fused=part.cuda)
     for num_ways in sizes:
         what = f"training step, {num_ways:,} ways, 1 shot, 1 query"
