@@ -152,6 +152,7 @@ def test_a_support_folder_that_cannot_be_used_is_refused(folder: Path, capsys, s
     (["support", "model.pt"], r"passed over model\.pt: no picture that can be read here .*\n"
                               "matchnet: none of the 1 queries can be read"),
     (["support", "queries", "--margin", "7"], r"margin is 7\.0; the share left free at each edge is at least 0"),
+    (["support", "queries", "--upright"], "upright without a margin: a drawing that was sheared must be cropped ane"),
 ])
 def test_arguments_that_cannot_be_are_refused(folder: Path, capsys, arguments: list[str], message: str) -> None:
     assert classify(*arguments) == 2

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
@@ -193,6 +193,16 @@ def test_a_margin_makes_the_size_of_a_drawing_irrelevant(models: dict[str, Path]
     assert OneShotClassifier(models["pixels"], margin=0.1).fit(SUPPORT, SHAPES).predict([small]).tolist() == ["square"]
 
 
+def test_upright_makes_the_slant_of_a_drawing_irrelevant(models: dict[str, Path]) -> None:
+    ell, zed, slash = (Image.new("L", (100, 100), 255) for _ in range(3))
+    ImageDraw.Draw(ell).line((50, 10, 50, 90), fill=0, width=9)
+    ImageDraw.Draw(zed).line((15, 10, 85, 10, 15, 90, 85, 90), fill=0, width=9)
+    ImageDraw.Draw(slash).line((85, 10, 15, 90), fill=0, width=9)  # an ell that leans
+    for upright, answer in ((False, "z"), (True, "l")):
+        classifier = OneShotClassifier(models["pixels"], margin=0.1, upright=upright).fit([ell, zed], ["l", "z"])
+        assert classifier.predict([slash]).tolist() == [answer]
+
+
 def test_lost_colours_are_told(models: dict[str, Path]) -> None:
     classifier = OneShotClassifier(models["matching"]).fit(SUPPORT, SHAPES)
     with pytest.warns(UserWarning, match=r"pictures have colours, and the model matching\.pt sees grey alone"):
@@ -298,6 +308,7 @@ def test_what_is_asked_too_early_is_refused(models: dict[str, Path]) -> None:
     ({"encoder": 3}, r"encoder is 3; give the name of a published checkpoint, the path of a model file, or a torch\."),
     ({"ink": "black"}, "ink is 'black'; it is one of auto, dark, light"), ({"batch_size": 0}, "batch_size is 0; it i"),
     ({"margin": 0.5}, r"margin is 0\.5; the share left free at each edge is at least 0 and below 0\.5"),
+    ({"upright": True}, r"upright without a margin: a drawing that was sheared must be cropped anew; give a margin to"),
     ({"preprocess": to_tensor}, r"preprocess: the model .*pixels\.pt' knows how its pictures are prepared; a preproc"),
 ])
 def test_parameters_that_cannot_be_are_refused(models: dict[str, Path], parameters: dict, message: str) -> None:

@@ -58,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     classify.add_argument("--margin", type=float, metavar="M",
                           help="for drawings: crop each to its ink, and leave this share free at each edge; 0.18 suits "
                                "omniglot")
+    classify.add_argument("--upright", action="store_true",
+                          help="for slanting handwriting: shear each drawing until it stands upright; needs --margin")
     classify.add_argument("--device", default="cpu", help="default %(default)s")
     classify.add_argument("--html", type=Path, metavar="PAGE", help="also write one page with all pictures")
     classify.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -88,7 +90,8 @@ def _classify(options: argparse.Namespace) -> int:
 
     if options.unknown is not None and UNKNOWN in support.labels:
         raise ValueError(f"--unknown {options.unknown}: {options.support} has a class {UNKNOWN!r}; rename it")
-    classifier = OneShotClassifier(options.model, ink=options.ink, margin=options.margin, device=options.device)
+    classifier = OneShotClassifier(options.model, ink=options.ink, margin=options.margin, upright=options.upright,
+                                   device=options.device)
     with warnings.catch_warnings():
         warnings.showwarning = _say_once(set())
         support = fit_readable(classifier, support)

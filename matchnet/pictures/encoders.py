@@ -73,7 +73,7 @@ class AnyModule(Method):
 
 
 def load_encoder(encoder: str | os.PathLike[str] | nn.Module, preprocess: Preprocess | None = None,
-                 margin: float | None = None, scale: float | None = None,
+                 margin: float | None = None, upright: bool = False, scale: float | None = None,
                  device: torch.device | str = "cpu") -> Encoder:
     """The encoder that `OneShotClassifier` names; its parameters are explained there.
 
@@ -92,7 +92,10 @@ def load_encoder(encoder: str | os.PathLike[str] | nn.Module, preprocess: Prepro
         raise ValueError(f"encoder is {encoder!r}; give the name of a published checkpoint, the path of a model file, "
                          "or a torch.nn.Module")
     if margin is not None:
-        found = _with_margin(found, margin)
+        found = _cropped_to_ink(found, margin, upright)
+    elif upright:
+        raise ValueError("upright without a margin: a drawing that was sheared must be cropped anew; give a margin "
+                         "too, such as 0.18")
     if scale is not None:
         _set_scale(found, scale)
     found.method.to(device).eval()
@@ -141,10 +144,11 @@ def _inception(content: dict[str, Any], path: Path) -> Classifier:
     return method
 
 
-def _with_margin(encoder: Encoder, margin: float) -> Encoder:
+def _cropped_to_ink(encoder: Encoder, margin: float, upright: bool) -> Encoder:
     if encoder.preparation is None or encoder.preparation.kind == "photographs":
         raise ValueError(f"margin is {margin}, which is for models of drawings; {encoder.name} is none: leave it out")
-    return replace(encoder, preparation=replace(encoder.preparation, margin=float(margin)))
+    upright = upright or encoder.preparation.upright
+    return replace(encoder, preparation=replace(encoder.preparation, margin=float(margin), upright=upright))
 
 
 def _set_scale(encoder: Encoder, scale: float) -> None:

@@ -50,6 +50,7 @@ class OneShotClassifier:
         margin: None prepares drawings as the model's training did. A number below 0.5 crops each drawing to its ink,
             and leaves this share free at each edge. For `omniglot`, use 0.18 if your drawings fill much more or much
             less than two thirds of their square.
+        upright: True first shears each drawing until it stands upright, for slanting handwriting. Needs a margin.
         scale: factor of the similarities before the softmax. None is the model's own (30 for a module). A larger scale
             makes probabilities more extreme, and rarely changes which class is the most probable.
         device: `cpu`, `cuda`, ...
@@ -66,11 +67,13 @@ class OneShotClassifier:
 
     def __init__(self, encoder: str | os.PathLike[str] | nn.Module = "omniglot", *,
                  preprocess: Preprocess | None = None, ink: Ink = "auto", margin: float | None = None,
-                 scale: float | None = None, device: str | torch.device = "cpu", batch_size: int = 64) -> None:
+                 upright: bool = False, scale: float | None = None, device: str | torch.device = "cpu",
+                 batch_size: int = 64) -> None:
         self.encoder = encoder
         self.preprocess = preprocess
         self.ink = ink
         self.margin = margin
+        self.upright = upright
         self.scale = scale
         self.device = device
         self.batch_size = batch_size
@@ -130,7 +133,7 @@ class OneShotClassifier:
     def _forget(self) -> None:
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
-        encoder = load_encoder(self.encoder, self.preprocess, self.margin, self.scale, self.device)
+        encoder = load_encoder(self.encoder, self.preprocess, self.margin, self.upright, self.scale, self.device)
         if self.ink != "auto" and (encoder.preparation is None or encoder.preparation.kind == "photographs"):
             raise ValueError(f"ink is {self.ink!r}, which is for models of drawings; {encoder.name} is none: leave it "
                              "out")
