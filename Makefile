@@ -1,44 +1,47 @@
 # make demo: install, run everything on the embedded dataset, print the accuracies. make test: check everything.
+# make install: what `make test` needs too.
 # make omniglot, ptb, ...: the table of that name in experiments/. make docs: the documentation as a site, site/index.html.
 PYTHON ?= python3
 VENV := .venv
-INSTALLED := $(VENV)/.installed
+PIPELINE := $(VENV)/.pipeline
+DEV := $(VENV)/.dev
 TABLES := $(notdir $(patsubst %/,%,$(dir $(wildcard experiments/*/dvc.yaml))))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: demo $(TABLES) test lint docs install clean
 
-demo: $(INSTALLED)
+demo: $(PIPELINE)
 	dvc repro
 	@python -m stages.report --table demo
 
-$(TABLES): $(INSTALLED)
+$(TABLES): $(PIPELINE)
 	dvc repro experiments/$@/dvc.yaml
 	@python -m stages.report --table $@
 
 test: lint docs
 	python -m pytest -m "not slow"
 
-lint: $(INSTALLED)
+lint: $(DEV)
 	ruff check matchnet pipeline stages tests benchmarks docs
 	mypy
 	python -m stages.resolve --check
 
 # a warning, such as a link that leads nowhere, is an error
-docs: $(INSTALLED)
+docs: $(DEV)
 	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
-install: $(INSTALLED)
+install: $(DEV)
 
-$(INSTALLED): pyproject.toml constraints.txt
+# .pipeline and .dev are extras of pyproject.toml. Modules are compiled when first imported, not all 18,000 at once.
+$(PIPELINE) $(DEV): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; $(PYTHON) is older. Say: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@test -e .git -o -e .dvc/config.local || git rev-parse --git-dir > /dev/null 2>&1 || \
 	  printf '[core]\n    no_scm = true\n' > .dvc/config.local  # a ZIP of the repository: DVC asks for git otherwise
-	@echo "installing into $(VENV): some minutes, in silence (PyTorch, Ray and DVC are large)"
+	@echo "installing into $(VENV): a minute or more, in silence (PyTorch, Ray and DVC are large)"
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e ".[dev]"
-	touch $@
+	$(VENV)/bin/python -m pip install --quiet --no-compile -c constraints.txt -e ".[$(patsubst .%,%,$(notdir $@))]"
+	touch $@ $(if $(filter $(DEV),$@),$(PIPELINE))
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache site

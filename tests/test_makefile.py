@@ -19,15 +19,14 @@ def unpacked(tmp_path: Path) -> Path:
         shutil.copyfile(ROOT / name, tmp_path / name)
     python = tmp_path / ".venv/bin/python"
     python.parent.mkdir(parents=True)
-    python.write_text("#!/bin/sh\n")
+    python.write_text('#!/bin/sh\necho "$@" >> .venv/asked\n')
     python.chmod(0o755)
     return tmp_path
 
 
-def install(folder: Path, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
+def install(folder: Path, python: str = sys.executable, target: str = "install") -> subprocess.CompletedProcess[str]:
     outside = {**os.environ, "GIT_CEILING_DIRECTORIES": str(folder.parent)}
-    return subprocess.run(["make", "install", f"PYTHON={python}"], cwd=folder, env=outside, capture_output=True,
-                          text=True)
+    return subprocess.run(["make", target, f"PYTHON={python}"], cwd=folder, env=outside, capture_output=True, text=True)
 
 
 def test_the_zip_of_the_repository_needs_no_git(unpacked: Path) -> None:
@@ -41,7 +40,7 @@ def test_a_clone_and_settings_that_are_there_are_left_alone(unpacked: Path) -> N
     assert install(unpacked).returncode == 0
     assert not (unpacked / ".dvc/config.local").exists()
     (unpacked / ".git").rmdir()
-    (unpacked / ".venv/.installed").unlink()
+    (unpacked / ".venv/.dev").unlink()
     (unpacked / ".dvc/config.local").write_text("[cache]\n    dir = /elsewhere\n")
     assert install(unpacked).returncode == 0
     assert (unpacked / ".dvc/config.local").read_text() == "[cache]\n    dir = /elsewhere\n"
@@ -53,3 +52,10 @@ def test_an_old_python_is_refused_before_the_install(unpacked: Path) -> None:
     old.chmod(0o755)
     done = install(unpacked, str(old))
     assert done.returncode != 0 and f"Python 3.11 or newer is needed; {old} is older" in done.stdout + done.stderr
+
+
+def test_a_table_installs_less_than_the_tests_and_nothing_twice(unpacked: Path) -> None:
+    for target in (".venv/.pipeline", "install", ".venv/.pipeline", "install"):
+        assert install(unpacked, target=target).returncode == 0
+    asked = (unpacked / ".venv/asked").read_text().splitlines()
+    assert [line.split()[-1] for line in asked] == [".[pipeline]", ".[dev]"]
