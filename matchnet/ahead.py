@@ -9,9 +9,9 @@ Item = TypeVar("Item")
 
 
 def ahead(items: Generator[Item], count: int) -> Generator[Item]:
-    """The same items, up to `count` of them made before they are asked for; with a count of 0, without a thread.
+    """Yield the same items, up to `count` of them made before they are asked for; a count of 0 needs no thread.
 
-    What `items` raises is raised where its item is asked for. `items` and the thread end with this generator: close it.
+    An error of `items` is raised where its item is asked for. `items` and the thread end with this generator: close it.
     """
     if count == 0:
         yield from items

@@ -44,7 +44,7 @@ class AttentionSpec:
 
 
 def require_no_learning(spec: AttentionSpec) -> None:
-    """ValueError for a learned scale, of a method that is not trained through its attention."""
+    """Raise ValueError for a learned scale in a method that is not trained through its attention."""
     if spec.scale == "learned":
         raise ValueError(f"attention.scale is learned, and no training reaches it; write fixed (scale_value is "
                          f"{spec.scale_value})")
@@ -79,7 +79,7 @@ class Attention(nn.Module):
 
     def own_way(self, query_EQD: Tensor, support_ESD: Tensor, way_ES: Tensor, query_way_EQ: Tensor, num_ways: int,
                 chunk: int) -> tuple[Tensor, Tensor]:
-        """What training needs of `forward`, with scores for pairs of `chunk` queries and items at a time.
+        """Loss and correctness of each query, with scores for pairs of `chunk` queries and items at a time.
 
         Returns:
             -log P(own way) (E, Q), and whether that way is the most probable one (E, Q).

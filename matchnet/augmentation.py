@@ -92,6 +92,6 @@ def _affine_matrices(uniform_B7: np.ndarray, spec: AffineSpec, height: int, widt
     rotation = np.array([[cos, -sin], [sin, cos]]).transpose(2, 0, 1)
     shear = np.array([[one, shear_x], [shear_y, one]]).transpose(2, 0, 1)
     scale = np.stack([scale_x, scale_y], axis=-1)[:, None, :]
-    linear = rotation @ shear * scale * size.T / size  # of pixels, so that a rotation of an oblong image is one
+    linear = rotation @ shear * scale * size.T / size  # in pixels: a rotation of an oblong image stays a rotation
     shift = uniform_B7[:, 5:7, None] * spec.max_translation * 2 / size
     return np.concatenate([linear, shift], axis=2)

@@ -20,7 +20,7 @@ class Average:
     run would end near its first weights.
 
     Args:
-        state: of `method`, where a run goes on; else it begins with the weights as they are.
+        state: the average's state dict if a run goes on; None begins with the weights as they are.
     """
 
     def __init__(self, method: Method, decay: float, state: dict[str, Any] | None = None) -> None:

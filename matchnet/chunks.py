@@ -4,8 +4,8 @@ Each chunk is embedded without keeping its activations, and is embedded again in
 "Scaling deep contrastive learning batch size under memory limited setup", arXiv 2101.06983]. So a step keeps the
 samples, their embeddings, and the activations of one chunk.
 
-Batch normalisation joins the samples of a batch. To have the statistics of all of them, and the gradient through these,
-each normalisation takes a pass over the chunks of its own: its statistics depend on those of the layers before.
+Batch normalisation joins the samples of a batch. Its statistics must be over all of them, with the gradient through
+these. So each normalisation takes its own pass over the chunks: its statistics depend on those of the layers before.
 
 Shapes: B samples of all chunks, C channels.
 """
@@ -57,14 +57,14 @@ class Moments(NamedTuple):
 
 
 def embed_in_chunks(embed: Embed, module: nn.Module, samples: Sequence[Tensor], spec: ChunkSpec) -> list[Tensor]:
-    """`embed` of each of `samples`, chunk by chunk; all of them make up the set of which the statistics are.
+    """Apply `embed` to each tensor of `samples`, chunk by chunk; the statistics are over all samples together.
 
     Args:
         embed: sees one sample by itself, apart from batch normalisations.
-        module: that has these. With statistics of the `set`, none of them is used twice.
+        module: contains the batch normalisations. With statistics of the `set`, each of them may be used only once.
         samples: tensors (B, ...).
     """
-    # of equal size: a chunk of one sample has no variance
+    # chunks of equal size, because a chunk of one sample has no variance
     chunks = [chunk for sample_B in samples for chunk in sample_B.tensor_split(-(-len(sample_B) // spec.size))]
     norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm) and norm.training]
     if spec.statistics == "chunk":
@@ -91,7 +91,7 @@ def _recomputed(call: Callable, norms: list[_BatchNorm], chunk: Tensor) -> Any:
 
 @contextmanager
 def _not_running(norms: list[_BatchNorm]) -> Iterator[None]:
-    """Within it, running statistics stay as they are."""
+    """Keep running statistics as they are while the block lasts."""
     kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
         norm.momentum, norm.num_batches_tracked = 0.0, None
@@ -112,7 +112,7 @@ class _Reached(Exception):
 
 def _up_to_unknown(embed: Embed, norms: list[_BatchNorm], known: dict[_BatchNorm, Moments],
                    chunk: Tensor) -> Tensor | Moments:
-    """The embeddings; or, where the statistics of a normalisation are not known, their part from this chunk."""
+    """Embeddings of the chunk; or, if a normalisation's statistics are still unknown, this chunk's part of them."""
 
     def normalise(norm: _BatchNorm, value: Tensor) -> Tensor:
         if norm not in known:

@@ -34,7 +34,7 @@ class ClassGroups:
         return (self.members[start:start + count] for start, count in zip(self.starts, self.counts, strict=True))
 
     def of_size(self, smallest: int, largest: int) -> "ClassGroups":
-        """Those with at least `smallest` and at most `largest` classes."""
+        """The groups with at least `smallest` and at most `largest` classes."""
         fits = (self.counts >= smallest) & (self.counts <= largest)
         return replace(self, starts=self.starts[fits], counts=self.counts[fits])
 
@@ -53,7 +53,7 @@ class ClassGroups:
         squared probabilities).
         """
         group_M = np.repeat(np.arange(len(self)), self.counts)
-        place_M = np.arange(len(group_M)) - (self.counts.cumsum() - self.counts)[group_M]  # in its group
+        place_M = np.arange(len(group_M)) - (self.counts.cumsum() - self.counts)[group_M]  # position in its group
         member_M = self.members[self.starts[group_M] + place_M]
         num_groups_C = np.bincount(member_M)
         weight_G = np.bincount(group_M, weights=1 / num_groups_C[member_M])

@@ -57,7 +57,7 @@ class ImageStream(Protocol):
         ...
 
     def read_each(self, shares: Iterable[range]) -> Generator[tuple[Tensor, Tensor]]:
-        """`read` of each of these, in this order, perhaps made ahead; what makes them ends with the generator."""
+        """Yield `read` of each range in this order, perhaps made ahead; loader processes end with the generator."""
         ...
 
 
@@ -71,7 +71,7 @@ class ClassifierData:
 
 
 class ClassifierTask(Task):
-    """Training a classifier. It is validated by one-shot learning of other classes, which its features are made for.
+    """Training a classifier. It is validated by one-shot learning of other classes, the purpose of its features.
 
     The accuracy of its softmax says nothing here: the softmax does not know the classes of the validation.
     """
@@ -89,7 +89,7 @@ class ClassifierTask(Task):
                              "have nothing to do; at least one image for each, or fewer of them")
 
     def batch(self, step: int, rank: int, world_size: int, device: torch.device | str) -> tuple[LabelledBatch, float]:
-        """Consecutive images of the step's, which lie side by side in their shards."""
+        """This share's images: consecutive ones of the step, which lie side by side in their shards."""
         return self._to_batch(self.data.stream.read(self._share(step, rank, world_size)), world_size, device)
 
     def batches(self, steps: range, ranks: range, world_size: int,

@@ -39,8 +39,8 @@ class FullContextSpec:
 class FullContext(nn.Module):
     """(f'(x^), g'(x_i)) -> (f(x^, S), g(x_i, S)).
 
-    in_chunks: the queries' scores are never all held; see `read`. The LSTMs' activations are: for the backward pass
-        34 numbers for each of S x D, and 10 for each of K x Q x D.
+    in_chunks: the queries' scores are never all held; see `read`. The LSTMs' activations are all held: for the
+        backward pass 34 numbers for each of S x D, and 10 for each of K x Q x D.
     """
 
     def __init__(self, spec: FullContextSpec, embedding_size: int) -> None:
@@ -106,7 +106,7 @@ class QueryContext(nn.Module):
 def read(h_EQD: Tensor, support_ESD: Tensor, in_chunks: bool = False) -> Tensor:
     """r = sum_i softmax_i(h^T g(x_i)) g(x_i)      [eq. 5 and 6], (E, Q, D). No weights of its own.
 
-    in_chunks: without ever holding all scores; so too, without a gradient, where they are very many.
+    in_chunks: never hold all scores. Without a gradient, very many scores are computed in chunks in any case.
     """
     if in_chunks or (not torch.is_grad_enabled() and is_large(h_EQD, support_ESD)):
         return read_in_chunks(h_EQD, support_ESD)

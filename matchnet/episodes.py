@@ -27,7 +27,7 @@ from matchnet.random_words import random_words, to_uniform
 # Measured on the Penn Treebank's 41,044 training sentences: 64 ways of 8 rows take 40 draws on average, and at most 365
 # in 4,000 episodes. 256 ways of 2 rows take 49, and at most 569 in 1,500. At 49, one in 10^9 takes more than 1,000.
 MOST_DRAWS = 1000
-ALL_WAYS = 0  # as num_ways: all classes that there are
+ALL_WAYS = 0  # value of num_ways that stands for all classes
 FIRST_DRAWS, LARGEST_DRAWS = 4, 64  # draws at once, because a call of numpy costs more than one draw
 
 
@@ -84,14 +84,15 @@ class EpisodeSpec:
         return ("fine-" if self.fine_grained else "") + f"{ways}{self.num_shots}s"
 
     def among(self, num_classes: int) -> "EpisodeSpec":
-        """The same with so many ways, if it is of all classes. Its episodes are those of that number of ways."""
+        """The same spec, with `num_classes` ways if it asks for all classes; episodes are those of that many ways."""
         return replace(self, num_ways=num_classes) if self.num_ways == ALL_WAYS else self
 
     @property
     def stream(self) -> int:
         """Specs differ in their stream, so 5w1s and 20w1s of one seed share no randomness.
 
-        Fine-grained ones that differ in that alone share it: with a larger share, more of the same episodes are fine.
+        Specs that differ only in their `fine_grained` settings have one stream: with a larger share, more of the same
+        episodes are fine-grained.
         """
         task = self.num_ways << 40 | self.num_shots << 20 | self.num_queries
         return task | (self.fine_grained is not None) << 63
@@ -127,7 +128,7 @@ class ClassRows:
 
         Args:
             class_id_R: the class of each row of the store.
-            classes: which class_ids, in this order; all that occur, ascending, if None.
+            classes: the class_ids to keep, in this order. None keeps every class_id that occurs, ascending.
             origin_R: see ClassRows.
         Raises:
             ValueError: a class without a row, or listed twice; names it.
@@ -177,7 +178,7 @@ class ClassRows:
         return groups
 
     def num_drawn(self, spec: EpisodeSpec) -> int:
-        """How many classes episodes of this spec can have: all, or those of groups if all episodes take a group."""
+        """Number of classes that these episodes draw from: all, or those in groups if all episodes take a group."""
         if spec.fine_grained is None or spec.fine_grained.share < 1:
             return self.num_classes
         return len(np.unique(np.concatenate(list(self.groups_for(spec)))))
@@ -252,7 +253,7 @@ def sample_episodes(seed: int, numbers: Sequence[int], spec: EpisodeSpec, classe
 
 def _draw(seed: int, number_E: np.ndarray, spec: EpisodeSpec, classes: ClassRows,
           draws: range) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """These draws of these episodes, one draw after the other: (class_EN, row_ENm, order_ES), E = draws * episodes.
+    """Make these draws of these episodes, draw after draw: (class_EN, row_ENm, order_ES), E = draws * episodes.
 
     m = num_shots + num_queries.
     """
@@ -274,7 +275,7 @@ def _draw_classes(words_2NE: np.ndarray, group_words: np.ndarray, spec: EpisodeS
     groups = classes.groups_for(spec)
     share_E, place_E = to_uniform(group_words)
     group_E = groups.probabilities().cumsum()[:-1].searchsorted(place_E, side="right")
-    group_E[share_E >= spec.fine_grained.share] = len(groups)  # one more, of all classes
+    group_E[share_E >= spec.fine_grained.share] = len(groups)  # one more group, which has all classes
     counts = np.append(groups.counts, classes.num_classes)
     starts = np.append(groups.starts, len(groups.members))
     members = np.append(groups.members, np.arange(classes.num_classes))
@@ -282,7 +283,7 @@ def _draw_classes(words_2NE: np.ndarray, group_words: np.ndarray, spec: EpisodeS
 
 
 def _origins_meet(row_ENm: np.ndarray, classes: ClassRows) -> np.ndarray:
-    """Which of E episodes have two rows of one origin."""
+    """Mark which of E episodes have two rows of one origin."""
     if classes.origin_R is None:
         return np.zeros(len(row_ENm), dtype=bool)
     E, N, m = row_ENm.shape

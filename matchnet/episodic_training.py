@@ -97,7 +97,7 @@ class EpisodicTask(Task):
                              "each, or fewer of them")
 
     def batch(self, step: int, rank: int, world_size: int, device: torch.device | str) -> tuple[Batch, float]:
-        """Every world_size-th of the step's episodes."""
+        """This share's episodes: every world_size-th of the step's."""
         return next(self.batches(range(step, step + 1), range(rank, rank + 1), world_size, device))
 
     def batches(self, steps: range, ranks: range, world_size: int,
@@ -128,7 +128,7 @@ def validate_on_episodes(method: Method, store: Store, classes: ClassRows, spec:
 
 def make_batches(store: Store, classes: ClassRows, spec: EpisodicSpec, numbers_each: Iterable[Sequence[int]],
                  device: torch.device | str) -> Iterator[Batch]:
-    """For each of these lists of numbers, those episodes of the training stream, distorted if the spec says so."""
+    """For each list of numbers, yield those episodes of the training stream, distorted if the spec says so."""
     drawn, wanted = tee((numbers, sample_episodes(spec.seed, numbers, spec.episode, classes))
                         for numbers in numbers_each)
     sample_ET_each = store.gather_each(episodes.row_ET for _, episodes in wanted)
@@ -139,7 +139,7 @@ def make_batches(store: Store, classes: ClassRows, spec: EpisodicSpec, numbers_e
 def _make_batch(episodes: Episodes, sample_ET: Tensor, spec: EpisodicSpec, numbers: Sequence[int],
                 device: torch.device | str) -> Batch:
     num_support = episodes.support_ES.shape[1]
-    as_bytes = spec.chunk is not None and spec.affine is None  # a chunk's become numbers when it is embedded
+    as_bytes = spec.chunk is not None and spec.affine is None  # a chunk's bytes become floats when it is embedded
     sample_ET = to_device(sample_ET, device) if as_bytes else to_input(sample_ET, device)
     if spec.affine is not None:
         sample_ET = distort(sample_ET, spec.affine, spec.seed, numbers)

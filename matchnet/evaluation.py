@@ -36,7 +36,7 @@ def no_progress(count: int) -> None:
 
 @dataclass(frozen=True)
 class EpisodeResults:
-    """What is kept of each episode.
+    """Results that are kept of each episode.
 
     Attributes:
         accuracy_E: share of right queries, float64 in [0, 1].
@@ -61,7 +61,7 @@ def evaluate(method: Method, store: Store, classes: ClassRows, spec: EpisodeSpec
 
 
 def rows_drawn(classes: ClassRows, spec: EpisodeSpec, num_episodes: int, seed: int) -> np.ndarray:
-    """The rows that episodes 0 .. num_episodes - 1 use, ascending: of a large part, a fraction of all."""
+    """The rows that episodes 0 .. num_episodes - 1 use, ascending: in a large part, only a fraction of all rows."""
     is_drawn_R = np.zeros(int(classes.rows.max()) + 1, dtype=bool)
     for first in range(0, num_episodes, EPISODES_AT_ONCE):
         episodes = sample_episodes(seed, range(first, min(first + EPISODES_AT_ONCE, num_episodes)), spec, classes)
@@ -72,7 +72,7 @@ def rows_drawn(classes: ClassRows, spec: EpisodeSpec, num_episodes: int, seed: i
 @torch.inference_mode()
 def embed_rows(method: Method, store: Store, row_U: np.ndarray, device: torch.device | str,
                advance: Advance = no_progress) -> SomeRows:
-    """Features of some rows of a store, each once; nothing is kept but them. The next batch is read meanwhile."""
+    """Features of some rows of a store, each once; only features are kept. The next batch is read meanwhile."""
     method.eval()
     rows = torch.from_numpy(row_U)
     chunks = rows.split(embed_batch_size(store, device))
@@ -88,7 +88,7 @@ def embed_rows(method: Method, store: Store, row_U: np.ndarray, device: torch.de
 
 
 def embed_batch_size(store: Store, device: torch.device | str) -> int:
-    """Samples of a batch of `embed_rows`; its last may be smaller."""
+    """Number of samples in a batch of `embed_rows`; the last batch may be smaller."""
     if torch.device(device).type != "cpu":
         return EMBED_BATCH
     return min(EMBED_BATCH, max(EMBED_AT_LEAST, EMBED_NUMBERS // math.prod(store.sample_shape)))
@@ -97,7 +97,7 @@ def embed_batch_size(store: Store, device: torch.device | str) -> int:
 @torch.inference_mode()
 def run_episodes(method: Method, features: MemoryStore, classes: ClassRows, spec: EpisodeSpec, numbers: range,
                  seed: int) -> Iterator[tuple[Episodes, Tensor]]:
-    """The episodes of these numbers in batches, each with its log_probs_EQN."""
+    """Yield the episodes of these numbers in batches, each with its log_probs_EQN."""
     method.eval()
     batch_size = episode_batch_size(features, spec)
     for begin in range(0, len(numbers), batch_size):
@@ -106,7 +106,7 @@ def run_episodes(method: Method, features: MemoryStore, classes: ClassRows, spec
 
 
 def episode_batch_size(features: MemoryStore, spec: EpisodeSpec) -> int:
-    """Episodes of a batch of `run_episodes`; its last may be smaller."""
+    """Number of episodes in a batch of `run_episodes`; the last batch may be smaller."""
     numbers = spec.num_ways * spec.samples_per_way * features.samples[0].numel()
     scores = spec.num_ways**2 * spec.num_shots * spec.num_queries
     return max(1, min(FEATURES_PER_BATCH // numbers, MOST_SCORES // max(1, scores)))
@@ -114,7 +114,7 @@ def episode_batch_size(features: MemoryStore, spec: EpisodeSpec) -> int:
 
 def episode_results(method: Method, features: MemoryStore, classes: ClassRows, spec: EpisodeSpec, numbers: range,
                     seed: int, advance: Advance = no_progress) -> EpisodeResults:
-    """What there is to say of the episodes of these numbers; raises as evaluate does."""
+    """Run the episodes of these numbers and collect their results; raises as evaluate does."""
     accuracies, shares, done = [], [], numbers.start
     for episodes, log_probs_EQN in run_episodes(method, features, classes, spec, numbers, seed):
         no_number_E = log_probs_EQN.isnan().flatten(1).any(1)

@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old one or the new one, never half of one; after a power cut as well."""
+"""Atomic writing: a reader sees the old file or the new one, never half a file, even after a power cut."""
 
 import errno
 import hashlib
@@ -41,7 +41,7 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO]:
 
 
 def make_folder(folder: Path) -> None:
-    """With those above it that are missing; each is synced into the one that holds it."""
+    """Make a folder and the missing folders above it; each is synced into its parent."""
     if not folder.is_dir():
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
@@ -49,7 +49,7 @@ def make_folder(folder: Path) -> None:
 
 
 def rename(file: Path, target: Path) -> None:
-    """In the place of what had that name; synced into the folder. The file itself has to be synced before."""
+    """Rename a file, replacing any file of that name, and sync the folder. The caller has synced the file before."""
     os.replace(file, target)
     sync(target.parent)
 
@@ -64,11 +64,12 @@ def sync(folder: Path) -> None:
 
 
 def link_or_copy(origin: Path, target: Path) -> None:
-    """A second name for a file, which takes no room: what is written under one is then seen under both.
+    """Give a file a second name (a hard link), which takes no room: both names show the same bytes.
 
-    Copied where that cannot be: to another disk, on a file system without hard links, or of a file that is not ours.
+    Copies the file where a link is impossible: to another disk, on a file system without hard links, or from a file
+    that another user owns.
     """
-    origin = origin.resolve()  # else it would be a name of the link
+    origin = origin.resolve()  # otherwise the new name would be a name of the symbolic link
     try:
         os.link(origin, target)
     except OSError:

@@ -1,16 +1,16 @@
-"""What messages are made of: values and the errors of libraries, short, on one line, and without a secret in them."""
+"""Values and libraries' errors as text for messages: short, on one line, without secrets."""
 
 import re
 from pathlib import Path
 
 LONGEST = 200  # characters of a value
-LONGEST_ERROR = 600  # of what another library says
+LONGEST_ERROR = 600  # characters of another library's message
 _MEMORY_ADDRESS = re.compile(r"(?: object)? at 0x[0-9a-fA-F]+")
 _CREDENTIALS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s]*@")
 
 
 def shown(value: object) -> str:
-    """`repr`, cut to LONGEST characters; the number of all is said."""
+    """`repr`, cut to LONGEST characters; a cut text says its full length."""
     try:
         return shortened(repr(value))
     except (ValueError, RecursionError):  # a number of more than 4,300 digits; a value inside itself
@@ -18,16 +18,16 @@ def shown(value: object) -> str:
 
 
 def shortened(text: str, longest: int = LONGEST) -> str:
-    """The beginning and the end of a text that is longer."""
+    """A text, or the beginning and the end of one that is longer."""
     if len(text) <= longest:
         return text
     return f"{text[:longest * 2 // 3]} ... ({len(text):,} characters) ... {text[-longest // 5:]}"
 
 
 def said(error: BaseException) -> str:
-    """What another library's error says: one line, without addresses of memory or credentials; its name if nothing."""
+    """Another library's error on one line, without memory addresses or credentials; its type if it has no text."""
     text = " ".join(without_credentials(_MEMORY_ADDRESS.sub("", str(error))).split())
-    printable = "".join(letter if letter.isprintable() else "�" for letter in text)  # a terminal obeys the others
+    printable = "".join(letter if letter.isprintable() else "�" for letter in text)  # terminals obey control codes
     return shortened(printable or type(error).__name__, LONGEST_ERROR)
 
 

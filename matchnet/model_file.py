@@ -22,7 +22,7 @@ FORMAT = 2
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFile:
-    """What the file holds.
+    """The content of a model file.
 
     Attributes:
         preparation: how pictures become samples; None for a model of sentences.
@@ -30,7 +30,7 @@ class ModelFile:
         dataset: the dataset that it was trained on.
         split: the split of that dataset.
         train_classes: names of the training classes, in the order of a classifier's outputs.
-        earlier_classes: training classes of the model that it began with.
+        earlier_classes: training classes of the model whose weights this one began with.
         seconds: how long the training took.
     """
 
@@ -57,7 +57,7 @@ class ModelFile:
 
     @property
     def seen_classes(self) -> set[str]:
-        """All that it has learnt from, directly or not; images turned by 90 degrees are of the same class."""
+        """All classes that the model has learnt from, directly or not; a class and its rotations count as one."""
         return {name.partition("@")[0] for name in (*self.train_classes, *self.earlier_classes)}
 
     def build(self, path: Path) -> Method:
@@ -73,7 +73,7 @@ class ModelFile:
 
 
 def write_model(path: Path, model: ModelFile) -> None:
-    """Write it whole or not at all."""
+    """Write the file whole or not at all."""
     content: dict[str, Any] = {field.name: getattr(model, field.name) for field in fields(ModelFile)}
     preparation = asdict(model.preparation) if model.preparation else None
     save_tensors(path, {"format": FORMAT, **content, "method": asdict(model.method), "preparation": preparation})

@@ -92,9 +92,10 @@ def _parse_union(options: tuple[Any, ...], value: Any, path: str) -> Any:
 
 
 def _parse_variant(options: tuple[Any, ...], value: Any, path: str) -> Any:
-    """One of several dataclasses: a `name` or `kind` tells which; without such a field, what it is made of.
+    """Parse one of several dataclasses: a `name` or `kind` tells which; without such a field, the keys do.
 
-    That is the one that knows most of the keys, and the first of equals: a misspelt key is then still told as such.
+    Then the dataclass that knows most of the keys is taken, and the first of equals. So a misspelt key is still
+    reported as such.
     """
     _require_section(value, path)
     tag, choices = _variants(options)

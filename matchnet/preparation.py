@@ -1,4 +1,4 @@
-"""How a picture is prepared for a model: facts that travel in the model's file. Imports neither torch nor Pillow.
+"""The preparation of pictures for a model, as the model's file stores it. Imports neither torch nor Pillow.
 
 The work itself is done by `matchnet.pictures.pixels`, for training, for evaluation and for anyone's pictures alike.
 """
@@ -58,7 +58,7 @@ class Preparation:
         return self.channels, self.size, self.size
 
     def differences(self, other: "Preparation") -> list[str]:
-        """How the two bring a picture to another place in the square: `margin null and 0.18`."""
+        """Differences of two preparations in where they put a picture in the square: `margin null and 0.18`."""
         found = ((name, getattr(self, name), getattr(other, name)) for name in ("margin", "upright", "central_crop"))
         return [f"{name} {_plain(mine)} and {_plain(theirs)}" for name, mine, theirs in found if mine != theirs]
 

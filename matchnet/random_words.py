@@ -12,7 +12,7 @@ def random_words(seed: int, stream: int, numbers: Sequence[int] | np.ndarray, wo
     Args:
         seed, stream: the two halves of the key, each in [0, 2^64); a stream says what the words are for.
         numbers: counters, at least 0; runs of consecutive numbers cost one call of the generator each.
-        draw: the upper half of the counter: other words for the same numbers, should the first not do.
+        draw: the upper half of the counter: other words for the same numbers, if the first ones cannot be used.
     Raises:
         ValueError: a seed outside [0, 2^64).
     """

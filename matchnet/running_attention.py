@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Score = Callable[[Tensor, Tensor, Tensor], Tensor]  # (query_EQD, support_ESD, scale) -> score_EQS, differentiable
-# Of one batch of episodes without a gradient, before its scores are computed in chunks. They are 64 MB, and the
-# attention holds six times as many numbers. The columns of the paper's tables stay below.
+# Most scores of a batch of episodes without a gradient; more scores are computed in chunks. This many are 64 MB, and
+# the attention holds six times as many numbers. The columns of the paper's tables stay below.
 MOST_SCORES = 2**24
 CHUNK = 2048  # support items, and queries, without a gradient
-MOST_LOG_SUMS = 2**22  # numbers, a query's ways of a chunk of queries
+MOST_LOG_SUMS = 2**22  # numbers: the ways of every query in a chunk
 
 
 def at_least_float32(value: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Where samples come from: rows in, tensors out."""
+"""Stores of samples: rows in, tensors out."""
 
 from collections.abc import Iterable, Iterator
 from typing import Protocol
@@ -22,7 +22,7 @@ class Store(Protocol):
         ...
 
     def gather_each(self, wanted: Iterable[Tensor]) -> Iterator[Tensor]:
-        """`gather` of each of these, in this order, perhaps begun before it is asked for."""
+        """Yield `gather` of each tensor of rows, in this order, perhaps begun before it is asked for."""
         return map(self.gather, wanted)
 
 
@@ -50,7 +50,7 @@ class SomeRows(MemoryStore):
     Args:
         samples: (U, ...).
         row_U: their rows, each once.
-        num_rows: of the larger store.
+        num_rows: the number of rows in the larger store.
     """
 
     def __init__(self, samples: Tensor, row_U: Tensor, num_rows: int) -> None:

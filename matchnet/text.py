@@ -61,7 +61,7 @@ class SentenceStore(Store):
 
 
 def _spread_out(token_T: Tensor, sentence_start_Z: Tensor, context: int) -> tuple[Tensor, Tensor]:
-    """All sentences in one stream, with BEGIN, END and so much padding between that no window meets two of them.
+    """All sentences in one stream, with BEGIN, END and enough padding between that no window meets two sentences.
 
     Returns:
         (stream, place of each sentence's first word in it)

@@ -65,7 +65,7 @@ class TextTask(Task):
         self.spec: TextSpec = spec
         self.units = {"tokens": spec.num_streams * spec.window}
         self.stream_DTB = torch.stack([_streams(data.token_T, direction, spec.num_streams) for direction in (0, 1)])
-        self.windows = (self.stream_DTB.shape[1] - 1) // spec.window  # to an epoch
+        self.windows = (self.stream_DTB.shape[1] - 1) // spec.window  # windows of an epoch
         if not self.windows:
             raise ValueError(f"a text of {len(data.token_T)} tokens for num_streams = {spec.num_streams} with a window "
                              f"of {spec.window}: no stream is so long; lower one of them")

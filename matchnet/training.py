@@ -23,8 +23,8 @@ from matchnet.averaging import Average
 from matchnet.methods.base import Method
 from matchnet.random_words import random_words
 
-MOMENTUM = 0.9  # of SGD
-NOISE_STREAM = 1  # of random_words: it seeds torch's own generator (dropout) at each step
+MOMENTUM = 0.9  # SGD's momentum
+NOISE_STREAM = 1  # the stream of random_words that seeds torch's own generator (dropout) at each step
 Values = dict[str, Any]
 
 
@@ -78,11 +78,11 @@ class TrainingSpec:
 
     @property
     def most_shares(self) -> int:
-        """Into how many shares, of workers and their parts, a step can be divided."""
+        """The most shares, of workers and their micro-batches, that a step can be divided into."""
         raise NotImplementedError
 
     def sharing(self, shares: int) -> str:
-        """Who has a share of a step, for messages."""
+        """Description of the shares of a step, for messages."""
         return f"{shares} workers" if self.accumulate == 1 else f"{shares} parts (workers times accumulate)"
 
     def require_positive(self, *names: str) -> None:
@@ -92,7 +92,7 @@ class TrainingSpec:
 
 
 class Task(ABC):
-    """What `train` trains on: a batch for every step, and a validation.
+    """Data for `train`: a batch for every step, and a validation.
 
     A step is divided into shares, one for each worker. With `spec.accumulate` micro-batches, each micro-batch is a
     share: number p of worker r is `rank` r * accumulate + p of a `world_size` of workers * accumulate.
@@ -114,39 +114,39 @@ class Task(ABC):
 
     @abstractmethod
     def batch(self, step: int, rank: int, world_size: int, device: torch.device | str) -> tuple[Any, float]:
-        """What the method's `forward` is given, and the weight of its loss.
+        """One share of a step: the input of the method's `forward`, and the weight of its loss.
 
-        Gradients are averaged over shares: the weight makes that the mean over the step where shares differ in size.
+        Gradients are averaged over shares. If shares differ in size, the weight makes this the mean over the step.
         """
 
     def batches(self, steps: range, ranks: range, world_size: int,
                 device: torch.device | str) -> Generator[tuple[Any, float]]:
-        """`batch` of each of these steps and, within a step, of each of these ranks; made when it is asked for."""
+        """Yield `batch` for each of these steps and, within a step, for each of these ranks, made when asked for."""
         for step in steps:
             for rank in ranks:
                 yield self.batch(step, rank, world_size, device)
 
     @abstractmethod
     def validate(self, method: Method, device: torch.device | str) -> Values | None:
-        """Figures named valid_*, or None without anything to validate on.
+        """Figures named valid_*, or None if there is no validation data.
 
         Every rank runs all of it: it costs seconds, and no rank waits at a barrier for another.
         """
 
     def prepare(self, method: Method) -> None:
-        """What fresh weights must know of the data before the first step; nothing, as a rule."""
+        """Tell a method with fresh weights about the data before the first step; by default nothing is needed."""
         return
 
     def after_step(self, result: Values) -> None:
-        """Keep what the next step takes over from this one's `forward`; nothing, as a rule."""
+        """Keep the results of this step's `forward` that the next step needs; by default none."""
         return
 
     def state_dict(self) -> Values:
-        """What was kept: tensors and plain values."""
+        """The task's state between steps: tensors and plain values."""
         return {}
 
     def load_state_dict(self, state: Values, device: torch.device | str) -> None:
-        """Take up what `state_dict` gave."""
+        """Restore the state that `state_dict` gave."""
         return
 
 
@@ -160,13 +160,14 @@ def train(model: Method | DistributedDataParallel, task: Task, *,
     Args:
         model: on `device` already; wrapped in DistributedDataParallel if world_size > 1. Its forward returns a dict
             with the `loss`, and with other scalars whose means are logged. Other entries of the dict are for the task.
-        state: what `save` was last given.
+        state: the last state that `save` was given.
         report: called by every rank at each validation with step and the task's figures.
         save: called by every rank at each checkpoint with {"step", "model", "optimizer", "task"}: tensors and plain
             values. With an average of the weights, "model" is the average, and "trained" has the weights themselves.
             Training goes on with these tensors: write or copy them before returning.
         log: called by every rank each `log_every` steps: its mean loss and accuracy since the last call, and speeds.
-        step_done: called by every rank after each update of the weights. Speeds leave out its time (a profiler's).
+        step_done: called by every rank after each update of the weights. Speeds leave out the time of this call
+            (a profiler's).
     Raises:
         ValueError: workers that cannot share a step; data that cannot serve it.
         FloatingPointError: the loss is not finite; names the step. It is raised when logging and before saving, so no
@@ -252,15 +253,15 @@ def learning_rate(spec: TrainingSpec, step: int) -> float:
 
 
 def noise_seed(seed: int, number: int) -> int:
-    """For torch's own stream in one share of a step, whose number is step * shares + share.
+    """Seed of torch's own generator in one share of a step, whose number is step * shares + share.
 
-    So what dropout draws is a function of seed, step, rank, part and how many of them there are.
+    So dropout is a function of seed, step, rank and micro-batch, and of the number of ranks and micro-batches.
     """
     return int(random_words(seed, NOISE_STREAM, [number], 1)[0, 0])
 
 
 def gradients_of_this_worker(model: Method | DistributedDataParallel) -> Any:
-    """Within it, gradients are added up and not yet averaged over workers."""
+    """Add up gradients while the block lasts, without averaging them over workers yet."""
     return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
 
 
@@ -269,14 +270,14 @@ def autocast(device: torch.device | str, precision: str) -> Any:
 
 
 class Meter:
-    """Means and speeds between two lines of a worker's log; its share of a step has so many micro-batches.
+    """Means and speeds between two lines of a worker's log; its share of a step has `parts` micro-batches.
 
     `images_per_second` is of all workers together, `worker_images_per_second` of this one. `data_wait_share` is the
     share of the time in which the worker only waited for a batch, or made it (with a `prefetch` of 0). On a GPU the
     host waits; the device may still compute meanwhile, and is then not delayed.
     """
 
-    NAMES = frozenset({"loss", "accuracy"})  # of what a method gives
+    NAMES = frozenset({"loss", "accuracy"})  # scalars of a method's result that are logged
 
     def __init__(self, units: Mapping[str, int], parts: int) -> None:
         self.units, self.parts = units, parts
@@ -301,7 +302,7 @@ class Meter:
         self.started += time.perf_counter() - began
 
     def count(self, result: Values, share: float) -> None:
-        """A part is done, that was this share of the whole step."""
+        """Count a finished micro-batch, which was this share of the whole step."""
         self.counted += 1
         self.steps_worth += share
         for name in self.NAMES & result.keys():
@@ -315,7 +316,7 @@ class Meter:
                                      "set gradient_clip")
 
     def read(self, step: int) -> Values:
-        """The line since the last one; raises FloatingPointError as check does."""
+        """The log line about the time since the last one; raises FloatingPointError as check does."""
         self.check(step)
         seconds = time.perf_counter() - self.started
         speed = self.counted / self.parts / seconds

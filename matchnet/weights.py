@@ -41,7 +41,7 @@ def save_tensors(path: Path, content: dict[str, Any]) -> None:
 
 
 class _Written:
-    """A file that keeps the error of the system, in whose place torch.save raises one of its own."""
+    """A file that keeps the system's error: torch.save replaces it by an error of its own."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file
@@ -59,7 +59,7 @@ class _Written:
 
 
 def load_tensors(path: Path) -> dict[str, Any]:
-    """What `save_tensors` wrote, on the CPU.
+    """Read the tensors that `save_tensors` wrote, onto the CPU.
 
     Raises:
         CheckpointError: the file is missing, cut short, damaged, or holds more than tensors and plain values.
@@ -70,7 +70,7 @@ def load_tensors(path: Path) -> dict[str, Any]:
 
 
 def parse_tensors(file: Path | io.BytesIO, origin: str) -> dict[str, Any]:
-    """What `save_tensors` wrote; `origin` is where it is from, for messages. Raises as `load_tensors`."""
+    """Read what `save_tensors` wrote; `origin` names the file in messages. Raises as `load_tensors`."""
     try:
         _require_unpacked(file)
         content = torch.load(file, map_location="cpu", weights_only=True)
@@ -128,7 +128,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], path: Path | 
 
 
 def check_hash_in_name(path: Path) -> None:
-    """torch.hub's convention: `model-0cc3c7bd.pth` has a SHA-256 that begins so. CheckpointError if it has not."""
+    """Check torch.hub's convention: the SHA-256 of `model-0cc3c7bd.pth` begins with 0cc3c7bd; else CheckpointError."""
     named = re.search(r"-([0-9a-f]{8,})\.", path.name)
     if named and not (found := sha256_of(path)).startswith(named[1]):
         raise CheckpointError(f"{path}: its name says that its SHA-256 begins with {named[1]}, and it is {found}: cut "

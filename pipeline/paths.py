@@ -1,4 +1,4 @@
-"""Where things lie, relative to the root of the repository; each table's dvc.yaml says the same.
+"""Paths of all files, relative to the root of the repository; each table's dvc.yaml has the same paths.
 
 Models, rows and comparisons have full names, such as `omniglot/short-fce`: the table and the name in it.
 """
@@ -7,9 +7,9 @@ from pathlib import Path
 
 RAW = Path("data/raw")
 SHARDS = Path("data/shards")
-RUNS = Path("data/runs")  # of unfinished training runs; no stage's output
-PROFILES = Path("data/profiles")  # of steps of training runs; no stage's output either
-RESOLVED = Path("data/resolved")  # what each stage depends on
+RUNS = Path("data/runs")  # folders of unfinished training runs; no stage's output
+PROFILES = Path("data/profiles")  # profiles of steps of training runs; no stage's output either
+RESOLVED = Path("data/resolved")  # dependencies of each stage
 MODELS = Path("data/models")
 EVALUATIONS = Path("data/evaluations")
 RESULTS = Path("results")
@@ -28,7 +28,7 @@ def require_no_links_out() -> None:
 
 
 def short_name(full_name: str) -> str:
-    """Without the table."""
+    """A full name without its table."""
     return full_name.partition("/")[2]
 
 
@@ -47,7 +47,7 @@ def speed_file(model: str) -> Path:
 
 
 def training_files(model: str) -> dict[Path, Path]:
-    """What training measured, beside the model, where DVC keeps it -> the copy of it that git keeps."""
+    """Measurements of training beside the model, which DVC keeps -> the copies that git keeps."""
     folder = MODELS / model
     return {folder / "curve.csv": curve_file(model), folder / "speed.json": speed_file(model)}
 

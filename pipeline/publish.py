@@ -47,7 +47,7 @@ def publish(model_name: str, name: str, trained_on: str, limits: str, rows: list
 
 
 def for_inference(model: ModelFile, path: Path) -> ModelFile:
-    """The model without what only training needs. A classifier matches by its features: a matching network does too."""
+    """The model without the parts that only training needs; a classifier becomes a matching network on its features."""
     method = model.build(path)
     if model.preparation is None or not isinstance(model.method, MatchingNetworkSpec | ClassifierSpec | SiameseSpec):
         raise ValueError(f"{path}: a {model.method.name} of samples {model.sample_shape}; published are matching "

@@ -1,4 +1,4 @@
-"""What each stage of a table depends on, in a file a stage: its parameters, whole, and the code that it runs.
+"""Dependencies of each stage of a table, in one file a stage: its whole parameters, and the code that it runs.
 
 DVC sees the keys that are written in a file of parameters, and neither defaults nor inheritance. So a stage depends on
 its file in data/resolved/TABLE instead, and is stale if and only if something in that file changed:
@@ -64,7 +64,7 @@ def stage_parameters(params: Params) -> Iterator[tuple[str, str, tuple[str, ...]
 
 
 def report_parameters(params: Params) -> dict[str, Any]:
-    """Texts and the paper's figures; and of every row which model, dataset and tasks it has, since the page says so."""
+    """The texts and the paper's figures, and the model, dataset and tasks of every row, since the page shows them."""
     rows = {name: [row.model, row.dataset, row.split, row.part, list(row.columns)] for name, row in params.rows.items()}
     return {"report": asdict(params.report), "rows": rows, "comparisons": list(params.comparisons),
             "models": {name: asdict(model) for name, model in params.own_models.items()}}

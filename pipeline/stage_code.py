@@ -1,7 +1,8 @@
-"""Which code each stage runs, and the hash of each file: a part of what makes a stage's results stale.
+"""The code that each stage runs, and the hash of each file: if it changes, the stage's results are stale.
 
-A stage runs what its module imports, directly or not, anywhere in a file. Of the methods it runs its own alone. Code
-that only decides where and how something runs is left out. Comments, docstrings and empty lines do not count.
+A stage runs the modules that its module imports, directly or not, anywhere in a file. Among the methods it runs only
+its own. Code that only decides where and how something runs is left out. Comments, docstrings and empty lines do not
+count.
 """
 
 import ast
@@ -19,7 +20,7 @@ METHODS = Path("matchnet/methods")
 DATASETS = Path("pipeline/data/raw/datasets")
 READ = (".txt", ".html", ".css")  # lists, and the templates of the report
 CHOICE = METHODS / "__init__.py"  # builds the method that the parameters name
-# What cannot change a result. Parameters are dependencies by their values; matchnet/__init__.py is what users import.
+# Code that cannot change a result. Parameters are dependencies by their values; users import matchnet/__init__.py.
 HARMLESS = ("pipeline/params", "pipeline/data/spec.py", "matchnet/messages.py", "pipeline/system/progress.py",
             "pipeline/workers/ray_tasks.py", "pipeline/paths.py", "stages/command.py", "matchnet/__init__.py")
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -47,7 +48,7 @@ def stage_code(stage: str, method: str = "", root: Path = Path()) -> list[Path]:
 
 @cache
 def code_hash(path: Path) -> str:
-    """SHA-256 of what decides: for Python neither comments nor docstrings nor empty lines. Not of the interpreter."""
+    """SHA-256 of a file's text; for Python without comments, docstrings and empty lines. Not of the interpreter."""
     text = path.read_text(encoding="utf-8")
     return hashlib.sha256((_without_remarks(text) if path.suffix == ".py" else text).encode()).hexdigest()
 
@@ -102,7 +103,7 @@ def _module_file(root: Path, module: str) -> Path | None:
 
 @cache
 def _data_files(root: Path, file: Path) -> frozenset[Path]:
-    """Files of a folder beside the module that it names: those that it names too, all of them if it names none."""
+    """Files of the folders beside a module that it names: the files it also names, or all if it names none."""
     strings = {node.value for node in ast.walk(_parsed(root / file))
                if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     found: set[Path] = set()

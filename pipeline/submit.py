@@ -7,8 +7,8 @@
 The code of this repository is sent (what .gitignore and .rayignore leave of it), data never. The command runs on the
 cluster's head, its training workers anywhere. Variables MATCHNET_* of this environment go with it.
 
---folder names a folder on storage that all nodes see under this path: the code is put there and the command runs
-there, so that data/, results/ and every dvc.lock outlive the job. Without it the command runs in a copy that Ray
+--folder names a folder on storage that all nodes see under this path. The code is put there and the command runs
+there, so that data/, results/ and every dvc.lock outlive the job. Without --folder the command runs in a copy that Ray
 removes after the job.
 
 Exit status: 0 the job succeeded; 1 it failed; 2 refused, nothing was sent; 3 it was stopped; 4 the cluster does not
@@ -42,12 +42,12 @@ from pipeline.submission.package import pack
 ROOT = Path(__file__).resolve().parent.parent
 SUCCEEDED, FAILED, REFUSED, STOPPED, LOST, INTERRUPTED = 0, 1, 2, 3, 4, 130
 STATUS = {"SUCCEEDED": SUCCEEDED, "FAILED": FAILED, "STOPPED": STOPPED}
-STOP_SECONDS = 60.0  # Ray kills what has not ended 3 s after it was asked
+STOP_SECONDS = 60.0  # Ray kills processes that have not ended 3 s after the request
 TRAVELLING = "MATCHNET_"
 
 
 class SubmitError(ValueError):
-    """What was asked for makes no sense; nothing was sent."""
+    """The request makes no sense; nothing was sent."""
 
 
 def submit(server: JobServer, command: list[str], name: str, folder: Path | None,
@@ -98,7 +98,7 @@ def follow(server: JobServer, job_id: str, ask: Callable[[], str] | None) -> int
     """Show the log to the end of the job; returns the exit status.
 
     Args:
-        ask: what the user wants after Ctrl-C, "stop", "leave" or "go on"; None: to leave the job running.
+        ask: returns the user's choice after Ctrl-C: "stop", "leave" or "go on". None leaves the job running.
     """
     follower = Follower(server, job_id, _show)
     stopping = False
@@ -149,7 +149,7 @@ def table(jobs: list[Any]) -> str:
 
 
 def _reason(job: Any) -> str:
-    """Why it failed; of a command that failed, the log has said it."""
+    """The reason of a failure; for a failed command only the exit status, since the log has shown the rest."""
     if job.status.value != "FAILED" or not job.message:
         return ""
     own = job.error_type == "JOB_ENTRYPOINT_COMMAND_ERROR"
@@ -170,7 +170,7 @@ def _say(text: str) -> None:
 
 
 def ask_after_interrupt() -> str:
-    """What to do with the job; a second Ctrl-C leaves it running."""
+    """Ask what to do with the job; a second Ctrl-C leaves it running."""
     wishes = {"s": "stop", "l": "leave", "g": "go on"}
     try:
         while True:

@@ -1,4 +1,4 @@
-"""What the stages share: a table and a name on the command line, checked parameters, plain errors for mistakes."""
+"""Shared parts of the stages: a table and a name on the command line, checked parameters, plain errors for mistakes."""
 
 import argparse
 import errno
@@ -14,14 +14,14 @@ from pipeline.params import Params, named, read_params
 from pipeline.system.ending import ending_in_order
 from pipeline.system.machine import cores
 
-# What to do where the system alone has said what is wrong.
+# Remedies for errors whose text comes from the system.
 HINTS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "; free some space on that disk, and run the same command again"),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "; let this user read and write it"),
     **dict.fromkeys((errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP),
                     "; remove or rename what is in its place, and run the same command again"),
     errno.ENOENT: "; run the stage that makes it, or take it from where it was"}
-LONGEST_MESSAGE = 6000  # characters: one of Ray's has the end of a worker's log
+LONGEST_MESSAGE = 6000  # characters: a message of Ray's has the end of a worker's log
 
 
 def run_stage(stage: Callable[..., None], about: str | None, what: str, flags: Mapping[str, str] | None = None) -> None:
@@ -49,7 +49,7 @@ def run_stage(stage: Callable[..., None], about: str | None, what: str, flags: M
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Errors of the block end as `run_stage` says. Before the work, it refuses folders that DVC would refuse after."""
+    """End errors of the block as `run_stage` says. First refuse folders that DVC would refuse after the work."""
     try:
         paths.require_no_links_out()
         with ending_in_order():

@@ -39,7 +39,7 @@ def evaluate(name: str, params: Params) -> None:
 
 @contextmanager
 def _workers(params: Params, model: str, shards: ShardFolder) -> Iterator[Workers | None]:
-    """Those of the cluster that is named; None without one."""
+    """The workers of the cluster in the parameters; None without a cluster."""
     if params.cluster.ray_address is None:
         yield None
         return

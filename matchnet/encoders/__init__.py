@@ -1,4 +1,4 @@
-"""What a sample is embedded with before it sees the episode: f' and g' of the paper."""
+"""Encoders: they embed a sample before it sees the episode, as f' and g' of the paper."""
 
 from matchnet.encoders.bag_of_words import BagOfWords, BagOfWordsSpec
 from matchnet.encoders.bilstm import BiLstm, BiLstmSpec
@@ -7,7 +7,7 @@ from matchnet.encoders.inception import InceptionSpec, InceptionV3
 from matchnet.encoders.language_model import LanguageModelStates, LanguageModelStatesSpec
 from matchnet.encoders.window import Window, WindowSpec
 
-# Told apart by their `name`.
+# The field `name` tells the specs apart.
 EncoderSpec = Conv4Spec | InceptionSpec | BagOfWordsSpec | WindowSpec | BiLstmSpec | LanguageModelStatesSpec
 Encoder = Conv4 | InceptionV3 | BagOfWords | Window | BiLstm | LanguageModelStates
 

@@ -60,7 +60,7 @@ class BiLstm(nn.Module):
         return self.dropout(torch.cat(states, dim=1))
 
     def last_state(self, lstm: nn.LSTM, token_BC: Tensor) -> Tensor:
-        """(B, H): the state after the last token. It looks back alone, so what follows that token does not matter."""
+        """(B, H): the state after the last token. The LSTM only looks back, so later tokens do not matter."""
         token_BC, length_B = padding_last(token_BC)
         state_BCH, _ = lstm(self.dropout(self.words(token_BC)))
         return state_BCH[torch.arange(len(token_BC), device=token_BC.device), length_B - 1]

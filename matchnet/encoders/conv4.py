@@ -36,7 +36,7 @@ class Conv4(nn.Module):
     """image_BCHW float -> embedding_BD, D = num_filters * (H // 2^blocks) * (W // 2^blocks).
 
     Raises:
-        ValueError: samples that are no images; an image too small for the blocks: nothing would be left of it.
+        ValueError: samples that are no images; an image too small for the blocks, whose last grid would be empty.
     """
 
     def __init__(self, spec: Conv4Spec, sample_shape: tuple[int, ...]) -> None:

@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SMALLEST = 75  # px, of either side: the last grid is then 1 x 1
+SMALLEST = 75  # px, the shortest side: the last grid is then 1 x 1
 LEAST_FILTERS = 16  # filters of a layer at any width: TF-slim's min_depth; its depth_multiplier is our width
-INITIAL_STD = 0.1  # of weights; torchvision truncates at 2, so hardly at all
+INITIAL_STD = 0.1  # standard deviation of first weights; torchvision truncates at 2, so hardly at all
 AUXILIARY_POOL, AUXILIARY_GRID = 5, 5  # 17 x 17 pooled by 5 x 5 with stride 3 is 5 x 5, all that conv1 takes
 
 
@@ -224,7 +224,7 @@ class AuxiliaryHead(nn.Module):
 
 
 def add_branch(module: nn.Module, branch: Branch, channels: int, width: float) -> int:
-    """Give `module` the branch's convolutions under their names; the number of channels that come out."""
+    """Give `module` the branch's convolutions under their names; return the number of output channels."""
     for step in branch:
         if not isinstance(step, Pool):
             convs = [BasicConv2d(conv, channels, width) for conv in side_by_side(step)]
@@ -235,7 +235,7 @@ def add_branch(module: nn.Module, branch: Branch, channels: int, width: float) -
 
 
 def follow(module: nn.Module, branch: Branch, grid_BCHW: Tensor) -> Tensor:
-    """The branch's steps, with the convolutions that `module` has under their names."""
+    """Apply the branch's steps, with the convolutions that `module` has under their names."""
     for step in branch:
         if isinstance(step, Pool):
             grid_BCHW = pool(step, grid_BCHW)
@@ -263,7 +263,7 @@ def initialise(module: nn.Module, std: float = INITIAL_STD) -> None:
 
 
 def check_images(sample_shape: tuple[int, ...]) -> None:
-    """ValueError for samples that are no RGB images of at least 75 x 75 px."""
+    """Raise ValueError for samples that are not RGB images of at least 75 x 75 px."""
     if len(sample_shape) != 3:
         raise ValueError(f"samples of shape {sample_shape}; inception_v3 takes images (3, height, width): text takes "
                          f"bag_of_words, window or bilstm")

@@ -1,4 +1,4 @@
-"""The states of LSTM language models around the blank: what they expect to stand there, before they know.
+"""The states of LSTM language models around the blank: their predictions of the blanked word.
 
 The paper's future work: "combining parametric models such as an LSTM-LM with non-parametric components such as the
 Matching Networks explored here"  [Vinyals et al. 2016, section 4.1.3]. The LSTM is that of Zaremba, Sutskever, Vinyals
@@ -137,7 +137,7 @@ class LanguageModelStatesSpec:
 
 
 class LanguageModelStates(nn.Module):
-    """sample_BL int64 -> embedding_BD: what each language model has read when it comes to the blank, side by side.
+    """sample_BL int64 -> embedding_BD: the state of each language model when it comes to the blank, side by side.
 
     The forward model stops before the blank and the backward model after it, so neither reads the word at the blank.
     BEGIN and END are both the END that parts sentences in a text. At other occurrences of the word the models read

@@ -1,4 +1,4 @@
-"""What the encoders of text have in common: word embeddings, and the window of tokens that they are given."""
+"""Shared parts of the encoders of text: word embeddings, and the window of tokens that an encoder is given."""
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +33,7 @@ class Words(nn.Embedding):
 
 
 def check_tokens(token: Tensor, num_words: int) -> None:
-    """ValueError for a token of num_words or above; on a GPU none, where looking would wait for it."""
+    """Raise ValueError for a token of num_words or above; tokens on a GPU are not checked, to avoid waiting."""
     if token.device.type == "cpu" and token.numel():
         largest = int(token.max())
         if largest >= num_words:
@@ -42,7 +42,7 @@ def check_tokens(token: Tensor, num_words: int) -> None:
 
 
 def check_text_spec(spec: object) -> None:
-    """num_words, sizes and dropouts of a spec: ValueError with the field, its value and the rule."""
+    """Check num_words, sizes and dropouts of a spec: ValueError with the field, its value and the rule."""
     for field, value in vars(spec).items():
         if field == "num_words" and value <= FIRST_WORD:
             raise ValueError(f"num_words is {value}; the first {FIRST_WORD} tokens are no words, so it must be "
@@ -54,7 +54,7 @@ def check_text_spec(spec: object) -> None:
 
 
 def window_length(sample_shape: tuple[int, ...]) -> int:
-    """L of samples (L,), windows with the blank at the centre; ValueError for any others, images for one."""
+    """Length L of samples (L,), windows with the blank at the centre; ValueError for other samples, such as images."""
     if len(sample_shape) != 1 or sample_shape[0] % 2 == 0:
         raise ValueError(f"samples of shape {sample_shape}; an encoder of text takes windows of 2 * context + 1 "
                          f"tokens, the blank at the centre: images take encoder conv4")
@@ -62,7 +62,7 @@ def window_length(sample_shape: tuple[int, ...]) -> int:
 
 
 def padding_last(token_BC: Tensor) -> tuple[Tensor, Tensor]:
-    """Sequences with PADDING before them (or without) -> (the same with it behind, as long as the longest; length_B).
+    """Sequences with or without PADDING in front -> (the same with PADDING behind, as long as the longest; length_B).
 
     No sequence is all padding: BEGIN or END stands in it.
     """

@@ -13,7 +13,7 @@ from matchnet.methods.siamese import Siamese, SiameseSpec
 __all__ = ["Batch", "Classifier", "FineTuned", "FineTuningSpec", "LabelledBatch", "LanguageModel", "Mann",
            "MatchingNetwork", "Method", "MethodSpec", "Oracle", "Pixels", "Siamese", "build_method"]
 
-# Told apart by their `name`.
+# The field `name` tells the specs apart.
 MethodSpec = MatchingNetworkSpec | PixelsSpec | ClassifierSpec | SiameseSpec | MannSpec | LanguageModelSpec
 
 
@@ -21,7 +21,7 @@ def build_method(spec: MethodSpec, sample_shape: tuple[int, ...], num_classes: i
     """The method that a spec describes, with fresh weights from torch's global generator.
 
     Args:
-        sample_shape: of one sample, (C, H, W) for images.
+        sample_shape: the shape of one sample, (C, H, W) for images.
         num_classes: how many training classes there are; only a classifier and a language model need it.
     """
     match spec:

@@ -1,4 +1,4 @@
-"""What a method of one-shot learning is to the training loop and to the evaluation.
+"""The interface of a method of one-shot learning to the training loop and to the evaluation.
 
 Shapes: E episodes, S support items, Q queries, N ways, B samples, C H W pixels.
 """
@@ -33,7 +33,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class LabelledBatch:
-    """Images with their classes and without episodes: what a classifier is trained on where images come in a stream."""
+    """Images with their classes and without episodes: a classifier's batch when images come in a stream."""
 
     image_BCHW: Tensor  # float in [0, 1]
     class_B: Tensor  # int64, position of each image's class in the training classes
@@ -55,7 +55,7 @@ class Method(nn.Module, ABC):
         """The training objective: {"loss": scalar to minimise, "accuracy": scalar in [0, 1]}."""
 
     def classify_rows(self, features: MemoryStore, episodes: Episodes) -> Tensor:
-        """log_probs_EQN of episodes whose samples are rows of `features`; for a method to which it matters which."""
+        """log_probs_EQN of episodes whose samples are rows of `features`; for a method that needs the rows."""
         way_ES = episodes.support_way_ES.to(features.samples.device)
         return self.classify(features.gather(episodes.support_ES), way_ES, features.gather(episodes.query_EQ),
                              episodes.num_ways)

@@ -99,7 +99,7 @@ class Classifier(Method):
 
 
 def labelled_samples(batch: Batch | LabelledBatch) -> tuple[Tensor, Tensor]:
-    """(B, *sample_shape) and class_B: of episodes, support and queries alike."""
+    """(B, *sample_shape) and class_B; a batch of episodes gives its support and its queries alike."""
     if isinstance(batch, LabelledBatch):
         return batch.image_BCHW, batch.class_B
     sample_ET = torch.cat([batch.support_ES, batch.query_EQ], dim=1)

@@ -65,7 +65,7 @@ class FineTuningSpec:
 
 
 class FineTuned(Method):
-    """`method` with the last blocks of its encoder tuned to each episode before it classifies; its own stay.
+    """`method` with the last blocks of its encoder tuned to each episode before it classifies; its own weights stay.
 
     Raises:
         ValueError: a method without one Conv-4 for support and queries, or with no block left to tune.
@@ -83,7 +83,7 @@ class FineTuned(Method):
         self.eval()
 
     def train(self, mode: bool = True) -> "FineTuned":
-        """Never in training mode: a batch of support images must not move the running statistics."""
+        """Stay out of training mode: a batch of support images must not move the running statistics."""
         return super().train(False)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -108,11 +108,11 @@ class FineTuned(Method):
 
     @torch.backends.cudnn.flags(enabled=False)  # its LSTM (of the context) has no gradient outside of training
     def tune(self, support_EkN: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Take the steps: each episode's weights, and its support's features (E, k, N, 1 + K, D) by them.
+        """Take the steps; return each episode's weights, and its support's features (E, k, N, 1 + K, D) with them.
 
         The loss is that of the whole method: with full context embeddings the gradient goes through them.
         """
-        column_ET = im2col(support_EkN.flatten(1, 3))  # of the first tuned block; the same at every step
+        column_ET = im2col(support_EkN.flatten(1, 3))  # the first tuned block's columns, the same at every step
         weights, rates = self.initial_weights(len(support_EkN), support_EkN.shape[2])
         sizes = support_EkN.shape[1:4]
         for _ in range(self.spec.steps):
@@ -157,14 +157,14 @@ class FineTuned(Method):
         return torch.stack([episode_loss(one, way_EQ)["loss"] for one in log_probs]).mean() * E
 
     def match_shots(self, support_EkND: Tensor, query_EQD: Tensor) -> Tensor:
-        """With a support set that is read shot by shot, each time way by way."""
+        """Classify the queries by a support set that is read shot by shot, each time way by way."""
         E, k, N = support_EkND.shape[:3]
         way_ES = torch.arange(N, device=support_EkND.device).repeat(k).expand(E, -1)
         return self.match(support_EkND.flatten(1, 2), way_ES, query_EQD, N)
 
     def match(self, support_ESD: Tensor, way_ES: Tensor, query_EQD: Tensor, num_ways: int) -> Tensor:
         """The method's own classification: log_probs_EQN."""
-        if isinstance(self.method, MatchingNetwork):  # f' and g' side by side, tied: one of them
+        if isinstance(self.method, MatchingNetwork):  # f' and g' are side by side and tied: one of them is enough
             support_ESD, query_EQD = support_ESD.unsqueeze(2), query_EQD.unsqueeze(2)
         return self.method.classify(support_ESD, way_ES, query_EQD, num_ways)
 
@@ -182,7 +182,7 @@ def tied_encoder(method: Method) -> Conv4:
 
 
 def distort_alike(image_BCHW: Tensor, spec: FineTuningSpec, number: int) -> Tensor:
-    """Distortion `number` of the spec's seed, the same for all B: they go in as the channels of one image."""
+    """Apply distortion `number` of the spec's seed, the same to all B images: they go in as channels of one image."""
     image_11CHW = image_BCHW.flatten(0, 1)[None, None]
     return distort(image_11CHW, spec.affine, spec.seed, [number]).view_as(image_BCHW)
 
@@ -205,7 +205,7 @@ def shot_by_shot(support_ES: Tensor, way_ES: Tensor, num_ways: int) -> Tensor:
 
 
 def as_drawn(support_EkN: Tensor, way_ES: Tensor) -> Tensor:
-    """What shot_by_shot made of a support set, in its own order again, (E, S, ...): FCE reads it as a sequence."""
+    """Undo shot_by_shot: the support set in its own order again, (E, S, ...), which FCE reads as a sequence."""
     sorted_ES = support_EkN.transpose(1, 2).flatten(1, 2)
     place_ES = way_ES.argsort(dim=1, stable=True).argsort(dim=1)
     return sorted_ES[torch.arange(len(sorted_ES), device=sorted_ES.device).unsqueeze(1), place_ES]

@@ -83,7 +83,7 @@ class LanguageModel(Method):
         self.register_buffer("row_V", torch.full((spec.reader.num_words,), NO_TARGET))
 
     def set_targets(self, token_R: Tensor) -> None:
-        """Say which tokens are predicted, the most frequent first; all others never are.
+        """Set the tokens that are predicted, the most frequent first; all other tokens are never predicted.
 
         Raises:
             ValueError: not as many as the softmax has rows; a token that is none of num_words.
@@ -107,7 +107,7 @@ class LanguageModel(Method):
         return {"loss": torch.stack(losses).mean(), "state": torch.stack(states)}
 
     def mean_loss(self, output_BH: Tensor, token_B: Tensor) -> Tensor:
-        """- mean of log P over those tokens that are targets, nats."""
+        """Minus the mean of log P over the tokens that are targets, in nats."""
         return -self.log_prob(output_BH, token_B).sum() / (self.row_V[token_B] != NO_TARGET).sum().clamp(min=1)
 
     def log_prob(self, output_BH: Tensor, token_B: Tensor) -> Tensor:
@@ -123,8 +123,8 @@ class LanguageModel(Method):
     def perplexity(self, token_T: Tensor) -> float:
         """exp of the mean of - log P over all words and ENDs of a text, read in one stream from its beginning.
 
-        So are published figures measured (Zaremba et al. 2014 and after). The mean is over both directions, if there
-        are two, and over those tokens alone that are targets.
+        Published figures are measured in the same way (Zaremba et al. 2014 and after). The mean is over both
+        directions, if there are two, and only over tokens that are targets.
 
         Args:
             token_T: int64, the sentences one after another, END after each.
@@ -143,11 +143,11 @@ class LanguageModel(Method):
     # ---- the oracle ----
 
     def embed(self, sample_B: Tensor) -> Tensor:
-        """The sentence itself, its word in place and appended to it; what depends on the candidates is classify's."""
+        """The sentence itself, its word in place and appended to it; `classify` does what depends on the candidates."""
         return sample_B
 
     def classify(self, support_ES: Tensor, way_ES: Tensor, query_EQ: Tensor, num_ways: int) -> Tensor:
-        """By the log-likelihood of the query's sentence with each way's word filled in: all that the support tells.
+        """Classify by the log-likelihood of the query's sentence with each way's word; the support gives the words.
 
         Args:
             support_ES, query_EQ: sentences (E, S, L) as a SentenceStore with `blank=False` gives them, maybe as floats.
@@ -171,7 +171,7 @@ class LanguageModel(Method):
     def score(self, sentence_UL: Tensor, sentence_P: Tensor, word_P: Tensor) -> Tensor:
         """Log-likelihood of sentences with words filled in at all places of their own, over all directions: (P,).
 
-        Less what all words of a sentence share: the part before the first such place is read once, and not counted.
+        The part of a sentence before the first such place is the same for all words: it is read once and not counted.
         """
         token_UL = sentence_UL[:, :-1].masked_fill(sentence_UL[:, :-1] == BEGIN, END)
         score_P = torch.zeros(len(word_P), device=word_P.device)
@@ -216,7 +216,7 @@ class LanguageModel(Method):
 
 
 def _of_equal(number_B: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Positions of equal numbers together, at most AT_ONCE: so that nothing is padded."""
+    """Positions of equal numbers together, at most AT_ONCE, so that no padding is needed."""
     order_B = number_B.argsort(stable=True)
     numbers, counts = number_B[order_B].unique_consecutive(return_counts=True)
     for number, group in zip(numbers.tolist(), order_B.split(counts.tolist()), strict=True):

@@ -72,23 +72,23 @@ class MemoryState(NamedTuple):
 
 
 class State(NamedTuple):
-    """What the network carries from one presentation to the next."""
+    """The network's state between one presentation and the next."""
 
     hidden_EC: Tensor
     cell_EC: Tensor
     read_ER: Tensor  # R = H L: what the heads read
-    label_EN: Tensor  # of the sample before, one-hot; zeros at the start
+    label_EN: Tensor  # label of the sample before, one-hot; zeros at the start
     memory: MemoryState
 
     def repeat(self, times: int) -> "State":
-        """Each sequence `times` times over, (E * times, ...)."""
+        """The state with each sequence repeated `times` times, (E * times, ...)."""
         tensors = [tensor.repeat_interleave(times, 0) for tensor in (*self[:4], *self.memory)]
         hidden, cell, read, label, *memory = tensors
         return State(hidden, cell, read, label, MemoryState(*memory))
 
 
 class Mann(Method):
-    """The support set is presented in the order of its episode; each query after it, from that same state.
+    """Presents the support set in the order of its episode, then each query from the state after it.
 
     So 5-way 1-shot is the second presentation of a class, and 5-shot the sixth.
     """
@@ -134,7 +134,7 @@ class Mann(Method):
         return {"loss": F.cross_entropy(all_logits, all_ways), "accuracy": query_accuracy_E.mean()}
 
     def present(self, feature_ET: Tensor, way_ET: Tensor) -> tuple[Tensor, State]:
-        """A sequence from the empty memory: (logits_ETN, the state after it, with the last label)."""
+        """Present a sequence to the empty memory: (logits_ETN, the state after it, with the last label)."""
         label_ETN = F.one_hot(way_ET, self.spec.num_ways).float()
         state = self.start(feature_ET.float())
         logits = []
@@ -156,7 +156,7 @@ class Mann(Method):
         return State(zeros_EC, zeros_EC, read_ER, label_EN, self.memory.start(like))
 
     def step(self, feature_E: Tensor, state: State) -> tuple[Tensor, State]:
-        """One presentation: the controller, an LSTM over pixels, last label and last reads; then its heads."""
+        """Take one presentation: the controller, an LSTM over pixels, last label and last reads; then its heads."""
         with torch.autocast(feature_E.device.type, enabled=False):  # bf16 would lose the memory's small values
             return self._step(feature_E.float(), state)
 
@@ -206,7 +206,7 @@ class LeastRecentlyUsedMemory(nn.Module):
         return MemoryState(memory_EML, read_weight_EHM, like.new_zeros(E, spec.num_slots))
 
     def forward(self, key_EHL: Tensor, gate_EH: Tensor, state: MemoryState) -> tuple[Tensor, MemoryState]:
-        """One access of all heads with their keys and sigmoid(alpha): (read_EHL, the state after it)."""
+        """Access the memory once with all heads' keys and sigmoid(alpha): (read_EHL, the state after it)."""
         write_weight_EHM, keep_EM = self.address_write(gate_EH, state)
         written_EML = torch.baddbmm(state.memory_EML * keep_EM.unsqueeze(2), write_weight_EHM.mT, key_EHL)
         memory_EML = state.memory_EML if self.spec.read_first else written_EML

@@ -31,7 +31,7 @@ class Oracle(Method):
         return self.classifier.softmax(self.classifier.embed(sample_B))[:, self.output_C]
 
     def classify_rows(self, features: MemoryStore, episodes: Episodes) -> Tensor:
-        """P(y = n | x) of the softmax over all outputs, given that y is one of the N: a softmax over theirs."""
+        """P(y = n | x) by the full softmax, given that y is one of the N classes: a softmax over their logits."""
         logits_EQC = features.gather(episodes.query_EQ)
         class_EQN = episodes.class_EN.to(logits_EQC.device).unsqueeze(1).expand(-1, logits_EQC.shape[1], -1)
         return logits_EQC.gather(2, class_EQN).log_softmax(-1)

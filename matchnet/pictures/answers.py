@@ -1,4 +1,4 @@
-"""What is said of each query: its classes by probability, and the support pictures that decided."""
+"""The answer for each query: its classes by probability, and the support pictures that decided."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,9 +19,10 @@ AT_ONCE = 64  # pictures
 
 @dataclass(frozen=True)
 class Answer:
-    """classes, nearest: the SHOWN most probable classes, and the most attended pictures, each with its share.
+    """The answer for one query.
 
-    name: the class that is said, or UNKNOWN where its probability is too low.
+    classes, nearest: the SHOWN most probable classes, and the most attended pictures, each with its share.
+    name: the answered class, or UNKNOWN where its probability is too low.
     """
 
     path: Path
@@ -32,10 +33,10 @@ class Answer:
 
 
 def fit_readable(classifier: OneShotClassifier, support: Support) -> Support:
-    """Give the classifier every picture that can be read; returns those, and why the others were left out.
+    """Give the classifier every picture that can be read; return those pictures, and the reasons for the others.
 
     Raises:
-        ValueError: a class of which nothing is left.
+        ValueError: a class without a readable picture.
     """
     labels = dict(zip(support.paths, support.labels, strict=True))
     fitted: list[Path] = []
@@ -52,7 +53,7 @@ def fit_readable(classifier: OneShotClassifier, support: Support) -> Support:
 
 def answers(classifier: OneShotClassifier, queries: Sequence[Path],
             unknown: float | None) -> tuple[list[Answer], list[PassedOver]]:
-    """The answer for each readable query, and for the others why they were not read."""
+    """The answer for each readable query, and the reason for each other query."""
     found: list[Answer] = []
     bad: list[PassedOver] = []
     for chunk in _chunks(queries):
@@ -75,7 +76,7 @@ def _answer(classifier: OneShotClassifier, path: Path, weight_S: np.ndarray, unk
 
 def _readable(paths: list[Path], use: Callable[[list[Path]], Result]) -> tuple[list[tuple[list[Path], Result]],
                                                                                list[PassedOver]]:
-    """What `use` gives of all paths at once; where one cannot be read, of each by itself."""
+    """Apply `use` to all paths at once; if one picture cannot be read, apply it to each path by itself."""
     try:
         return [(paths, use(paths))], []
     except PictureError as error:

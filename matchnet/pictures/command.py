@@ -149,7 +149,7 @@ def _models(options: argparse.Namespace) -> int:
 
 
 def _say_once(said: set[str]) -> Callable[..., None]:
-    """What Python calls with a warning; examples and queries may both give cause for the same one."""
+    """A function that shows each warning once: examples and queries may both cause the same one."""
     def say(message: Warning | str, *_: Any, **__: Any) -> None:
         if str(message) not in said:
             said.add(str(message))

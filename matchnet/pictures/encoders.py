@@ -1,4 +1,4 @@
-"""What a classifier of anyone's pictures embeds and attends with: a published checkpoint, a model file, a module.
+"""Encoders for anyone's pictures, with their attention: a published checkpoint, a model file or a module.
 
 Shapes: B pictures, S support items, Q queries, N classes, D embedding.
 """
@@ -25,7 +25,7 @@ from matchnet.preparation import Preparation
 from matchnet.weights import CheckpointError, check_hash_in_name, load_tensors, load_weights
 
 Preprocess = Callable[[Image.Image], Tensor]
-ANY_SCALE = 30.0  # of cosines, if nothing else is said; as in `ClassifierSpec`
+ANY_SCALE = 30.0  # default factor of cosines, as in `ClassifierSpec`
 INCEPTION_FIRST = "Conv2d_1a_3x3.conv.weight"  # a name in torchvision's file
 # As torchvision evaluates it: 299 px out of 342.
 INCEPTION_PREPARATION = Preparation(channels=3, size=299, kind="photographs", central_crop=299 / 342)
@@ -35,8 +35,8 @@ INCEPTION_PREPARATION = Preparation(channels=3, size=299, kind="photographs", ce
 class Encoder:
     """A method with its weights, and how items become its samples.
 
-    preparation: of pictures, for a model of this project. preprocess: of pictures, for any other module; None where its
-        items are vectors.
+    preparation: how pictures become samples, for a model of this project.
+    preprocess: how pictures become inputs of any other module; None where the module's items are vectors.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Encoder:
 
 
 class AnyModule(Method):
-    """Nearest neighbours by the cosine of a module's outputs, which several shots of a class share by a softmax."""
+    """Nearest neighbours by the cosine of a module's outputs; a softmax joins several shots of a class."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -103,14 +103,14 @@ def load_encoder(encoder: str | os.PathLike[str] | nn.Module, preprocess: Prepro
 
 
 def _own_copy(module: nn.Module, device: torch.device | str) -> nn.Module:
-    """To be put into evaluation mode while the user's stays as it is. Weights are shared, unless they have to move."""
+    """A copy for evaluation mode; the user's module keeps its mode. Weights are shared, unless they have to move."""
     weights = [*module.parameters(), *module.buffers()]
     stays = all(weight.device == torch.device(device) for weight in weights)
     return copy.deepcopy(module, {id(weight): weight for weight in weights} if stays else {})
 
 
 def _file_of(name: str) -> tuple[str, Path]:
-    """A published name goes before a file of that name in the working directory."""
+    """Name and path of a model's file: a published name goes before a file of that name in the working directory."""
     if name in (known := published.names()):
         return name, published.checkpoint(name)
     path = Path(name)

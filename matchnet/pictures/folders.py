@@ -55,7 +55,7 @@ def find_support(folder: Path) -> Support:
 
 
 def find_queries(wanted: Sequence[Path]) -> tuple[list[Path], list[PassedOver]]:
-    """These files, and the pictures in these folders and in the folders within, by name."""
+    """The given files, and the pictures in the given folders and in the folders within, by name."""
     paths: list[Path] = []
     passed_over: list[PassedOver] = []
     for one in wanted:
@@ -106,7 +106,7 @@ def _require_different_names(folder: Path, names: Iterable[str]) -> None:
 
 
 def _pictures(files: Iterable[Path]) -> tuple[list[Path], list[PassedOver]]:
-    """By their first bytes, not by their names; a file that ends within them is told when it is decoded."""
+    """Pictures told by their first bytes, not by their names; a file cut short within them is reported when decoded."""
     pictures, others = [], []
     for path in files:
         try:

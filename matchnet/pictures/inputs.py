@@ -1,4 +1,4 @@
-"""What a user gives as pictures (paths, PIL images, arrays, tensors), as upright pictures of mode L or RGB.
+"""From a user's pictures (paths, PIL images, arrays, tensors) to upright pictures of mode L or RGB.
 
 Arrays hold 0 to 255 if they are of whole numbers of 8 bits, 0 to 65,535 of 16 bits, 0 to 1 if they are of floats.
 """
@@ -16,13 +16,13 @@ from matchnet.pictures.reading import PictureError, read_picture
 
 SMALLEST = 4  # pixels of a side; a smaller picture shows nothing
 CHANNELS = (1, 3, 4)
-_ORIENTATION = 0x0112  # of EXIF
+_ORIENTATION = 0x0112  # EXIF's tag
 _NUMBERS = "a module is given numbers, or pictures through `preprocess`: name one"
 _SHAPES = "(height, width), (height, width, channels) or (channels, height, width), with 1, 3 or 4 channels"
 
 
 def as_items(pictures: Any) -> Sequence[Any]:
-    """One item a picture, whatever they are given in; ValueError if there is none, or for one where many are asked."""
+    """One item a picture, from any container; ValueError for no picture, or for a single one where many are asked."""
     if isinstance(pictures, str | bytes | os.PathLike | Image.Image):
         raise ValueError(f"found one picture ({_short(pictures)}) where several are asked for; give a list: [picture]")
     if isinstance(pictures, np.ndarray | torch.Tensor):
@@ -72,7 +72,7 @@ def _check_size(image: Image.Image, name: str) -> None:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """An image of PIL's in one of its other modes, or turned by EXIF, is read as if it came from a file."""
+    """A PIL image made upright; one of another mode, or turned by EXIF, is read as if it came from a file."""
     try:
         if image.mode in ("L", "RGB") and image.getexif().get(_ORIENTATION, 1) == 1:
             image.load()
@@ -86,7 +86,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _from_array(item: Any) -> Image.Image:
-    """A tensor has its channels first, an array of numpy's last, where both could be."""
+    """A picture from numbers. Where the shape leaves it open, a tensor's channels are first, a numpy array's last."""
     pixels = item.detach().cpu().numpy() if isinstance(item, torch.Tensor) else np.asarray(item)
     shape = pixels.shape
     if pixels.ndim == 3:

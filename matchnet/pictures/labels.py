@@ -39,7 +39,7 @@ def _objects(y: Any) -> np.ndarray:
 
 
 def unique(label_S: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted classes and the position of each label among them; labels that cannot be sorted, in order of coming."""
+    """Sorted classes and the position of each label among them; unsortable ones in order of appearance."""
     try:
         classes, way_S = np.unique(label_S, return_inverse=True)
         return classes, way_S.astype(np.int64)

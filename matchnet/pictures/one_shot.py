@@ -25,7 +25,7 @@ from matchnet.pictures.inputs import as_items, as_vectors, to_picture
 from matchnet.pictures.labels import as_labels, unique
 from matchnet.pictures.pixels import Ink, coloured, prepared_for, to_pixels
 
-WEIGHTS_AT_ONCE = 2**20  # of a query for a support item: 4 MB, of which a few copies are made
+WEIGHTS_AT_ONCE = 2**20  # pairs of a query and a support item: 4 MB, copied a few times
 FEWEST_QUERIES_AT_ONCE = 16
 
 
@@ -89,7 +89,7 @@ class OneShotClassifier:
             y: their labels, of any type that can be compared.
         Raises:
             PictureError: a picture that cannot be read; names it.
-            ValueError: fewer than two classes, or as many labels as there are not pictures.
+            ValueError: fewer than two classes, or the numbers of labels and pictures differ.
             CheckpointError: an encoder that cannot be loaded.
         """
         items, label_S = self._examples(X, y)
@@ -140,7 +140,7 @@ class OneShotClassifier:
         self.encoder_ = encoder
 
     def _take(self, items: Sequence[Any], classes: np.ndarray, way_S: np.ndarray) -> None:
-        """Add examples; nothing of this object changes if one of them cannot be read."""
+        """Add examples; if one of them cannot be read, this object stays as it was."""
         new_S = torch.cat(list(self._embed(items)))
         self.support_: Tensor = torch.cat([self.support_, new_S]) if hasattr(self, "support_") else new_S
         self.support_way_ = np.concatenate([getattr(self, "support_way_", np.zeros(0, np.int64)), way_S])
@@ -164,7 +164,7 @@ class OneShotClassifier:
         return self._asked(X, lambda: torch.from_numpy(self.support_way_), lambda: len(self.classes_))
 
     def attention(self, X: Any) -> np.ndarray:
-        """How much each support item has decided, (Q, S), in the order in which they were given; rows sum to 1.
+        """Attention of each query to each support item, (Q, S), items in the order given; rows sum to 1.
 
         The probability of a class is the sum over its items.
         """
@@ -177,7 +177,7 @@ class OneShotClassifier:
 
     @torch.inference_mode()
     def _asked(self, X: Any, ways: Callable[[], Tensor], num_ways: Callable[[], int]) -> np.ndarray:
-        """log_probs_QN in float64, some queries at a time: memory does not grow with Q x S."""
+        """log_probs_QN in float64, computed some queries at a time: memory does not grow with Q x S."""
         self._require_fitted()
         items, way_S, N = self._items(X), ways(), num_ways()
         support_1S, way_1S = self.support_.to(self.device).unsqueeze(0), way_S.to(self.device).unsqueeze(0)
@@ -192,7 +192,7 @@ class OneShotClassifier:
     # Items to features
 
     def _items(self, X: Any) -> Any:
-        """One item a sample; of an encoder without pictures, the rows of an array."""
+        """One item a sample; for an encoder without pictures, the rows of an array."""
         is_module = isinstance(self.encoder, nn.Module)
         if is_module and self.preprocess is None:
             return as_vectors(X, getattr(self, "n_features_in_", None))
@@ -200,7 +200,7 @@ class OneShotClassifier:
 
     @torch.inference_mode()
     def _embed(self, items: Sequence[Any]) -> Iterator[Tensor]:
-        """Features of batch_size items after another, on the CPU."""
+        """Yield the features on the CPU, batch_size items at a time."""
         lost_colours = False
         for start in range(0, len(items), self.batch_size):
             samples = [self._sample(items[i], i) for i in range(start, min(start + self.batch_size, len(items)))]
@@ -218,7 +218,7 @@ class OneShotClassifier:
         return self.encoder_.method.embed(to_input(torch.stack(samples), self.device))
 
     def _sample(self, item: Any, position: int) -> tuple[Tensor, bool]:
-        """As the model takes it; and whether colours were lost."""
+        """The sample as the model takes it, and whether colours were lost."""
         encoder = self.encoder_
         if not encoder.takes_pictures:
             return torch.from_numpy(np.ascontiguousarray(item)), False
@@ -245,7 +245,7 @@ class OneShotClassifier:
         return {name: getattr(self, name) for name in self._parameter_names()}
 
     def set_params(self, **params: Any) -> "OneShotClassifier":
-        """Set some of them. They count from the next `fit` on."""
+        """Set some of the parameters. They take effect at the next `fit`."""
         known = self._parameter_names()
         for name in params:
             if name not in known:
@@ -271,7 +271,7 @@ class OneShotClassifier:
         return hasattr(self, "support_")
 
     def __sklearn_tags__(self) -> Any:
-        """Asked for by scikit-learn alone, from 1.6 on."""
+        """Tags for scikit-learn from 1.6 on; nothing else asks for them."""
         utils = importlib.import_module("sklearn.utils")
         of_vectors = isinstance(self.encoder, nn.Module) and self.preprocess is None
         return utils.Tags(estimator_type="classifier", target_tags=utils.TargetTags(required=True),

@@ -23,7 +23,7 @@ FAINT = 0.005  # a support picture with a smaller weight is drawn faintly
 
 def write_page(path: Path, classifier: OneShotClassifier, support: Support, found: Sequence[Answer],
                passed_over: Sequence[PassedOver], unknown: float | None) -> None:
-    """Write it whole or not at all; OSError as writing raises it."""
+    """Write the page whole or not at all; OSError as writing raises it."""
     shown = sorted({s for answer in found for s, _ in answer.nearest})
     pictures = "\n".join(f".s{s} {{ background-image: url({_thumbnail(support.paths[s])}) }}" for s in shown)
     cards = "\n".join(_card(answer, classifier, support) for answer in found)
@@ -85,7 +85,7 @@ style="object-fit:contain">{_seen(picture, classifier)}</figure>
 
 
 def _seen(picture: Image.Image, classifier: OneShotClassifier) -> str:
-    """What the model is given: shows a wrong polarity, or colours that are lost."""
+    """The picture as the model sees it, so that a wrong polarity or lost colours are visible."""
     preparation = classifier.encoder_.preparation
     if preparation is None:
         return ""
@@ -107,7 +107,7 @@ def _small(image: Image.Image) -> Image.Image:
 
 
 def _data(image: Image.Image) -> str:
-    """As an address of its own: PNG where that is small, as of drawings, else JPEG."""
+    """A data URI of the picture: PNG if that is small, as for drawings, else JPEG."""
     png, jpeg = io.BytesIO(), io.BytesIO()
     image.save(png, "PNG", optimize=True)
     image.save(jpeg, "JPEG", quality=85)

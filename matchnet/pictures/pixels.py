@@ -9,10 +9,10 @@ from PIL import Image
 
 from matchnet.preparation import Preparation
 
-Ink = Literal["auto", "dark", "light"]  # of a drawing in its file; auto looks at its edge
+Ink = Literal["auto", "dark", "light"]  # polarity of a drawing in its file; auto looks at its edge
 EDGE = 32  # the edge that shows what the ground is: a picture's side divided by this
 ENLARGED = 4  # times the side that the model sees: what a drawing is enlarged to before it is sheared
-COLOURED = 24  # by which a pixel's channels differ where one sees a colour, of 255
+COLOURED = 24  # least difference of a pixel's channels that shows as a colour, of 255
 _INVERTED = [255 - value for value in range(256)]
 
 
@@ -36,7 +36,7 @@ def _central_square(image: Image.Image, share: float) -> tuple[float, float, flo
 
 
 def _upright(grey: Image.Image, size: int) -> Image.Image:
-    """Sheared along its rows, until the height of ink says nothing about where it lies from left to right.
+    """Shear a drawing along its rows, until the height of ink says nothing about its place from left to right.
 
     The slope is the covariance of row and column, weighted by ink, divided by the variance of the row: "deslanting"
     [LeCun et al. 1998, sec. III.A]. A small drawing is enlarged first, so that the shear does not blur it.
@@ -60,7 +60,7 @@ def _upright(grey: Image.Image, size: int) -> Image.Image:
 
 
 def _place_ink(grey: Image.Image, size: int, margin: float) -> np.ndarray:
-    """The ink's bounding box, its longer side scaled to size * (1 - 2 * margin), in the square's middle."""
+    """Put the ink's bounding box in the square's middle, its longer side scaled to size * (1 - 2 * margin)."""
     box = grey.getbbox() or (0, 0, grey.width, grey.height)
     width, height = box[2] - box[0], box[3] - box[1]
     scale = size * (1 - 2 * margin) / max(width, height)
@@ -79,7 +79,7 @@ def prepared_for(image: Image.Image, preparation: Preparation, ink: Ink) -> Prep
 
 
 def _has_light_ground(image: Image.Image) -> bool:
-    """Whether the edge is lighter than the middle between the darkest and the lightest pixel."""
+    """Whether the median of the edge is lighter than midway between the darkest and the lightest pixel."""
     grey_HW = np.asarray(image.convert("L"))
     edge = max(1, min(grey_HW.shape) // EDGE)
     ring = [grey_HW[:edge], grey_HW[-edge:], grey_HW[edge:-edge, :edge], grey_HW[edge:-edge, -edge:]]

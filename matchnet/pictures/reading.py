@@ -40,7 +40,7 @@ _ORIENTATION, _PHOTOMETRIC, _MIN_IS_WHITE = 0x0112, 262, 0  # tags of EXIF and T
 _UPRIGHT = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
             5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
             8: Image.Transpose.ROTATE_90}
-_STEPS = {"L;2": 85, "L;4": 17}  # of a PNG's grey of 2 and 4 bits, as Pillow scales the pixels to 8
+_STEPS = {"L;2": 85, "L;4": 17}  # factors by which Pillow scales a PNG's grey of 2 and 4 bits to 8
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 _DEEP = (*_SIXTEEN_BITS, "I", "F")
 _COLOUR_MODES = ("P", "PA", "RGB", "RGBX", "RGBA", "RGBa", "CMYK", "YCbCr", "HSV")
@@ -52,14 +52,14 @@ _quiet = threading.RLock()  # one thread at a time changes what Python and Pillo
 
 
 class PictureError(ValueError):
-    """A file that is no picture which can be read right.
+    """A file that cannot be read right as a picture.
 
-    reason, remedy: the text is both; who knows a better remedy says the reason alone.
+    reason, remedy: the message has both; a caller that knows a better remedy shows the reason alone.
     keepable: whether `keep_damaged` would have kept it.
     """
 
     def __init__(self, reason: str, remedy: str = "", keepable: bool = False) -> None:
-        super().__init__(reason, remedy, keepable)  # as it is sent between processes
+        super().__init__(reason, remedy, keepable)  # all arguments, so that pickle can send the error between processes
         self.reason, self.remedy, self.keepable = reason, remedy, keepable
 
     def __str__(self) -> str:
@@ -154,7 +154,7 @@ def _decode(file: BinaryIO, max_pixels: int, keep_damaged: bool, found: Counter[
 
 
 class _Undecodable(Exception):
-    """What a decoder says about a file that is damaged."""
+    """A decoder's message about a damaged file."""
 
 
 def _load(file: BinaryIO, name: str, max_pixels: int) -> ImageFile.ImageFile:
@@ -176,7 +176,7 @@ def _load(file: BinaryIO, name: str, max_pixels: int) -> ImageFile.ImageFile:
                            "leave it out") from error
     except Exception as error:  # decoders of damaged files raise about anything: SyntaxError, KeyError, struct.error
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # of the disk, not of the picture
+            raise  # an error of the disk, not of the picture
         raise _Undecodable(said(error)) from error
     return image
 
@@ -192,7 +192,7 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
 
 @contextmanager
 def _silent(max_pixels: int) -> Iterator[None]:
-    """Without Pillow's warnings (of palettes, broken EXIF, large pictures), and without its limit below ours."""
+    """Turn off Pillow's warnings (palettes, broken EXIF, large pictures), and its limit of pixels if ours is higher."""
     with _quiet, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         limit = Image.MAX_IMAGE_PIXELS
@@ -205,21 +205,21 @@ def _silent(max_pixels: int) -> Iterator[None]:
 
 
 def orientation_of(content: bytes) -> int:
-    """EXIF's of a JPEG, 1 to 8; 1 (upright) where there is none or EXIF cannot be read."""
+    """EXIF's orientation of a JPEG, 1 to 8; 1 (upright) if there is none or EXIF cannot be read."""
     try:
         with _silent(MAX_PIXELS):
             return _orientation_of(JpegImageFile(io.BytesIO(content)))
-    except Exception:  # as of _load
+    except Exception:  # any error, as in _load
         return 1
 
 
 def turned_upright(image: Image.Image, orientation: int) -> Image.Image:
-    """Turned and mirrored as EXIF's orientation asks."""
+    """Turn and mirror a picture as EXIF's orientation asks."""
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
 def _upright(image: ImageFile.ImageFile, found: Counter[str]) -> Image.Image:
-    """Turned as EXIF says; a TIFF is so already, by Pillow."""
+    """Turn a picture as EXIF says; Pillow has turned a TIFF already."""
     orientation = 1 if image.format == "TIFF" else _orientation_of(image)
     turned = turned_upright(image, orientation)
     if orientation != 1:
@@ -240,7 +240,7 @@ def _orientation_of(image: ImageFile.ImageFile) -> int:
 
 
 def _flat(image: Image.Image, decoded: ImageFile.ImageFile, paper: Paper, found: Counter[str]) -> Image.Image:
-    """L or RGB of 8 bits a channel, nothing transparent. `decoded` is the same before it was turned."""
+    """Make the picture L or RGB of 8 bits a channel, with nothing transparent. `decoded` is the unturned picture."""
     mode = image.mode
     if mode == "CMYK":
         found["CMYK JPEG" if decoded.format == "JPEG" else "CMYK"] += 1
@@ -262,7 +262,7 @@ def _flat(image: Image.Image, decoded: ImageFile.ImageFile, paper: Paper, found:
 
 
 def _transparent_value(image: Image.Image) -> np.ndarray | None:
-    """Where a grey picture has the one value that its file calls transparent."""
+    """Mask of the pixels with the one value that a grey picture's file calls transparent; None without such a value."""
     value = image.info.get("transparency")
     if not isinstance(value, int):
         return None
@@ -288,7 +288,7 @@ def _laid(image: Image.Image, transparent_HW: np.ndarray | None, paper: Paper, f
 
 
 def _scaled(image: Image.Image, decoded: ImageFile.ImageFile, found: Counter[str]) -> Image.Image:
-    """More than 8 bits of grey as 8. What 32 bits mean, the largest value must tell: 1 (fractions), 255 or 65,535."""
+    """Scale deeper grey to 8 bits. In 32 bits, the largest value tells what white is: 1 (fractions), 255 or 65,535."""
     values_HW = np.asarray(image)
     sixteen = image.mode in _SIXTEEN_BITS or decoded.format == "PNG"
     low, high = values_HW.min(), values_HW.max()

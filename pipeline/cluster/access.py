@@ -1,4 +1,4 @@
-"""Who may use a Ray cluster: those who have its token, or, of a cluster without one, everybody who reaches it."""
+"""Access to a Ray cluster: its token is required, or, if it has no token, everybody who reaches it has access."""
 
 import os
 import sys
@@ -15,13 +15,13 @@ def has_token(environment: Mapping[str, str]) -> bool:
 
 
 def use_token() -> None:
-    """Let Ray, when it is imported next, use the token that there is: by itself it does so for a local Ray alone."""
+    """Let Ray use the token when it is imported next: by itself, only a local Ray uses it."""
     if has_token(os.environ):
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def warn_of_open_cluster(address: str) -> None:
-    """To standard error, for a cluster that has been seen to take requests without a token."""
+    """Warn on standard error of a cluster that has been seen to take requests without a token."""
     print(f"WARNING: the Ray cluster at {address} asks for no token: whoever reaches it can run any command there. "
           "On its head, make a token and start Ray anew: `ray get-auth-token --generate`, then "
           f"`RAY_AUTH_MODE=token ray start --head`; copy {TOKEN_FILE} to every node and to this machine",

@@ -23,7 +23,7 @@ FOUND_BY_RAY = "auto"  # an address that stands for the cluster that runs on thi
 def ray_cluster(address: str | None, num_cpus: int | None = None) -> Iterator[None]:
     """Connect to `address`, or start Ray here if it is None; inside such a block, use what is connected.
 
-    Of a Ray started here nothing is left after the block; its logs are kept where RAY_TMPDIR names a folder for them.
+    Nothing of a Ray started here is left after the block; its logs are kept if RAY_TMPDIR names a folder for them.
     A cluster whose head goes away later ends this process; see `ending_with_head`.
 
     Args:
@@ -62,7 +62,7 @@ def _joined(address: str) -> Iterator[None]:
 
 
 def _ask(address: str) -> bool:
-    """Whether the head asks for a token; ResourcesError if there is none, or it asks and we have no token."""
+    """Whether the head asks for a token; ResourcesError if no head answers, or it asks and we have no token."""
     try:
         asks = asks_for_token(address)
     except NoHeadError as error:

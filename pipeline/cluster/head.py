@@ -1,6 +1,6 @@
 """The head of a Ray cluster that we join: whether it answers, asks for a token, and goes on answering.
 
-Ray itself says nothing for minutes where nobody listens, and ends a driver with a C++ stack when the head has gone.
+Ray itself says nothing for minutes if nobody listens, and ends a driver with a C++ stack when the head has gone.
 """
 
 import os
@@ -33,7 +33,7 @@ def asks_for_token(address: str, timeout: float = ANSWER_SECONDS) -> bool:
     """Whether the head at `host:port` refuses a request that has no token.
 
     Raises:
-        NoHeadError: no answer within `timeout` seconds; says what the network said.
+        NoHeadError: no answer within `timeout` seconds; quotes the network's error.
     """
     with closing(_channel(address)) as channel:
         try:
@@ -55,9 +55,10 @@ def _channel(address: str) -> grpc.Channel:
 
 @contextmanager
 def ending_with_head(address: str) -> Iterator[None]:
-    """Within the block, this process ends with status 1, and says why, when the head has not answered for a while.
+    """End this process with status 1, and say why, if the head has not answered for a while during the block.
 
-    At once, like a kill -9, which loses nothing: the main thread may be in a call of Ray that nothing interrupts.
+    It ends at once, like by kill -9, which loses nothing: the main thread may be in a call of Ray that nothing can
+    interrupt.
     """
     with thread_beside(_look, address):
         yield

@@ -30,9 +30,9 @@ LOCK = "driver"  # a file in the folder of a Ray; its driver holds an flock on i
 
 @contextmanager
 def local_ray(num_cpus: int) -> Iterator[None]:
-    """Start Ray with so many CPUs; what a killed driver has left of an earlier one is removed first."""
+    """Start Ray with `num_cpus` CPUs; what a killed driver has left of an earlier Ray is removed first."""
     with _own_folder():
-        logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # it tells of the token each time
+        logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # it logs the token each time
         try:
             # All of Ray then has the address 127.0.0.1, and listens there alone; Ray's own choice on Windows and macOS
             with sigterm_kept(), patch.object(ray_constants, "ENABLE_RAY_CLUSTER", False):
@@ -73,7 +73,7 @@ def _own_folder() -> Iterator[None]:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """The lock is there and held, or not there at all."""
+    """Hold the lock of a Ray's folder while the block lasts; the lock file appears only once it is held."""
     with open(folder / f"{LOCK}.new", "w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         os.replace(folder / f"{LOCK}.new", folder / LOCK)
@@ -116,7 +116,7 @@ def _processes_of(folder: Path) -> list[psutil.Process]:
 
 
 def _remove(folder: Path) -> None:
-    """Workers may still be ending and write a last line."""
+    """Remove a folder, although workers that are still ending may write a last line into it."""
     deadline = time.monotonic() + END_SECONDS
     while folder.exists() and time.monotonic() < deadline:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""How many workers the nodes of the connected cluster hold, with which device and how many threads each."""
+"""Placement of workers on the nodes of the connected cluster: their number, device and threads."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class ResourcesError(ValueError):
 
 @dataclass(frozen=True)
 class Placement:
-    """What each worker gets."""
+    """Device and threads of each worker."""
 
     use_gpu: bool
     threads: int
@@ -29,7 +29,7 @@ class _Node(NamedTuple):
     gpus: int
 
     def holds(self, placement: Placement) -> int:
-        """How many workers."""
+        """Number of workers that the node holds."""
         by_cores = self.cpus // placement.threads
         return min(by_cores, self.gpus) if placement.use_gpu else by_cores
 
@@ -38,7 +38,7 @@ def choose_placement(compute: ComputeParams) -> Placement:
     """Decide device and threads of the workers from what the connected cluster has; a worker's threads are of one node.
 
     Raises:
-        ResourcesError: it has not enough; without this check Ray would wait for ever.
+        ResourcesError: the cluster has too little; without this check Ray would wait for ever.
     """
     nodes, fewest = _of_each_node(), compute.fewest_workers
     gpus = sum(node.gpus for node in nodes)
@@ -64,7 +64,7 @@ def _threads_beside_gpus(nodes: Sequence[_Node]) -> int:
 
 
 def _threads_of_cores(nodes: Sequence[_Node], most_workers: int) -> int:
-    """As many as each worker can have; of a range of workers, of as many workers as there is room for now."""
+    """The most threads that each of `most_workers` workers can have, or each of as many as there are cores."""
     wanted = min(most_workers, sum(node.cpus for node in nodes))
     enough = [threads for threads in range(1, max(node.cpus for node in nodes) + 1)
               if sum(node.holds(Placement(False, threads)) for node in nodes) >= wanted]
@@ -82,14 +82,14 @@ def require_node(cpus: int, gpus: int) -> None:
 
 
 def say_waiting(needed: Mapping[str, int]) -> None:
-    """For `{"CPU": 2}`; and what of that other work leaves free now. Ray itself waits without a word."""
+    """Say what is waited for, such as `{"CPU": 2}`, and how much of it is free now. Ray itself waits without a word."""
     wanted, free = (" and ".join(f"{count} {kind}s" for kind, count in counts.items())
                     for counts in (needed, {kind: _free(kind) for kind in needed}))
     say(f"waiting for {wanted} of the cluster, which has {free} free now")
 
 
 def say_what_is_used(compute: ComputeParams, placement: Placement) -> None:
-    """How many GPUs; and what is waited for."""
+    """Print how many GPUs the training uses, and say what it waits for."""
     kind, each = ("GPU", 1) if placement.use_gpu else ("CPU", placement.threads)
     there = int(ray.cluster_resources().get("GPU", 0))
     if there > 1 and compute.device != "cpu":

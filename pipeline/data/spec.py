@@ -1,4 +1,4 @@
-"""What a dataset is made with: the `datasets:` section of params.yaml as frozen dataclasses. Light to import.
+"""Parameters of a dataset: the `datasets:` section of params.yaml as frozen dataclasses. Light to import.
 
 Each class checks its own values; an error names the field, the value found, the rule and what to do.
 """
@@ -330,7 +330,7 @@ class WebdatasetParams(_PictureFilesParams):
 
 OF_PICTURE_FILES = ("folder", "webdataset")
 LOADED_ONLY = ("central_crop",)  # decide no byte of a shard
-RAW_ONLY = ("path",)  # does not matter any more once the pictures are listed
+RAW_ONLY = ("path",)  # no longer matters once the pictures are listed
 STORED_ONLY = ("held_out", "format", "shorter_side", "quality", "paper", "central_crop", "image_size", "keep_damaged",
                "min_pictures")  # not of raw files
 
@@ -371,12 +371,12 @@ class DatasetParams:
 
     @property
     def sample(self) -> bool:
-        """Whether the raw data are a part of the real ones, so that not all that is listed need be there."""
+        """Whether the raw data are only a part of the real data, so that listed items may be missing."""
         return {"imagenet": self.imagenet.sample, "mini_imagenet": self.mini_imagenet.sample}.get(self.source, False)
 
     @property
     def is_prepared(self) -> bool:
-        """Whether it is made of photographs that somebody else has prepared, not of ILSVRC2012's archive."""
+        """Whether the dataset uses photographs that somebody else has prepared, not ILSVRC2012's archive."""
         return self.source == "mini_imagenet" and self.mini_imagenet.prepared
 
     @property
@@ -385,7 +385,7 @@ class DatasetParams:
         return self.source in ("glyphs", "ptb_sample") or self.sample
 
     def shard_parameters(self) -> dict[str, Any]:
-        """What its shards depend on: all but the sections of other sources, and what nobody has changed."""
+        """Parameters that the shards depend on: not the sections of other sources, nor some unchanged defaults."""
         found = {name: value for name, value in asdict(self).items() if name == self.source or name not in SOURCES}
         if self.max_pixels == MAX_PIXELS:
             del found["max_pixels"]
@@ -401,7 +401,7 @@ class DatasetParams:
         return self.webdataset if self.source == "webdataset" else self.folder
 
     def raw_parameters(self) -> dict[str, Any]:
-        """What its raw files depend on."""
+        """Parameters that the raw files depend on."""
         own = asdict(self).get(self.source, {})
         chosen = {name: value for name, value in own.items() if name not in STORED_ONLY}
         return {"source": self.source, **({"seed": self.seed} if self.source == "glyphs" else {}), **chosen}

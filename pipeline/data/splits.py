@@ -28,7 +28,7 @@ def family_of(class_name: str) -> str:
 
 
 def make_split(params: SplitParams, class_names: Sequence[str], sample: bool = False) -> Split:
-    """Every class in exactly one part; each part sorted by name.
+    """Put every class into exactly one part; each part is sorted by name.
 
     Depends on the set of names alone, not on their order.
 
@@ -60,7 +60,7 @@ def make_split(params: SplitParams, class_names: Sequence[str], sample: bool = F
 
 
 def list_path(name: str) -> Path:
-    """Of a list of `pipeline/data/lists`, or, with a slash in it, of a user's own. ValueError if it is not there."""
+    """Path of a list in `pipeline/data/lists`, or of a user's own if the name has a slash. ValueError if missing."""
     path = Path(name) if "/" in name else LISTS / name
     if not path.is_file():
         known = ", ".join(sorted(path.name for path in LISTS.iterdir()))
@@ -97,7 +97,7 @@ def _split_by_lists(params: TwoListsSplit, names: list[str], sample: bool) -> Sp
 
 
 def _listed(part: Part, list_name: str, names: list[str], may_lack: bool) -> set[str]:
-    """The classes that a list names, themselves or by their family; `may_lack`: not all need be there."""
+    """The classes that a list names, themselves or by their family; `may_lack`: classes of the list may be missing."""
     listed = set(read_list(list_name))
     strangers = listed - set(names) - {family_of(name) for name in names}
     if strangers and not may_lack:
@@ -127,7 +127,7 @@ def _split_words(params: WordSplit, names: list[str]) -> Split:
 
 
 def _divide(items: list[str], num_valid: int, num_test: int, seed: int, what: str) -> dict[str, Part]:
-    """In an order that the seed decides: the last `num_test` to test, `num_valid` before them to valid."""
+    """Divide in an order that the seed decides: the last `num_test` to test, `num_valid` before them to valid."""
     if num_valid + num_test > len(items):
         raise ValueError(f"num_valid, num_test: {num_valid} + {num_test} are more than the {len(items)} "
                          f"{what}; ask for fewer")

@@ -1,4 +1,4 @@
-"""Two rows on the same episodes: where they differ, and what some of those episodes look like."""
+"""Two rows on the same episodes: where they differ, with pictures of some of those episodes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,10 +35,10 @@ class Compared:
 
 
 def compare(comparison: ComparisonParams, params: Params) -> Compared:
-    """From what `evaluate` kept of every episode; only the episodes to be drawn are run again.
+    """Compare the results that `evaluate` kept of every episode; only the episodes to be drawn are run again.
 
     Raises:
-        ValueError: a row that has not been evaluated, or not as its parameters and the shards now are.
+        ValueError: a row that was not evaluated, or was evaluated with other parameters or shards than now.
     """
     names = comparison.row, comparison.baseline
     _require_same_data(names, ShardFolder(paths.SHARDS / params.rows[names[0]].dataset))
@@ -56,7 +56,7 @@ def compare(comparison: ComparisonParams, params: Params) -> Compared:
 
 
 def most_ahead(difference_E: np.ndarray, most: int) -> list[int]:
-    """The numbers of the episodes with the largest positive differences; of equals, the first."""
+    """The numbers of the episodes with the largest positive differences; among equals the first ones."""
     order = np.argsort(-difference_E, kind="stable")[:most]
     return order[difference_E[order] > 0].tolist()
 
@@ -88,7 +88,7 @@ def _column(path: Path, column: str, num_episodes: int, row: str) -> np.ndarray:
 
 
 def _require_same_data(names: Sequence[str], shards: ShardFolder) -> None:
-    """Episodes are the same if they were drawn from the same rows."""
+    """Raise ValueError unless all rows were measured on these shards: only then are their episodes the same."""
     for name in names:
         used = read_details(paths.details_file(name)).dataset.manifest_sha256
         if used != shards.sha256:

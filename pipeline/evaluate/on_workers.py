@@ -1,8 +1,8 @@
 """An evaluation's two costly parts, embedding and episodes, shared among workers.
 
 The batches are those of one process, wherever each is computed, and they are put together in their order. So the result
-is the same for any number of workers, and that of one process with as many threads as each of them has, bit for bit.
-(With other numbers of threads sums have another order.)
+is the same, bit for bit, for any number of workers. It is also that of one process with as many threads as each worker
+has. (With another number of threads, sums have another order.)
 
 Shapes: R rows of a store, U rows that occur, E episodes.
 """
@@ -34,14 +34,15 @@ from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.spec import Part
 from pipeline.workers.processes import RunTasks, close_if_possible
 
-BATCHES_PER_TASK = 16  # of embedding: a second or so on a CPU, against milliseconds for sending a task
+BATCHES_PER_TASK = 16  # batches to embed: a second or so on a CPU, against milliseconds for sending a task
 
 
 @dataclass(frozen=True)
 class SampleAddress:
-    """Where a worker finds the samples that are embedded.
+    """Address of the samples that a worker embeds.
 
-    shards: path or address of the dataset's folder. groups: of shards that are read.
+    shards: path or address of the dataset's folder.
+    groups: groups of the shards that are read.
     """
 
     shards: str
@@ -69,10 +70,11 @@ class RowEpisodes:
 
 @dataclass(frozen=True)
 class Workers:
-    """Who shares an evaluation.
+    """The workers that share an evaluation.
 
-    shards, cache: where they find the dataset; see `SampleAddress`.
-    device: of each worker. threads: of each, on a CPU.
+    shards, cache: where the workers find the dataset; see `SampleAddress`.
+    device: the device of each worker.
+    threads: threads of each worker, on a CPU.
     """
 
     run: RunTasks
@@ -83,7 +85,7 @@ class Workers:
 
 
 class Span(NamedTuple):
-    """A task: items first .. end - 1 of what `column` says, "" for rows to embed."""
+    """A task: episodes first .. end - 1 of `column`, or, if `column` is "", those rows to embed."""
 
     column: str
     first: int
@@ -92,7 +94,7 @@ class Span(NamedTuple):
 
 def embed_on(workers: Workers, method: Method, source: SampleAddress, store: Store, row_U: np.ndarray,
              advance: Advance = no_progress) -> SomeRows:
-    """`embed_rows`; `store` is this process's own view of the same rows, of which nothing is read."""
+    """`embed_rows` on workers; `store` is this process's view of the same rows, from which nothing is read."""
     spans = _spans("", len(row_U), BATCHES_PER_TASK * embed_batch_size(store, workers.device))
     features: dict[Span, Tensor] = {}
     for span, feature_U in workers.run(_Embedding, (method, source, row_U, workers.device, workers.threads),
@@ -104,7 +106,7 @@ def embed_on(workers: Workers, method: Method, source: SampleAddress, store: Sto
 
 def episodes_on(workers: Workers, method: Method, features: SomeRows, wanted: RowEpisodes,
                 advance: Advance = no_progress) -> dict[str, EpisodeResults]:
-    """`episode_results` of every column. `features` are of the rows `wanted.row_U`."""
+    """`episode_results` of every column on workers. `features` are of the rows `wanted.row_U`."""
     spans = [span for column, spec in wanted.specs.items()
              for span in _spans(column, wanted.count, episode_batch_size(features, spec))]
     results: dict[Span, EpisodeResults] = {}
@@ -126,14 +128,14 @@ def _joined(results: list[EpisodeResults]) -> EpisodeResults:
 
 
 class _Embedding:
-    """A worker that embeds: it holds the model, and what it reads is in use until it is closed or its process ends."""
+    """A worker that embeds. It holds the model, and keeps its shards in use until it is closed or its process ends."""
 
     def __init__(self, method: Method, source: SampleAddress, row_U: np.ndarray, device: str, threads: int) -> None:
         torch.set_num_threads(threads)
         self.method, self.row_U, self.device = method.to(device), row_U.copy(), device
         self._in_use = ExitStack()
         shards = ShardFolder(self._in_use.enter_context(local_shards(source.shards, source.cache, source.groups)))
-        # each sample is needed once, by one worker: none decodes those of the others
+        # each sample is needed once, by one worker, so a worker decodes only its own samples
         room = Room(memory_bytes=0, num_processes=threads)
         self.store = load_samples(shards, source.split, (source.part,), source.sample_shape, room).store
         self._in_use.callback(close_if_possible, self.store)

@@ -1,4 +1,4 @@
-"""One row of a table: a model on the test episodes of its columns; what was measured, and how some episodes look."""
+"""One row of a table: a model on the test episodes of its columns, with its measurements and some of its episodes."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -34,15 +34,15 @@ from pipeline.results.shown_episode import ShownEpisode, thumbnails
 from pipeline.system.progress import Progress, say
 from pipeline.workers.processes import close_if_possible
 
-SHOWN = 100  # episodes of the first column (but of all classes) that those to show are chosen from
-SHOWN_SAMPLES = 50_000  # in these; episodes of all classes have many
-DECODED_FIRST = 2**30  # bytes of images; where there are more, all cores decode them while they are embedded
-FEW = Room(memory_bytes=0, num_processes=1)  # of all images, those that are looked at alone are decoded
+SHOWN = 100  # episodes to show are chosen from so many of the first column (without episodes of all classes)
+SHOWN_SAMPLES = 50_000  # samples in these episodes; episodes of all classes have many
+DECODED_FIRST = 2**30  # bytes of images; if there are more, all cores decode them while they are embedded
+FEW = Room(memory_bytes=0, num_processes=1)  # decode only the images that are looked at
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What each column's episodes gave, and some of the first column's. vocabulary: of a model of sentences."""
+    """The results of each column's episodes, and some episodes to show. vocabulary: that of a model of sentences."""
 
     episodes: Mapping[str, EpisodeResults]
     shown: list[ShownEpisode]
@@ -52,11 +52,11 @@ class Measured:
 
 def evaluate_row(row: RowParams, model: ModelFile, method: Method, shards: ShardFolder, device: str = "cpu",
                  workers: Workers | None = None) -> Measured:
-    """Embed what the episodes of all columns are made of, each sample once, then run them on the embeddings.
+    """Embed the samples of all columns' episodes, each sample once, then run the episodes on the embeddings.
 
     Args:
-        device: of this process, which does everything without `workers`.
-        workers: that share the embedding and the episodes.
+        device: the device of this process, which does everything without `workers`.
+        workers: workers that share the embedding and the episodes.
     Raises:
         ValueError: damaged shards, classes that cannot serve a column, sentences with other tokens than the model's, or
             an oracle of other classes than the part's.
@@ -65,7 +65,7 @@ def evaluate_row(row: RowParams, model: ModelFile, method: Method, shards: Shard
     room = Room(memory_bytes=min(Room().memory_bytes, DECODED_FIRST)) if workers is None else FEW
     with loaded_samples(row, model, shards, room) as samples:
         wanted = _wanted(row, samples)
-        most = max(wanted.classes.values(), key=lambda classes: classes.num_classes)  # has those of every column
+        most = max(wanted.classes.values(), key=lambda classes: classes.num_classes)  # has the classes of every column
         _require_new_classes(row, model, samples.names_of(most, np.arange(most.num_classes)))
         method = method_for(row, model, method, samples, most).to(device)
         with Progress(f"embedding {samples.name} for {model.model_name}", len(wanted.row_U), "samples") as progress:
@@ -106,7 +106,7 @@ def _columns(wanted: RowEpisodes, episodes: Mapping[str, EpisodeResults]) -> dic
 
 
 def device_of(compute: ComputeParams) -> str:
-    """Of this process, when it evaluates by itself; ValueError if that is to be a GPU and there is none."""
+    """Device of this process when it evaluates by itself; ValueError if a GPU is required and there is none."""
     if compute.device == "gpu" and not torch.cuda.is_available():
         raise ValueError("compute.device is gpu, and this machine has none that PyTorch can use; write auto or cpu")
     return "cuda" if compute.device != "cpu" and torch.cuda.is_available() else "cpu"
@@ -121,19 +121,19 @@ def _address(row: RowParams, model: ModelFile, shards: ShardFolder, workers: Wor
 @contextmanager
 def loaded_samples(row: RowParams, model: ModelFile, shards: ShardFolder,
                    room: Room | None = None) -> Iterator[Samples]:
-    """The samples of the row's part as its model takes them; a store that reads shards ends its processes."""
+    """The samples of the row's part as its model takes them; after the block, a store on shards ends its processes."""
     _check_preparation(row, model, shards)
     samples = load_samples(shards, row.split, (row.part,), model.sample_shape, room)
     try:
         _require_same_tokens(model, samples)
         yield samples
     finally:
-        close_if_possible(samples.store)  # what is in memory has nothing to close
+        close_if_possible(samples.store)  # a store in memory has nothing to close
 
 
 def method_for(row: RowParams, model: ModelFile, method: Method, samples: Samples,
                classes: ClassRows) -> Method:
-    """The model's own method, or what the row makes of it: tuned to each support set, to the nearest, an oracle.
+    """The model's method as the row uses it: as it is, with `nearest` items, tuned to each support set, or an oracle.
 
     Raises:
         ValueError: `nearest` with a method that has no attention.
@@ -150,7 +150,7 @@ def method_for(row: RowParams, model: ModelFile, method: Method, samples: Sample
 
 
 def _oracle(model: ModelFile, method: Method, class_names: list[str]) -> Oracle:
-    """With the output of each class of the part; ValueError for one that the classifier was not trained on."""
+    """An oracle of the part's classes; ValueError for a class that the classifier was not trained on."""
     if not isinstance(method, Classifier):
         raise ValueError(f"model {model.model_name}: a {type(method).__name__} has no softmax over classes; oracle: "
                          "true is for a classifier")
@@ -164,9 +164,9 @@ def _oracle(model: ModelFile, method: Method, class_names: list[str]) -> Oracle:
 
 
 def _check_preparation(row: RowParams, model: ModelFile, shards: ShardFolder) -> None:
-    """Samples are prepared as their dataset says. Where the model has learnt from others, that is said or refused.
+    """Warn of, or refuse, samples that their dataset prepares otherwise than the model's training data.
 
-    Size, channels and polarity are always the model's own.
+    Samples are prepared as their dataset says; size, channels and polarity are always the model's own.
     """
     if model.preparation is None:
         return
@@ -199,21 +199,21 @@ def _require_new_classes(row: RowParams, model: ModelFile, class_names: list[str
 
 
 def _perplexity(method: Method, shards: ShardFolder, part: Part, device: str) -> float | None:
-    """Of a language model on the file of the part; None for any other method."""
+    """Perplexity of a language model on the file of the part; None for any other method."""
     if not isinstance(method, TextModel):
         return None
     return round(method.perplexity(load_sentences(shards, part).running_text().to(device)), 3)
 
 
 def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
-    """One row an episode, one column a task: for comparing two models episode by episode."""
+    """Write one row an episode and one column a task, for comparing two models episode by episode."""
     with atomic_write(path, "wb") as file:
         pq.write_table(pa.table(dict(columns)), file, write_page_checksum=True)
 
 
 def _shown(method: Method, samples: Samples, features: MemoryStore, wanted: RowEpisodes,
            column: str) -> list[ShownEpisode]:
-    """The first ones of those that were run: other rows have no features."""
+    """The first test episodes of a column. Only episodes that were run can be shown: other rows have no features."""
     shown: list[ShownEpisode] = []
     classes, spec = wanted.classes[column], wanted.specs[column]
     most = max(2, SHOWN_SAMPLES // (spec.num_ways * spec.samples_per_way))

@@ -30,7 +30,7 @@ SECTIONS = {"cluster": ClusterParams, "compute": ComputeParams, "datasets.NAME":
             "report": ReportParams}
 PLAIN = {int: "whole number", float: "number", bool: "true or false", str: "text", types.NoneType: "null"}
 ENTRY = re.compile(r"^    (\w+(?:, \w+)*): ", re.MULTILINE)
-# Of a model the file says `recipe` and `from`; pipeline.params.tables makes the other two fields of them.
+# For a model the file has `recipe` and `from`; pipeline.params.tables makes these two fields from them.
 WRITTEN_AS_FROM = ("dataset", "init")
 FROM = (("recipe", "text or null", "`null`", "The recipe that this model departs from."),
         ("from", "text", "required", "`shards/DATASET`: the dataset to train on. Or `models/TABLE/MODEL`: the model "
@@ -55,7 +55,7 @@ def reference() -> str:
 
 
 def meanings(found: type) -> dict[str, str]:
-    """What the docstring of a dataclass, and those of its bases, say of each field, by name."""
+    """Field name -> its meaning, from the docstrings of a dataclass and its bases."""
     said: dict[str, str] = {}
     for base in reversed(found.__mro__):
         args = inspect.cleandoc(base.__dict__.get("__doc__") or "").partition("Args:\n")[2]
@@ -66,7 +66,7 @@ def meanings(found: type) -> dict[str, str]:
 
 
 def own_fields(found: type) -> list[Field]:
-    """The fields that a file may say, less the tag that names the kind of section."""
+    """The fields that a file may set, without the tag that names the kind of section."""
     hidden = WRITTEN_AS_FROM if found is ModelParams else ()
     return [field for field in fields(found) if field.init and field.name not in hidden
             and not _is_tag(get_type_hints(found)[field.name])]

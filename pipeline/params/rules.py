@@ -21,8 +21,8 @@ NUM_CLASSES = {"omniglot": 1623, "mnist": 10}
 SAMPLES_PER_CLASS = {"omniglot": 20}
 
 IMAGES_ONLY = ("pixels", "mann", "classifier")  # a classifier needs all its classes; rare words are left out
-SYNSET_SOURCES = ("imagenet", "mini_imagenet")  # whose classes WordNet makes groups of
-IN_CHUNKS = ("matching_network", "siamese")  # what a chunk keeps small, others do not have
+SYNSET_SOURCES = ("imagenet", "mini_imagenet")  # sources whose classes WordNet groups
+IN_CHUNKS = ("matching_network", "siamese")  # methods with the activations that a chunk keeps small
 SENTENCES_ONLY = ("language_model",)
 
 
@@ -82,7 +82,7 @@ def _require_support(task: EpisodeSpec, path: str) -> None:
 
 
 def _check_samples(model: ModelParams, are_sentences: bool, path: str) -> None:
-    """Sentences have a context, images a size; neither takes what is made for the other."""
+    """Sentences have a context, images a size; a parameter made for one of them is refused for the other."""
     wanted, other = ("context", "image_size") if are_sentences else ("image_size", "context")
     if getattr(model, wanted) is None:
         raise ParamsError(f"{path}.{other}: found {getattr(model, other)}; the samples of {model.dataset} take "
@@ -214,7 +214,7 @@ def _check_task(task: EpisodeSpec, dataset: DatasetParams, split: str, parts: tu
 
 
 def _num_classes(dataset: DatasetParams, split_name: str, part: Part) -> int | None:
-    """How many classes a part has, where that is known before the data is there."""
+    """Number of classes of a part; None if it is not known before the data is there."""
     split, total = dataset.splits[split_name], NUM_CLASSES.get(dataset.source)
     if isinstance(split, WholeSplit):
         return total if split.part == part else 0
@@ -229,7 +229,7 @@ def _require_known(name: str, known: Mapping | Iterable[str], path: str) -> None
         raise ParamsError(f"{path}: there is no {name!r}; {nearest(name, known)}")
 
 
-SAME_EPISODES = ("dataset", "split", "part", "seed", "episodes", "queries")  # what decides which episodes a row has
+SAME_EPISODES = ("dataset", "split", "part", "seed", "episodes", "queries")  # fields that decide a row's episodes
 
 
 def _check_comparison(comparison: ComparisonParams, params: Params, path: str) -> None:

@@ -211,7 +211,7 @@ class _Reader:
         return splits[0] if dataset != model.dataset and len(splits) == 1 else model.split
 
     def _aliases(self, folder: Path) -> dict[str, str]:
-        """Where a value stands that is not written at the model or row itself."""
+        """Section -> the section that may hold its values: a model's recipe, or `evaluation` for a row."""
         _, written = self._sections(folder)
         aliases = {f"models.{name}": f"recipes.{values['recipe']}" for name, values in written.models.items()
                    if isinstance(values, Mapping) and "recipe" in values}

@@ -93,7 +93,7 @@ class YamlFile:
 
 
 def _check(path: Path, text: str) -> None:
-    """Refuse what takes no bounded time to read: aliases, each of which may stand for what has many, and depth."""
+    """Refuse files whose reading may take unbounded time: long or deep ones, and aliases, which multiply."""
     if len(text) > LONGEST:
         raise ParamsError(f"{path}: {len(text):,} characters, and a file of parameters has at most {LONGEST:,}; is it "
                           "another file?")

@@ -15,7 +15,7 @@ def column_order(column: str) -> tuple[bool, list[int], str]:
 
 
 def column_title(column: str) -> str:
-    """As the paper writes it: "5-way 1-shot"; "fine-5w1s4q" is "5-way 1-shot, 4 queries a way, fine-grained"."""
+    """Title as in the paper: "5-way 1-shot"; "fine-5w1s4q" is "5-way 1-shot, 4 queries a way, fine-grained"."""
     shape = COLUMN.fullmatch(column)
     if shape is None:
         return column

@@ -11,20 +11,20 @@ from matchnet.statistics import mean_and_interval
 from pipeline.results.metrics import STRICT, Count, MetricsError, Percent, Positive
 from pipeline.system.checked_json import read_checked, write_checked
 
-HUB_SHARE = 0.6  # of an episode's queries
+HUB_SHARE = 0.6  # share of an episode's queries
 Points = Annotated[float, Field(ge=-100, le=100)]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `row` does better than `baseline` in a column, episode by episode.
+    """Comparison of `row` with `baseline` in a column, episode by episode.
 
     difference, ci95: mean over episodes of its accuracy less the baseline's, and half the width of the 95% interval of
         that mean of paired differences; both in points of percent.
     better, worse, equal: in how many episodes its accuracy is above the baseline's, below, the same.
     hubness, baseline_hubness: percent of the episodes in which more than HUB_SHARE of all queries are given one and the
-        same way, where each way has 1 / N of them. The paper says of Inception that it "appears to sometimes prefer an
-        image above all others"; by this it can be counted.
+        same way, although each way has 1 / N of them. These count a remark of the paper: Inception "appears to
+        sometimes prefer an image above all others".
     """
 
     __pydantic_config__ = STRICT
@@ -45,16 +45,16 @@ COMPARISON = TypeAdapter(Comparison)
 
 
 def difference_of(accuracy_E: np.ndarray, baseline_E: np.ndarray) -> np.ndarray:
-    """Rounded, so that two ways to the same share of right queries are equal."""
+    """Difference of accuracies, rounded: equal shares of right queries stay equal however they were computed."""
     return np.round(accuracy_E - baseline_E, 9)
 
 
 def compared(names: tuple[str, str, str], difference_E: np.ndarray, most_one_way_E: np.ndarray,
              baseline_most_E: np.ndarray) -> Comparison:
-    """In figures.
+    """Compute the comparison's figures.
 
     Args:
-        names: of the row, the baseline and the column.
+        names: the names of the row, the baseline and the column.
         most_one_way_E, baseline_most_E: see matchnet.evaluation.EpisodeResults.
     """
     mean, ci95 = mean_and_interval(difference_E)

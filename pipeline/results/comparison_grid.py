@@ -38,11 +38,11 @@ class SharedEpisode:
     baseline: ShownEpisode
 
     def queries(self) -> list[int]:
-        """Those to show: first where one of the two is right and the other is not, of many ways."""
+        """The queries to show: first those that only one model answers right, spread over many ways."""
         same_Q = self.ours.wrong_Q == self.baseline.wrong_Q
         ways = self.ours.query_way_Q.tolist()
         before_Q = [ways[:query].count(way) - same_Q[:query][np.array(ways[:query], dtype=int) == way].sum()
-                    for query, way in enumerate(ways)]  # of its way, how many that differ
+                    for query, way in enumerate(ways)]  # earlier queries of its way that differ
         return np.lexsort((before_Q, same_Q))[:MOST_QUERIES].tolist()
 
 
@@ -58,7 +58,7 @@ def draw_comparison(path: Path, title: str, groups: Sequence[Group], titles: tup
     """Write a PNG.
 
     Args:
-        titles: of our model and of the baseline.
+        titles: the titles of our model and of the baseline.
     """
     strips = [heading_strip(title)]
     for group in groups:
@@ -68,7 +68,7 @@ def draw_comparison(path: Path, title: str, groups: Sequence[Group], titles: tup
 
 
 def _answers(episode: SharedEpisode, titles: tuple[str, str]) -> Image.Image:
-    """Queries from left to right; below each what both models said, and where one is wrong, what it is."""
+    """Draw queries from left to right; below each both answers, and the true way if an answer is wrong."""
     size, queries = tile_size(episode.ours), episode.queries()
     shown = [title if len(title) <= TITLE_WIDTH else title[:TITLE_WIDTH - 1] + "…" for title in titles]
     left = int(max(font(True, 12).getlength(title) for title in shown)) + 2 * GAP
@@ -88,7 +88,7 @@ def _answers(episode: SharedEpisode, titles: tuple[str, str]) -> Image.Image:
 
 
 def _query(picture: Image.Image, x: int, size: int, episode: SharedEpisode, query: int) -> None:
-    """In a frame of the colour of our answer."""
+    """Draw a query in a frame of the colour of our answer."""
     colour = WRONG if episode.ours.wrong_Q[query] else RIGHT
     ImageDraw.Draw(picture).rectangle([x, 0, x + size + 7, size + 7], fill=colour)
     picture.paste(tile(episode.ours.query_Q[query], size), (x + 4, 4))

@@ -13,7 +13,7 @@ from pipeline.results.curves import CurvePoint
 from pipeline.results.svg import MUTED, OURS, STYLE, WIDTH, figure_svg
 
 MOST_POINTS = 160  # more would not be seen at this width: neighbours are averaged
-MOST_NATS = 700.0  # of which exp is a number
+MOST_NATS = 700.0  # exp of more may overflow float64
 HEIGHT = 1.55  # inches of a panel
 Series = Sequence[tuple[float, float]]
 
@@ -58,7 +58,7 @@ def averaged(series: Series, most: int = MOST_POINTS) -> Series:
 
 
 def _losses(points: Sequence[CurvePoint]) -> Series:
-    """Those that a logarithmic axis can show."""
+    """The losses that a logarithmic axis can show."""
     return averaged([(p.step, p.loss) for p in points if p.loss is not None and p.loss > 0])
 
 
@@ -120,7 +120,7 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def _words(points: Sequence[CurvePoint]) -> str:
-    """For a screen reader: where it ended."""
+    """Text for a screen reader: the values at the end."""
     last = points[-1].step
     for what, unit in (("valid_perplexity", ""), ("valid_accuracy", "%")):
         values = [getattr(point, what) for point in points if getattr(point, what) is not None]

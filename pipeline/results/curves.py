@@ -16,9 +16,9 @@ FRACTIONS = ("accuracy", "valid_accuracy", "valid_ci95")
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """What was known at one step; None where nothing was logged. Accuracies in percent, the loss in nats.
+    """Values logged at one step; None for a value that was not logged. Accuracies in percent, the loss in nats.
 
-    valid_perplexity: of a language model; curves of others have no such column.
+    valid_perplexity: a language model's; curves of other models have no such column.
     """
 
     step: int
@@ -38,7 +38,7 @@ OF_EPISODES = tuple(name for name in FIELDS if name != "valid_perplexity")
 def curve_from_records(records: Iterable[Mapping[str, float]]) -> list[CurvePoint]:
     """Merge what training logged and reported, one point a step.
 
-    Steps after the last checkpoint run again when a run resumes: of two records of a step, the later holds.
+    Steps after the last checkpoint run again when a run resumes. If a step has two records, the later one holds.
 
     Args:
         records: each with a `step` and any of the fields of CurvePoint; accuracies are fractions here. Other
@@ -102,7 +102,7 @@ def read_curve(path: Path) -> list[CurvePoint]:
 
 
 def _number(name: str, cell: str, where: str, again: str) -> float | None:
-    """None for an empty cell."""
+    """The number in a cell; None for an empty cell."""
     try:
         value = float(cell) if cell else None
     except ValueError as error:

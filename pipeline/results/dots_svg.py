@@ -10,9 +10,9 @@ from matplotlib.ticker import MaxNLocator
 from pipeline.results.grids import STALE, Column, Grid, Line
 from pipeline.results.svg import FAINT, INK, MUTED, OURS, PAPER, STYLE, WIDTH, figure_svg
 
-LABEL = 0.36  # of the width, for the titles of the rows
+LABEL = 0.36  # share of the width for the titles of the rows
 LONGEST = 22  # letters of a title
-LINE, ABOVE, BELOW = 0.25, 0.34, 0.3  # inches: of a row, of the heading, of the axis
+LINE, ABOVE, BELOW = 0.25, 0.34, 0.3  # inches for a row, the heading and the axis
 
 
 def dots_svg(grid: Grid, column: Column, name: str) -> str:
@@ -67,7 +67,7 @@ def _row(axes: Axes, y: int, line: Line, column: str) -> None:
 
 
 def _words(column: Column, lines: Sequence[Line], position: int) -> str:
-    """For a screen reader: the same figures as in the table."""
+    """Text for a screen reader: the same figures as in the table."""
     rows = [f"{line.title}: {cell.ours}" + (f", the paper {cell.paper}" if cell.paper else "")
             for line in lines for cell in [line.cells[position]]]
     return f"Dot plot of accuracies in percent, {column.title}. {'; '.join(rows)}."

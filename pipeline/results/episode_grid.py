@@ -1,4 +1,4 @@
-"""A picture of test episodes of images: each support set, some of its queries, and what the model said of them."""
+"""A picture of test episodes of images: each support set, some of its queries, and the model's answers."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -30,14 +30,14 @@ def has_colour(episodes: Sequence[ShownEpisode]) -> bool:
 
 
 def save_page(path: Path, strips: Sequence[Image.Image], in_colour: bool) -> None:
-    """One below the other. Drawings take half the bytes with a palette; photographs would get bands."""
+    """Save strips one below the other. A palette halves the bytes of drawings; photographs would get bands."""
     page = stack(strips)
     with atomic_write(path, "wb") as file:
         (page if in_colour else page.quantize(256, dither=Image.Dither.NONE)).save(file, format="PNG", optimize=True)
 
 
 def _episode(episode: ShownEpisode, queries: Sequence[int]) -> Image.Image:
-    """Support set on the left, class by class, shots downwards; queries on the right."""
+    """Draw the support set on the left, class by class, shots downwards; the queries on the right."""
     return side_by_side(support_picture(episode), _queries(episode, queries))
 
 
@@ -77,7 +77,7 @@ def _queries(episode: ShownEpisode, queries: Sequence[int]) -> Image.Image:
 
 
 def _query(picture: Image.Image, x: int, size: int, episode: ShownEpisode, query: int) -> None:
-    """A query in a frame; under it the predicted way and its probability; where wrong, the true way too."""
+    """Draw a query in a frame, under it the predicted way and its probability, and the true way if it is wrong."""
     log_probs_N, true_way = episode.log_probs_QN[query], int(episode.query_way_Q[query])
     predicted = int(log_probs_N.argmax())
     colour, mark = (RIGHT, "✓") if predicted == true_way else (WRONG, "✗")
@@ -96,7 +96,7 @@ def tile_size(episode: ShownEpisode) -> int:
 
 
 def tile(image_CHW: Tensor, size: int) -> Image.Image:
-    """A drawing keeps its pixels when it is enlarged, a photograph is made smooth."""
+    """Scale a picture to a tile: an enlarged drawing keeps its pixels, a photograph is made smooth."""
     pixels = image_CHW.permute(1, 2, 0).numpy()
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     is_enlarged = max(image.size) <= size

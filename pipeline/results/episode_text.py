@@ -1,4 +1,4 @@
-"""Test episodes of sentences: supports, queries and what the model said of them, as a fragment of HTML.
+"""Test episodes of sentences: supports, queries and the model's answers, as a fragment of HTML.
 
 Only tags that Markdown lets through, so that both reports show the fragment as it is.
 """
@@ -36,7 +36,7 @@ def write_episodes(path: Path, episodes: Sequence[ShownEpisode], words: Sequence
 
 
 def read_episodes(path: Path) -> str:
-    """What `write_episodes` wrote; ValueError for anything with other tags, or with a tag that has attributes."""
+    """Read what `write_episodes` wrote; ValueError for other tags, or a tag with attributes."""
     again = f"make it again with the stage evaluate@{path.parent.name}"
     try:
         text = path.read_bytes().decode("utf-8")

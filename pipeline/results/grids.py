@@ -49,7 +49,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Grid:
-    """Rows that share columns. in_paper: whether the paper has them."""
+    """Rows that share columns. in_paper: whether the paper has these rows."""
 
     title: str
     columns: Sequence[Column]
@@ -75,7 +75,7 @@ class Grids:
 
     @property
     def opening(self) -> str:
-        """How much of the table there is."""
+        """Sentence that says how many rows of the table have figures."""
         return f"{self.num_lines} of {self.num_lines + len(self.not_run)} rows have figures."
 
 

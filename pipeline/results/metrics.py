@@ -1,4 +1,4 @@
-"""What one row measured, in percent and seconds: results/metrics/TABLE/ROW.json and results/details/TABLE/ROW.json.
+"""Results of one row, in percent and seconds: results/metrics/TABLE/ROW.json and results/details/TABLE/ROW.json.
 
 The file of metrics is flat: the accuracy of each column, and a perplexity. It is what `dvc metrics` shows. The file of
 details has everything. Both are checked when they are written and when they are read.
@@ -30,7 +30,7 @@ class MetricsError(ValueError):
 class ColumnResult:
     """One column of a row: accuracy and the half width of its 95% interval over episodes, in percent.
 
-    num_classes: how many the episodes are drawn from: words with too few sentences for the column are left out.
+    num_classes: classes that the episodes are drawn from; words with too few sentences for the column are left out.
     """
 
     __pydantic_config__ = STRICT
@@ -43,7 +43,7 @@ class ColumnResult:
     @staticmethod
     def from_fractions(mean: float, ci95: float, episodes: int, queries_per_way: int,
                        num_classes: int | None = None) -> "ColumnResult":
-        """From the fractions that evaluation yields."""
+        """Make a result from the fractions that evaluation yields."""
         return ColumnResult(round(100 * mean, 4), round(100 * ci95, 4), episodes, queries_per_way, num_classes)
 
 
@@ -58,7 +58,7 @@ class SecondsSpent:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where the evaluation ran; `cores` are those this process may use."""
+    """The machine that ran the evaluation; `cores` are those this process may use."""
 
     __pydantic_config__ = STRICT
     cpu: str
@@ -93,7 +93,7 @@ class ModelUsed:
 class Details:
     """The content of a file of details; `columns` is keyed by task ("5w1s").
 
-    perplexity: of a language model, on all sentences of the file that the part's are of.
+    perplexity: a language model's, on all sentences of the file that has the part's sentences.
     """
 
     __pydantic_config__ = STRICT

@@ -1,4 +1,4 @@
-"""What the report says, however it is rendered: figures, models with their curves and speed, episodes, comparisons."""
+"""Content of the report in both renderings: figures, models with their curves and speed, episodes, comparisons."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ class ComparisonSection:
 
 @dataclass(frozen=True)
 class Made:
-    """How a row was made: what to run, with which method, on how many episodes, in how many seconds."""
+    """The making of a row: its command, method, number of episodes, and seconds."""
 
     title: str
     method: str
@@ -81,7 +81,7 @@ class LastRun:
 
 @dataclass(frozen=True)
 class Report:
-    """What both renderings show.
+    """Content of both renderings.
 
     episodes: title of a row -> episodes.png of images, episodes.html of sentences.
     last_run: None if no row was evaluated in this folder: git has figures without the rest.
@@ -100,7 +100,7 @@ class Report:
         return [(data.name, f"{data.split}: {data.part}", data.manifest_sha256) for data in used]
 
     def machines(self) -> dict[Machine, int]:
-        """How many rows were evaluated on each machine."""
+        """Machine -> number of rows that were evaluated on it."""
         used = [row.details.machine for row in self.table.rows if row.details]
         return {machine: used.count(machine) for machine in dict.fromkeys(used)}
 
@@ -112,7 +112,7 @@ class Report:
         return found
 
     def made(self) -> list[Made]:
-        """How each row that has run was made."""
+        """The making of each row that has run."""
         return [self._made(row) for row in self.table.rows if row.details]
 
     def _made(self, row: Row) -> Made:
@@ -145,7 +145,7 @@ def collect_report(table: Table, models: Mapping[str, Mapping[str, Any]], compar
 
 
 def _last_run(table: Table) -> LastRun | None:
-    """By the times of the files, of rows whose evaluation lies here: a clone gives all figures the time of cloning."""
+    """The last row by file times, among rows whose evaluation lies here: a clone gives all figures its own time."""
     here = [(paths.details_file(row.info.name).stat().st_mtime, row.info.title) for row in table.rows
             if row.details and (paths.EVALUATIONS / row.info.name).is_dir()
             and paths.details_file(row.info.name).exists()]
@@ -162,7 +162,7 @@ def _model_section(name: str, parameters: Mapping[str, Any], used: ModelUsed | N
 
 
 def _comparison_section(name: str, table: Table) -> ComparisonSection:
-    """In words, with the titles of the rows that are compared."""
+    """The section's text, with the titles of the rows that are compared."""
     found, stale = read_comparison(paths.comparison_file(name)), table.stale_comparisons.get(name, "")
     titles = {row.info.name: row.info.title for row in table.rows}
     ours, baseline = (titles.get(row, row) for row in (found.row, found.baseline))

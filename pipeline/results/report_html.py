@@ -24,7 +24,7 @@ from pipeline.results.report_content import COMPARED, INTRODUCTION, LEAD, NOTHIN
 LARGEST_PAGE = 2_000_000  # bytes; pictures that would make it larger are left out and named
 WORDS = {"INTRODUCTION": INTRODUCTION, "LEAD": LEAD, "STAND_IN": STAND_IN, "COMPARED": COMPARED, "NOTHING": NOTHING,
          "STALE": STALE, "STALE_SAYS": STALE_SAYS}
-INCLUDED = ("page.html", "style.css")  # by the other templates: stage_code.py counts the files that are named here
+INCLUDED = ("page.html", "style.css")  # parts of other templates: stage_code.py counts the files that are named here
 ENVIRONMENT = Environment(loader=FileSystemLoader(Path(__file__).with_name("templates")), autoescape=True,
                           undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
@@ -43,7 +43,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class _Plot:
-    """SVG under a heading."""
+    """An SVG figure under a heading."""
 
     title: str
     svg: Markup
@@ -81,7 +81,7 @@ def html_front_page(tables: Sequence[Listed], others: Sequence[str]) -> str:
 
 
 def _dots(report: Report) -> list[tuple[bool, str, list[_Plot]]]:
-    """(whether it is open, heading, a figure a column) of each grid; open are those that the paper has, or all."""
+    """(is open, heading, a figure a column) of each grid. Grids in the paper are open, or all if none is there."""
     grids = report.found.grids
     has_paper = any(grid.in_paper for grid in grids)
     return [(grid.in_paper or not has_paper, grid.title,
@@ -97,7 +97,7 @@ def _curves(report: Report) -> list[_Plot]:
 
 
 def _link(path: Path) -> str:
-    """From the page to a file of the repository; the page lies in results/."""
+    """Link from the page, which lies in results/, to a file of the repository."""
     return f"../{quote(path.as_posix())}"
 
 

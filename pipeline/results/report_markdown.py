@@ -1,4 +1,4 @@
-"""The report as Markdown, for those who read it in the repository."""
+"""The report as Markdown, to be read in the repository."""
 
 import re
 from collections.abc import Sequence
@@ -34,14 +34,14 @@ def markdown_report(report: Report) -> str:
 
 
 def text(words: str) -> str:
-    """Words of the user's that Markdown shall not read as markup; on one line."""
+    """The user's words on one line, escaped so that Markdown does not read them as markup."""
     escaped = re.sub(r"([\\`*_\[\]|#~])", r"\\\1", " ".join(words.split()))
     escaped = re.sub(r"^(\d*)([-+=.)])(?=\s|$)", r"\1\\\2", escaped)  # where a paragraph begins, it would be a list
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def code(words: str) -> str:
-    """Words that Markdown shows as code, whatever is in them; on one line, and whole in a table's cell."""
+    """Words on one line that Markdown shows as code, whatever is in them, also in a table's cell."""
     plain = " ".join(words.split()).replace("|", "¦")
     fence = "`" * (1 + max(map(len, re.findall("`+", plain)), default=0))
     padding = " " if "`" in (plain[:1], plain[-1:]) else ""

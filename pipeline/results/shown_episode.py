@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 MOST_QUERIES = 6
-MOST_PIXELS = 84  # of a side: as miniImageNet has them
+MOST_PIXELS = 84  # pixels of a side, as in miniImageNet
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class ShownEpisode:
 
     @property
     def wrong_Q(self) -> np.ndarray:
-        """Which queries got another way than their own."""
+        """Mask of the queries that got another way than their own."""
         return (self.log_probs_QN.argmax(-1) != self.query_way_Q).numpy()
 
 

@@ -1,4 +1,4 @@
-"""`results/speed/TABLE/MODEL.json`: what training was like for each of its workers.
+"""`results/speed/TABLE/MODEL.json`: speed, waiting and memory of each of a training's workers.
 
 A file of its own, since these figures differ from run to run where the weights do not. The file is checked when it is
 written and when it is read, as details.json is.
@@ -15,7 +15,7 @@ from pipeline.system.checked_json import read_checked, write_checked
 
 OWN = "worker_"  # begins the names of a worker's own speeds in its log: worker_images_per_second
 PER_SECOND = "_per_second"
-UNITS = ("episodes", "images", "sentences", "tokens")  # as the tasks of matchnet call what a step is made of
+UNITS = ("episodes", "images", "sentences", "tokens")  # names of a step's units in matchnet's tasks
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 Count = Annotated[int, Field(ge=0)]
@@ -33,7 +33,7 @@ class WorkerSpeed:
 
     node: counted from 0, in the order of the ranks that are on it.
     per_second: this worker's own share of the episodes, images, ... of a step.
-    data_wait_share: of the time, what was spent waiting for data; see matchnet.training.Meter.
+    data_wait_share: share of the time that was spent waiting for data; see matchnet.training.Meter.
     peak_gpu_mib: None on a CPU.
     """
 
@@ -91,10 +91,10 @@ AGAIN = "train the model again"
 
 
 def speed_from_logs(logs: Mapping[int, Lines]) -> Speed:
-    """What the lines of each rank add up to, over all attempts with as many workers as the last one had.
+    """Speed of each rank from its lines, over all attempts with as many workers as the last attempt had.
 
-    A rank that logged no speed then is left out. (Of a run whose nodes came and went, the sum over all who ever took
-    part would be the speed of none of its attempts.)
+    A rank that logged no speed in these attempts is left out. (If nodes came and went, a sum over all workers that ever
+    took part would not be the speed of any attempt.)
 
     Args:
         logs: rank -> the lines of its log. An attempt begins with a line that has the `node`; a line with speeds is
@@ -131,7 +131,7 @@ def shown(value: float) -> str:
 
 
 def _with_workers(lines: Lines, workers: int | None) -> Lines:
-    """Those of attempts with so many."""
+    """The lines of attempts with so many workers."""
     chosen, wanted = [], False
     for line in lines:
         if "process" in line:  # an attempt begins
@@ -146,7 +146,7 @@ def _node(lines: Lines) -> str:
 
 
 def _worker(rank: int, node: int, lines: Lines) -> WorkerSpeed:
-    """Means over time: all steps by all seconds."""
+    """Means over time of one worker: all steps divided by all seconds."""
     steps, speeds = _stretches(lines)
     seconds = [count / line["steps_per_second"] for count, line in zip(steps, speeds, strict=True)]
 
@@ -163,7 +163,7 @@ def _worker(rank: int, node: int, lines: Lines) -> WorkerSpeed:
 
 
 def _is_speed(line: Mapping[str, Any]) -> bool:
-    """Whether a line has all speeds; one that is damaged may have some."""
+    """Whether a line has all speeds; a damaged line may have only some."""
     return (line.get("steps_per_second") or 0) > 0 and 0 <= (line.get("data_wait_share") or 0) <= 1 and \
         {"data_wait_share", "peak_rss_mib", "peak_gpu_mib"} <= line.keys()
 

@@ -1,6 +1,7 @@
-"""Which rows and comparisons show figures that were made with other parameters, data or code than the files now say.
+"""Stale rows and comparisons: their figures were made with other parameters, data or code than the files now say.
 
-dvc.lock says what each stage ran with, and git has it: so this is known in a fresh clone too, without data or models.
+dvc.lock says what each stage ran with, and git has dvc.lock. So staleness is known in a fresh clone too, without data
+or models.
 """
 
 import hashlib
@@ -54,7 +55,7 @@ class _Locks:
         self.tables = {folder: table_name(folder) for folder in table_folders()}
 
     def reason(self, table: str, stage: str, outputs: list[Path]) -> str:
-        """Why these outputs of a stage, or what it was made from, are not of now; empty if they are."""
+        """The reason why a stage's outputs are stale: they or the stage's inputs have changed. Empty if up to date."""
         entry, kind = self.lock(table).get(stage), KINDS[stage.partition("@")[0]]
         if entry is None:
             return f"made by an earlier version: {LOCK} does not have the {kind}"
@@ -76,7 +77,7 @@ class _Locks:
         return ""
 
     def _made_otherwise(self, table: str, path: str, md5: str | None) -> str:
-        """Why data, a model or an evaluation that a stage read is not what its own stage makes now; empty if it is."""
+        """The reason why an input (data, a model, an evaluation) is not what its own stage makes now; else empty."""
         folder, name = next(((folder, path.removeprefix(f"{folder}/")) for folder in PRODUCERS
                              if path.startswith(f"{folder}/")), ("", ""))
         if not folder:
@@ -113,7 +114,7 @@ class _Locks:
 
 @dataclass(frozen=True)
 class _File:
-    """What a stage read or wrote."""
+    """A file that a stage read or wrote."""
 
     path: str
     md5: str | None = None
@@ -127,7 +128,7 @@ class _Stage:
 
 @dataclass(frozen=True)
 class _Lock:
-    """What we read of a dvc.lock."""
+    """The part of a dvc.lock that we read."""
 
     stages: dict[str, _Stage] = field(default_factory=dict)
 

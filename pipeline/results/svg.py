@@ -29,11 +29,11 @@ def figure_svg(figure: Figure, name: str, words: str) -> str:
 
     Args:
         name: begins the ids in it, which must differ in one page: a letter, then letters and digits.
-        words: what those learn who do not see it.
+        words: the text for readers who do not see the figure.
     """
     buffer = io.StringIO()
     with rc_context(STYLE), warnings.catch_warnings():  # type: ignore[arg-type]
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the reader's fonts have it
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the reader's fonts have the glyph
         figure.savefig(buffer, format="svg", transparent=True,
                        metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue()

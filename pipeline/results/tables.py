@@ -1,4 +1,4 @@
-"""The rows of a table: what the parameters say of each, what was measured, and the paper's figures."""
+"""The rows of a table: their parameters, their results, and the paper's figures."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,11 +18,11 @@ UNEXPLAINED = f"More than {POINTS_OFF:g} points off the paper's figure. No expla
 
 @dataclass(frozen=True)
 class RowInfo:
-    """What the parameters say of a row. `paper` is in percent, by column.
+    """A row's entries in the parameters. `paper` is in percent, by column.
 
     name: the full name, such as `omniglot/short-fce`.
-    of_sentences: classes are then words.
-    command: what makes the row again.
+    of_sentences: samples are sentences, and classes are words.
+    command: the command that makes the row again.
     """
 
     name: str
@@ -57,12 +57,12 @@ class Row:
         return abs(self.difference(column) or 0.0) > POINTS_OFF + 1e-9
 
     def notes(self) -> list[str]:
-        """What a reader must know of the row, a note each."""
+        """Notes that a reader must know about the row."""
         off = UNEXPLAINED if any(map(self.is_off, self.columns)) else ""
         return [note for note in (self.info.note or off, self._classes(), self._perplexity()) if note]
 
     def _classes(self) -> str:
-        """How many classes each column has, if columns differ: classes with too few samples are left out."""
+        """Note on the number of classes of each column, if columns differ: too rare classes are left out."""
         results = self.details.columns if self.details else {}
         counts = {column: results[column].num_classes for column in sorted(results, key=column_order)}
         if len(set(counts.values())) < 2:

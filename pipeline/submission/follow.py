@@ -52,7 +52,7 @@ class Follower:
                     raise UnreachableError(f"{error}\nno answer for {self.patience:.0f} s") from error
                 job, ending = None, "lost"
             nothing_new = self.shown == shown_before
-            unreadable = nothing_new and (failures > 0 or ending == "silent")  # its node is gone, say
+            unreadable = nothing_new and (failures > 0 or ending == "silent")  # for example, its node is gone
             if job is not None and job.status.is_terminal() and (ending == "whole" or unreadable):
                 return job
             if ending == "silent" or not nothing_new:
@@ -65,7 +65,7 @@ class Follower:
 
     async def _read_log(self) -> Ending:
         """Show what is new in the log until the job or the connection ends."""
-        position = 0  # in characters, in the log
+        position = 0  # characters of the log received so far
         try:
             async with aclosing(self.server.log(self.job_id)) as pieces:
                 while True:

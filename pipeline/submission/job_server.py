@@ -15,8 +15,8 @@ from pipeline.cluster.access import TOKEN_FILE, use_token
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 TIMEOUTS = (10.0, 120.0)  # seconds to connect, and between two bytes; Ray itself would wait for ever
-FIRST_TIMEOUTS = (10.0, 20.0)  # of the first request: who takes connections and says nothing is given up within 30 s
-LEAST_RAY, NO_RAY = Version("2.60"), Version("3")  # what pyproject.toml asks for
+FIRST_TIMEOUTS = (10.0, 20.0)  # seconds for the first request: a server that never answers is given up within 30 s
+LEAST_RAY, NO_RAY = Version("2.60"), Version("3")  # as in pyproject.toml
 
 
 class ClusterError(ValueError):
@@ -48,11 +48,11 @@ def job_server_address(given: str | None, environment: Mapping[str, str]) -> str
 
 
 class JobServer:
-    """Connected when it is made.
+    """A connection to the job server, made by the constructor.
 
     Raises, like every method:
         UnreachableError: no answer, or one that says to come again.
-        UnknownJobError: of methods that take a job.
+        UnknownJobError: there is no such job (only from methods that take one).
         ClusterError: not a Ray cluster, one of another version, or one that asks for another token.
     """
 
@@ -64,14 +64,14 @@ class JobServer:
         from ray.job_submission import JobSubmissionClient  # reads the environment, and takes a second
 
         class Client(JobSubmissionClient):
-            """With time limits."""
+            """Ray's client with time limits."""
 
             limits = FIRST_TIMEOUTS
 
             def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
                 return super()._do_request(method, endpoint, timeout=self.limits, **options)
 
-        for name in ("dashboard_sdk", "job.sdk"):  # they tell of every upload and of every connection's end
+        for name in ("dashboard_sdk", "job.sdk"):  # these modules log every upload and every connection's end
             logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.WARNING)
         with self._errors_in_words():
             self._client = Client(address)
@@ -80,7 +80,7 @@ class JobServer:
         self._client.limits = TIMEOUTS
 
     def is_open(self) -> bool:
-        """Whether it shows its jobs to a request without a token: then it takes jobs from everybody as well."""
+        """Whether the server shows its jobs without a token; then it also takes jobs from everybody."""
         with self._errors_in_words():
             return requests.get(f"{self.address}/api/jobs/", timeout=TIMEOUTS).ok
 
@@ -90,7 +90,7 @@ class JobServer:
                                     metadata=metadata)
 
     def job(self, job_id: str) -> Any:
-        """Its JobDetails: status, message, ..."""
+        """JobDetails of a job: status, message, ..."""
         with self._errors_in_words(job_id):
             return self._client.get_job_info(job_id)
 

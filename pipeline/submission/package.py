@@ -9,11 +9,11 @@ from pathspec import GitIgnoreSpec
 IGNORE_FILES = (".gitignore", ".rayignore")
 MOST_BYTES = 100 * 2**20  # the code has about 2 MB; Ray keeps packages in the memory of the head
 LARGEST_NAMED = 5
-TIME = (1980, 1, 1, 0, 0, 0)  # of every file: the same code is the same zip, which the cluster then has already
+TIME = (1980, 1, 1, 0, 0, 0)  # time of every file: the same code gives the same zip, which the cluster may have already
 
 
 class PackageError(ValueError):
-    """What would be sent is too large."""
+    """The code to send is too large."""
 
 
 def pack(root: Path, package: Path) -> int:
@@ -41,7 +41,7 @@ def pack(root: Path, package: Path) -> int:
 
 
 def shipped_files(root: Path) -> Iterator[Path]:
-    """Relative to `root`, sorted. A folder that is left out is not looked into, however much it holds."""
+    """Paths of the files to send, relative to `root`, sorted. A folder that is left out is not read."""
     return _walk(root, Path(), [])
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 KEPT = "dvc.lock"  # the folder's own say what was made there; each table has one
 WRITTEN_OVER = (".dvc",)  # holds the cache beside the settings
-MARKS = ("dvc.yaml", "params.yaml")  # by which a folder is known as one of ours
+MARKS = ("dvc.yaml", "params.yaml")  # files that mark a folder as one of ours
 
 
 class WorkspaceError(ValueError):
-    """The folder is none that code may be replaced in."""
+    """Code may not be replaced in this folder."""
 
 
 def lay_out(code: Path, folder: Path) -> None:
@@ -43,8 +43,8 @@ def lay_out(code: Path, folder: Path) -> None:
 
 
 def _remove_what_is_gone(source: Path, target: Path) -> None:
-    """Files and folders of `target` that `source` lacks. No dvc.lock is removed, whenever this is broken off."""
-    for path in sorted(target.rglob("*"), reverse=True):  # a folder after what is in it
+    """Remove files and folders of `target` that `source` lacks. A dvc.lock is never removed, even if this is killed."""
+    for path in sorted(target.rglob("*"), reverse=True):  # a folder comes after its content
         same = source / path.relative_to(target)
         if path.is_dir() and not path.is_symlink():
             if not same.is_dir() and not any(path.iterdir()):

@@ -1,1 +1,1 @@
-"""What this machine, its files and its memory are like, and how a stage tells of its work and ends."""
+"""Facts of this machine, files and storage, and a stage's progress and ending."""

@@ -1,4 +1,4 @@
-"""JSON files of ours: checked when they are written and when they are read, so that nobody works on what is none."""
+"""JSON files of ours, validated when they are written and when they are read, so that no invalid value is used."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ Content = TypeVar("Content")
 
 
 def read_checked(adapter: TypeAdapter[Content], path: Path, error: type[ValueError], remedy: str) -> Content:
-    """What the file holds; raises `error`, as `parse_checked` does, for anything that is not of its type."""
+    """Content of the file; raises `error`, as `parse_checked` does, if it is not of the adapter's type."""
     if not path.is_file():
         raise error(f"{path}: there is no such file; {remedy}")
     return parse_checked(adapter, path.read_bytes(), str(path), error, remedy)
@@ -22,7 +22,7 @@ def read_checked(adapter: TypeAdapter[Content], path: Path, error: type[ValueErr
 
 def parse_checked(adapter: TypeAdapter[Content], content: bytes | str, origin: str, error: type[ValueError],
                   remedy: str) -> Content:
-    """What the content of the file at `origin` holds; raises `error`: file, field, value, rule and remedy."""
+    """Parse the content of the file at `origin`; raises `error`: file, field, value, rule and remedy."""
     try:
         return adapter.validate_json(content)
     except ValidationError as found:

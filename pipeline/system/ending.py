@@ -1,4 +1,4 @@
-"""How a stage ends before its time: by Ctrl-C, by SIGTERM, or because the `dvc repro` that started it has ended.
+"""Early end of a stage: by Ctrl-C, by SIGTERM, or because the `dvc repro` that started it has ended.
 
 All three become KeyboardInterrupt, so that every stage has one way to end: children are stopped, locks are given up.
 """
@@ -20,15 +20,15 @@ SECONDS_BETWEEN_LOOKS = 0.5
 
 @contextmanager
 def ending_in_order() -> Iterator[None]:
-    """Within the block, SIGTERM and the end of DVC do what Ctrl-C does; the KeyboardInterrupt says which it was.
+    """Make SIGTERM and the end of DVC act like Ctrl-C within the block; the KeyboardInterrupt says which it was.
 
-    To be entered in the main thread.
+    Enter it in the main thread.
     """
     reasons: list[str] = []
 
     def on_sigterm(number: int, frame: FrameType | None) -> None:
         reasons.append("ended by SIGTERM")
-        signal.raise_signal(signal.SIGINT)  # Ray has a handler of its own for that, which ends a training
+        signal.raise_signal(signal.SIGINT)  # Ray has its own handler of SIGINT, which ends a training
 
     before = signal.signal(signal.SIGTERM, on_sigterm)
     try:
@@ -46,7 +46,7 @@ def dvc_process() -> psutil.Process | None:
         return None
     try:
         return next((process for process in psutil.Process().parents() if STAGE_OF_DVC not in process.environ()), None)
-    except psutil.Error:  # it has ended already, or runs as another user
+    except psutil.Error:  # the process has ended already, or runs as another user
         return None
 
 

@@ -11,7 +11,7 @@ import psutil
 
 CGROUPS = Path("/sys/fs/cgroup")
 SHARED_MEMORY = Path("/dev/shm")
-OTHER_FILES = 256  # that a process may open besides: sockets, pipes, libraries, logs
+OTHER_FILES = 256  # other files that a process may open: sockets, pipes, libraries, logs
 
 
 def cores() -> int:
@@ -53,6 +53,6 @@ def allow_open_files(more: int) -> None:
 
 
 def _of_container(name: str) -> str:
-    """Empty outside of one."""
+    """Text of a container's cgroup file; empty outside of a container."""
     file = CGROUPS / name
     return file.read_text().strip() if file.exists() else ""

@@ -1,8 +1,8 @@
 """Keep large blocks of memory in the process between steps, instead of giving them back to the system.
 
 By default every activation of 32 MB and more is fresh pages from the system, zeroed and faulted in one by one at each
-step: half a million pages a step of Conv-4 on 160 images of 84 x 84, which trains 1.7 times as fast without that
-(benchmarks/training_loop.py measures it).
+step. That is half a million pages for a step of Conv-4 on 160 images of 84 x 84, which trains 1.7 times as fast without
+them (benchmarks/training_loop.py measures it).
 """
 
 # In the environment of a process before it starts, for glibc, and without effect elsewhere. One arena, since Ray trains

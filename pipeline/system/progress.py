@@ -21,13 +21,13 @@ _write: Callable[[str], None] = _to_stderr
 
 
 def say(line: str) -> None:
-    """A line about long work, where those of its progress go."""
+    """Print a line about long work to where its progress goes."""
     _write(line)
 
 
 @contextmanager
 def lines_to(write: Callable[[str], None]) -> Iterator[None]:
-    """Within the block, lines of this process go there: nobody sees the standard error of a worker on a cluster."""
+    """Send this process's lines there while the block lasts: nobody sees a cluster worker's standard error."""
     global _write
     before, _write = _write, write
     try:
@@ -50,7 +50,7 @@ class Progress:
         self.what, self.total = what, total
         self.unit = unit if unit == "B" or unit.endswith("s") else f"{unit}s"
         self.done = self.done_before = done
-        self.shown: int | None = None  # what the last line said is done
+        self.shown: int | None = None  # units done in the last line that was printed
         self.started = self.last_line = time.monotonic()
         self.bar = tqdm(total=total or None, desc=what, unit=unit if unit == "B" else f" {self.unit}", unit_scale=True,
                         initial=done) if sys.stderr.isatty() else None
@@ -74,7 +74,7 @@ class Progress:
             self._print_line(note)
 
     def _restart(self, bar: tqdm) -> None:
-        """Count this bar's time and units from here on: what was done before was not done by this try."""
+        """Count this bar's time and units from here on: earlier units belong to an earlier try."""
         bar.reset(total=bar.total)
         bar.n = bar.last_print_n = bar.initial = self.done
 

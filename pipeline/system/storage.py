@@ -88,7 +88,7 @@ def location_of(address: str | Path) -> Location:
 
 
 def patiently(address: str, attempt: Callable[[], Result]) -> Result:
-    """What `attempt` returns; tried again, after pauses that grow, when storage fails.
+    """The result of `attempt`; tried again, after pauses that grow, when storage fails.
 
     Raises:
         StorageError: the file is not there, or all attempts failed.

@@ -10,9 +10,9 @@ from pipeline.system.progress import say
 
 
 def building_folder(out: Path) -> Path:
-    """Where the next version of `out` is built, `<out>.new`; what an interrupted run left there stays.
+    """Make the folder in which the next version of `out` is built, `<out>.new`; files of an interrupted run stay.
 
-    Puts an old version back that an interruption between the two renames of `swap_in` has left aside.
+    If an interruption between the two renames of `swap_in` has left the old version aside, it is put back.
     """
     old = _beside(out, ".old")
     if old.exists() and not out.exists():
@@ -24,7 +24,7 @@ def building_folder(out: Path) -> Path:
 
 
 def swap_in(new: Path, out: Path) -> None:
-    """`new` becomes `out`; the old version is there until then, and is put back if that fails."""
+    """Rename `new` to `out`. The old version stays in place until then, and is put back if renaming fails."""
     old = _beside(out, ".old")
     sync(new)
     if out.exists():
@@ -40,7 +40,7 @@ def swap_in(new: Path, out: Path) -> None:
 
 
 def _remove_old(out: Path) -> None:
-    """What of them cannot be removed has a name of its own then, where it is not in the way of the next."""
+    """Remove old versions. Each gets a name of its own first, so that one that cannot be removed is in nobody's way."""
     old = _beside(out, ".old")
     if old.exists():
         os.replace(old, _beside(out, f".old-{uuid.uuid4().hex}"))

@@ -1,4 +1,4 @@
-"""What a worker takes of its machine."""
+"""Memory that a worker uses on its machine."""
 
 import resource
 import sys

@@ -16,16 +16,16 @@ from pipeline.data.nodes.upload import upload_file
 from pipeline.system.storage import Location, location_of
 
 STATE_FILE = "state.pt"
-STATES_KEPT = 2  # of a run: the last, and one before it should the last be damaged
+STATES_KEPT = 2  # states of a run: the last, and the one before it in case the last is damaged
 
 
 def newest_state(folder: Path | str) -> dict[str, Any] | None:
-    """The state of the last checkpoint of a run that can be read, or None; a damaged one is passed over aloud.
+    """The state of a run's last readable checkpoint, or None; a damaged checkpoint is reported and passed over.
 
     Training is a function of the state, so an older checkpoint leads to the same weights, only later.
 
     Args:
-        folder: of the run, on this machine or an address; there, as `save_state` writes them, `step00000100/state.pt`.
+        folder: the run's folder on this machine, or its address; `save_state` writes `step00000100/state.pt` there.
     Raises:
         StorageError: the storage cannot be read: whether there is a checkpoint is not known.
     """
@@ -46,7 +46,7 @@ def newest_step(run: Location) -> int | None:
 
 
 def _step_of(name: str) -> int:
-    """Of `step00000100/state.pt`."""
+    """The step in the name of a checkpoint's file, `step00000100/state.pt`."""
     return int(name.partition("/")[0].removeprefix("step"))
 
 
@@ -67,9 +67,9 @@ def checkpoint_folder(step: int) -> str:
 def save_state(run: Location, state: dict[str, Any]) -> None:
     """Write the checkpoint of `state["step"]`, whole or not at all; then forget all before the last STATES_KEPT.
 
-    Ray is told nothing of it: it copies file by file, so that a kill cuts one short; it keeps a list of a run's
-    checkpoints, and refuses the run for good when the list is cut short or names one that is gone; and it forgets those
-    alone that were written since the driver's start.
+    Ray is not told of it. Ray copies file by file, so that a kill cuts a checkpoint short. It keeps a list of a run's
+    checkpoints, and refuses the run for good when the list is cut short or names a missing checkpoint. It removes only
+    checkpoints that were written since the driver's start.
     """
     target = run / checkpoint_folder(state["step"]) / STATE_FILE
     if isinstance(run.filesystem, LocalFileSystem):
@@ -82,7 +82,7 @@ def save_state(run: Location, state: dict[str, Any]) -> None:
 
 
 def _forget_older_states(run: Location, step: int) -> None:
-    with suppress(OSError):  # of a storage that fails now: after the next checkpoint there is another chance
+    with suppress(OSError):  # storage may fail now: after the next checkpoint there is another chance
         folders = [info for info in run.filesystem.get_file_info(FileSelector(run.path, allow_not_found=True))
                    if fnmatch.fnmatch(info.base_name, "step*") and info.base_name <= checkpoint_folder(step)]
         for info in sorted(folders, key=lambda info: info.base_name)[:-STATES_KEPT]:

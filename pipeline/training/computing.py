@@ -1,6 +1,6 @@
-"""How the steps of a training are computed: in which precision, compiled or not, alone or with other processes.
+"""Computing the steps of a training: precision, compilation, and one process or several.
 
-Imports no Ray: a machine that has none can measure what training does.
+Imports no Ray, so that a machine without Ray can measure training.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ def choose_precision(wanted: str, device: torch.device) -> Precision:
 
 def ready_to_train(method: Method, compiled: bool, device: torch.device,
                    world_size: int) -> Method | DistributedDataParallel:
-    """Compiled in place: names in its state stay, and so does what validation calls."""
+    """The method ready to train. It is compiled in place: names in its state and calls of validation stay."""
     torch.backends.cudnn.benchmark = device.type == "cuda"  # each step has the shapes of the one before
     if compiled:
         method.compile()
@@ -38,7 +38,7 @@ def ready_to_train(method: Method, compiled: bool, device: torch.device,
 
 @contextmanager
 def compiler_named() -> Iterator[None]:
-    """Raises ValueError where code cannot be compiled: to try again, as Ray would, cannot help."""
+    """Raises ValueError if code cannot be compiled: another try, as Ray would make, cannot help."""
     try:
         yield
     except torch._dynamo.exc.TorchDynamoException as error:

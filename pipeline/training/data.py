@@ -19,14 +19,14 @@ TURNS = (0, 90, 180, 270)  # degrees, as matchnet.store.with_rotations orders th
 
 @dataclass(frozen=True)
 class TrainingClasses:
-    """What a method is built for: the shape of a sample, and the names of the classes it is trained on."""
+    """The data that a method is built for: the shape of a sample, and the names of the training classes."""
 
     sample_shape: tuple[int, ...]
     names: list[str]
 
 
 def training_classes(model: ModelParams, shards: ShardFolder) -> TrainingClasses:
-    """Read from the manifest (and the table of words) alone. A class that is turned is named `Greek/character01@90`."""
+    """Training classes, from the manifest and the word table alone. A turned class is named `Greek/character01@90`."""
     split = shards.manifest.split(model.split)
     if isinstance(model.training, TextSpec):
         held_out = set() if model.training.targets == "all" else {*split["valid"], *split["test"]}

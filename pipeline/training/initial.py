@@ -17,7 +17,7 @@ from pipeline.params.sections import ModelParams
 
 READER = "reader."  # the part of a language model that encodes
 PUBLISHED = "inception_v3_google-0cc3c7bd.pth"
-ENCODERS = ("encoder.", "encoder_f.")  # that of a classifier, a siamese net; of a matching network
+ENCODERS = ("encoder.", "encoder_f.")  # prefixes in a classifier or a siamese net; in a matching network
 
 
 def take_weights(method: Method, model: ModelParams, init: Path | None, shards: ShardFolder) -> None:
@@ -27,7 +27,7 @@ def take_weights(method: Method, model: ModelParams, init: Path | None, shards: 
 
     Raises:
         CheckpointError: the file is missing, damaged, not the published one, or its encoder is another one.
-        ValueError: that model has learnt from classes that validate or test this one, or is of other words.
+        ValueError: that model has learnt from classes that validate or test this one, or has other words.
     """
     if model.published is not None:
         _take_published(method, Path(model.published))
@@ -46,7 +46,7 @@ def take_weights(method: Method, model: ModelParams, init: Path | None, shards: 
 
 
 def _take_published(method: Method, path: Path) -> None:
-    """Those of torchvision's inception_v3; its outputs are the 1,000 synsets in the order of their names, as ours."""
+    """Take torchvision's weights of inception_v3; its outputs are the 1,000 synsets in the order of names, as ours."""
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file; torchvision publishes the weights of its inception_v3 "
                               f"(Inception_V3_Weights.IMAGENET1K_V1) as {PUBLISHED}: download it, and put it there")
@@ -81,6 +81,6 @@ def _encoder_of(source: ModelFile, init: Path) -> dict[str, Tensor]:
 
 
 def _with_prefix(weights: Mapping[str, Tensor], prefix: str, kept: bool = False) -> dict[str, Tensor]:
-    """Those whose name begins so; without that beginning, unless it is kept."""
+    """The weights whose name begins with `prefix`, without the prefix unless it is `kept`."""
     return {name if kept else name.removeprefix(prefix): weight for name, weight in weights.items()
             if name.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""The logs of a run at an address: nothing can be appended to on an object store, so copies lie beside each checkpoint.
+"""The logs of a run at an address: an object store cannot append to a file, so copies lie beside each checkpoint.
 
 Each worker writes its log on its node's disk. Lines that were written after the last checkpoint are lost with that
 node; a run that goes on from the checkpoint writes those steps again.
@@ -19,7 +19,7 @@ SECONDS_BETWEEN_LISTINGS = 5.0  # a listing of an object store takes a tenth of 
 
 
 def log_folder(run: Location) -> Path | None:
-    """The folder that the logs of a run are appended to, by whichever node; None where they are copied instead."""
+    """The folder where every node appends to the logs of a run; None if the logs are copied instead."""
     return None if "://" in run.address else Path(run.path)
 
 
@@ -46,7 +46,7 @@ def _copy(source: Location, folder: Path) -> None:
 
 
 def newest_logs(run: Location) -> Location | None:
-    """The folder that they are appended to; or of the checkpoints that have copies the newest, None without one."""
+    """The folder where logs are appended, or the newest checkpoint with copies of the logs; None without one."""
     if log_folder(run) is not None:
         return run
     newest = max(fnmatch.filter(run.files(), f"step*/{LOG_FILE}"), default=None)
@@ -61,5 +61,5 @@ def _follow(run: Location, folder: Path, stop: threading.Event) -> None:
             if newest is not None and newest.path != brought:
                 _copy(newest, folder)
                 brought = newest.path
-        except StorageError:  # it is for showing progress: the next look may succeed
+        except StorageError:  # logs only show progress here: the next look may succeed
             continue

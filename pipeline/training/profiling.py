@@ -22,11 +22,11 @@ WAIT, WARM_UP, ACTIVE = 5, 2, 3  # steps: the first few are not like the others;
 
 @contextmanager
 def profiler(trace: str | None, steps: int, device: torch.device) -> Iterator[Callable[[], None]]:
-    """What to call after each step, so that `trace` gets a profile of the steps WAIT + WARM_UP + 1 to + ACTIVE.
+    """A function to call after each step; `trace` gets a profile of the ACTIVE steps after the first WAIT + WARM_UP.
 
     Args:
         trace: path or address of a `.json.gz`, written as soon as its last step is done; None profiles nothing.
-        steps: that are left to do; of fewer than ten the last are shown.
+        steps: steps that are left to do; if they are fewer than ten, the last ones are profiled.
     """
     if trace is None or steps == 0:
         yield lambda: None
@@ -41,7 +41,7 @@ def profiler(trace: str | None, steps: int, device: torch.device) -> Iterator[Ca
 
 
 def _write(trace: str, watched: profile) -> None:
-    """Whole or not at all; the name decides whether torch compresses it. A run does not end because this fails."""
+    """Write the trace whole or not at all; its name decides on compression. A failed upload does not end the run."""
     with tempfile.TemporaryDirectory() as folder:
         exported = Path(folder, posixpath.basename(trace))
         watched.export_chrome_trace(str(exported))

@@ -93,7 +93,7 @@ def _step(state: dict[str, Any] | None) -> int:
 
 def _settings(model: ModelParams, compute: ComputeParams, cluster: ClusterParams, files: RunFiles, run: Location,
               threads: int) -> WorkerSettings:
-    """With all that it names where every node sees it."""
+    """The workers' settings, with all files where every node sees them."""
     groups = files.shards.groups_of(model.split, tuple({*model.train_parts, "valid"}))
     init = str(files.init.absolute()) if files.init is not None else None
     if files.init is not None and cluster.storage:
@@ -115,9 +115,9 @@ def _trainer(settings: WorkerSettings, run: Location, compute: ComputeParams, pl
              max_failures: int) -> TorchTrainer:
     runs, folder = posixpath.split(run.path)
     use_gpu = placement.use_gpu
-    workers: Any = compute.num_workers  # Ray's types are those of its older version, without a range of workers ...
+    workers: Any = compute.num_workers  # Ray's types are those of an older version, without a range of workers ...
     train_loop: Any = train_on_worker
-    environment: Any = {"worker_runtime_env": {"env_vars": KEEP_FREED_MEMORY}}  # ... nor an environment of theirs
+    environment: Any = {"worker_runtime_env": {"env_vars": KEEP_FREED_MEMORY}}  # ... or an environment of the workers
     return TorchTrainer(
         train_loop,
         train_loop_config={"settings": settings},
@@ -140,7 +140,7 @@ def _fit(name: str, trainer: TorchTrainer, run: Location) -> Exception | None:
         raise KeyboardInterrupt from stop
     except TrainingFailedError as failure:
         return failure
-    except RayError as error:  # of the controller, which watches the workers
+    except RayError as error:  # an error of the controller, which watches the workers
         raise TrainingError(f"{name}: the cluster was lost, or cannot do what is asked of it: {error}\nits state is in "
                             f"{run}; the same command goes on from there") from error
     if result.return_value is not None:
@@ -167,7 +167,7 @@ def _later_state(name: str, run: Location, step: int, failure: Exception | None,
 
 
 def _full_disk(failure: Exception | None) -> str:
-    """What a worker said of a full disk, of which there is no use in trying again; "" if that was not the reason."""
+    """A worker's error of a full disk, after which another try is of no use; "" if the reason was another one."""
     errors = (getattr(error, "_base_exc", error) for error in getattr(failure, "worker_failures", {}).values())
     return next((error.strerror for error in errors if isinstance(error, OSError) and error.errno in FULL_DISK
                  and error.strerror), "")

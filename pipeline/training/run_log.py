@@ -20,12 +20,14 @@ from pipeline.system.threads import thread_beside
 
 LOG_FILE = "log.jsonl"
 SECONDS_BETWEEN_LOOKS = 0.5
-TEXTS = ("host", "node", "doing", "error")  # of a line; all else in it are numbers
+TEXTS = ("host", "node", "doing", "error")  # fields of a line that are texts; all others are numbers
 
 
 class RunLog:
-    """One worker's. Each attempt begins with a line that has its first step, its process and the time (Unix's, in
-    seconds); `about` says more of the worker.
+    """The log of one worker.
+
+    Each attempt begins with a line that has its first step, its process and the time (Unix's, in seconds); `about` adds
+    fields about the worker.
 
     Raises:
         OSError: the folder cannot be written to.
@@ -47,7 +49,7 @@ class RunLog:
             file.write((b"\n" if torn else b"") + line.encode() + b"\n")
 
     def sync(self) -> None:
-        """What is written so far survives a power cut: to be called before a checkpoint of these steps is written."""
+        """Make all lines so far survive a power cut. Call it before writing a checkpoint of these steps."""
         with open(self.path, "rb") as file:
             os.fsync(file.fileno())
         sync(self.path.parent)
@@ -69,13 +71,13 @@ def read_log(folder: Path, rank: int = 0) -> list[dict[str, Any]]:
 
 
 def read_worker_logs(folder: Path) -> dict[int, list[dict[str, Any]]]:
-    """The lines of each rank that ever wrote any."""
+    """Rank -> its lines, for each rank that has written any."""
     ranks = sorted(int(path.stem.removeprefix("log-rank")) for path in folder.glob("log-rank*.jsonl"))
     return {rank: lines for rank in (0, *ranks) if (lines := read_log(folder, rank))}
 
 
 def seconds_spent(lines: list[dict[str, Any]]) -> float:
-    """Over all attempts."""
+    """Seconds spent over all attempts."""
     last = {line["attempt"]: line["seconds"] for line in lines}
     return round(sum(last.values()), 1)
 
@@ -83,20 +85,20 @@ def seconds_spent(lines: list[dict[str, Any]]) -> float:
 def progress_of(folder: Path, what: str, steps: int, first_step: int = 0) -> AbstractContextManager[None]:
     """Show the progress of the run in `folder` while the block lasts: steps, steps/s, loss, accuracy.
 
-    first_step: that an earlier try has come to; the rate is that of the steps since.
+    first_step: the step that an earlier try has reached; the rate is that of the steps since.
     """
     return thread_beside(_follow, NewLines(folder / LOG_FILE), what, steps, first_step)
 
 
 class NewLines:
-    """What a log has gained since the last look; the log of a week is not read from its beginning at each."""
+    """The lines that a log has gained since the last look: a long log is not read from its beginning each time."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.offset = path.stat().st_size if path.exists() else 0
 
     def read(self) -> list[dict[str, Any]]:
-        """Whole lines; from the beginning if the log is shorter than it was: another copy of it was brought."""
+        """New whole lines. A log that has become shorter is another copy, and is read from the beginning."""
         if not self.path.exists():
             return []
         with open(self.path, "rb") as file:
@@ -146,7 +148,7 @@ def _whole_lines(content: bytes) -> Iterator[dict[str, Any]]:
 
 
 def _is_line(values: object) -> bool:
-    """Whether RunLog may have written it: texts where there are texts, finite numbers anywhere else."""
+    """Whether RunLog may have written the values: texts in the fields TEXTS, finite numbers or None in the others."""
     if not isinstance(values, dict) or not all(type(values.get(name)) is int and 0 <= values[name] < 2**53
                                                for name in ("step", "attempt")):
         return False

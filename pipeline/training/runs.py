@@ -1,4 +1,4 @@
-"""Folders of unfinished training runs: what an interrupted run is taken up from."""
+"""Folders of unfinished training runs, from which an interrupted run is resumed."""
 
 import fcntl
 import hashlib
@@ -23,9 +23,9 @@ from pipeline.system.storage import Location, location_of
 
 @dataclass(frozen=True)
 class RunFiles:
-    """What a training reads, and where it keeps its state.
+    """Files that a training reads, and the folder of its state.
 
-    shards: the dataset's; every node sees them under this path unless there is a storage.
+    shards: the dataset's shards; every node sees them under this path unless there is a storage.
     runs: where folders of unfinished runs lie, one a set of parameters; `forget_runs` removes them.
     init: the file of the model that `model.init` names; seen as the shards are.
     trace: where rank 0 writes a profile of some of the steps, or None for none; see pipeline.training.profiling.
@@ -38,7 +38,7 @@ class RunFiles:
 
 
 def run_folder(name: str, model: ModelParams, compute: ComputeParams, files: RunFiles) -> Path:
-    """Where this run keeps its state; its name has a hash of all that decides the weights."""
+    """Folder in which this run keeps its state; its name has a hash of all that decides the weights."""
     decided: list[Any] = [asdict(model), asdict(compute), files.shards.sha256]
     if files.init is not None:
         if not files.init.is_file():
@@ -76,15 +76,15 @@ def only_driver(folder: Path) -> Iterator[None]:
 
 
 def _named(holder: str) -> str:
-    """From what a lock's file says; it is empty for a moment."""
+    """End of the message about a lock, from the text of the lock's file, which is empty for a moment."""
     process, _, host = holder.partition(" ")
     return f": {process} on {host}; wait for its end, or end it there: kill {process}" if host else "; wait for its end"
 
 
 def location_of_run(folder: Path, storage: str | None) -> Location:
-    """Where the checkpoints of the run with this folder lie: in it, or in its namesake on the storage.
+    """Location of the checkpoints of the run with this folder: the folder itself, or its namesake on the storage.
 
-    There the runs of each checkout are apart: of two that train the same, neither may remove what the other needs.
+    On the storage each checkout has its own runs: if two train the same, neither may remove files of the other.
     """
     return location_of(storage) / "runs" / _checkout(folder.parent) / folder.name if storage else location_of(folder)
 
@@ -96,7 +96,7 @@ def _checkout(runs: Path) -> str:
     if not file.exists():
         new = runs / f".checkout-{uuid.uuid4().hex}"
         new.write_text(uuid.uuid4().hex[:12], encoding="utf-8")
-        with suppress(FileExistsError):  # of two that ask at once, the first gives it
+        with suppress(FileExistsError):  # another process was first and has given the name
             os.link(new, file)
         new.unlink()
     name = file.read_bytes().decode(errors="replace")
@@ -121,10 +121,10 @@ def _flat(name: str) -> str:
 def forget_runs(name: str, runs: Path, storage: str | None = None) -> None:
     """Remove the folders of this model's runs: the finished one, and those of parameters given up.
 
-    On the storage, those alone that have a folder in `runs`.
+    On the storage, only runs that have a folder in `runs` are removed.
     """
     for folder in runs_of(name, runs):
-        with suppress(RunInUseError), only_driver(folder):  # of one in use, other parameters are trained just now
+        with suppress(RunInUseError), only_driver(folder):  # a run in use is training just now, with other parameters
             if storage:
                 location = location_of_run(folder, storage)
                 with suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""What a model trains on, with its data loaded: episodes, a stream of images, or running text."""
+"""Training tasks with their data loaded: episodes, a stream of images, or running text."""
 
 from dataclasses import replace
 
@@ -19,12 +19,12 @@ from pipeline.data.shards.folder import ShardFolder
 from pipeline.params.sections import ModelParams
 from pipeline.training.data import END_NAME, load_training_data, load_valid_data, training_classes
 
-SHARES_AHEAD = 2  # of episodes, where making them takes time that the model need not wait for
+SHARES_AHEAD = 2  # shares of episodes made ahead, if the model would otherwise wait for them
 
 
 def load_task(model: ModelParams, shards: ShardFolder, room: Room | None = None,
               device: torch.device | None = None) -> Task:
-    """Images of episodes that are held in memory are moved to that of `device`, if it is a GPU and they fit.
+    """Load a model's task. Episodes' images that are held in memory are moved to `device`, if it is a GPU and they fit.
 
     Raises:
         ValueError: damaged shards, or data that cannot serve the training.
@@ -42,14 +42,14 @@ def load_task(model: ModelParams, shards: ShardFolder, room: Room | None = None,
                 data = replace(data, store=near(data.store, device),
                                valid_store=data.valid_store and near(data.valid_store, device))
             task = EpisodicTask(data, model.training)
-            # to gather images from memory, a thread would take as much time from a model on the CPU as it saves
+            # on a CPU, a thread that gathers images from memory takes as much time from the model as it saves
             worth_a_thread = device.type == "cuda" or isinstance(task.data.store, ShardStore)
             task.prefetch = SHARES_AHEAD if worth_a_thread else 0
             return task
 
 
 def near(store: Store, device: torch.device) -> Store:
-    """On the GPU, if it takes no more than a quarter of what is free there: the rest is for the model."""
+    """Move a store to the GPU if it takes no more than a quarter of the free memory; the rest is for the model."""
     if isinstance(store, MemoryStore) and 4 * store.samples.nbytes <= torch.cuda.mem_get_info(device)[0]:
         return store.to(device)
     return store
@@ -63,7 +63,7 @@ def _load_stream(model: ModelParams, spec: ClassifierTrainingSpec, shards: Shard
 
 
 def _load_text(model: ModelParams, shards: ShardFolder) -> TextData:
-    """The sentences of the training file, validated on those of valid."""
+    """The training file's sentences to train on, and the valid file's to validate on."""
     words = {word: FIRST_WORD + w for w, word in enumerate(shards.words.vocabulary)}
     tokens = {END_NAME: END, **words}
     target_R = torch.tensor([tokens[name] for name in training_classes(model, shards).names])

@@ -1,4 +1,4 @@
-"""What each Ray Train worker does: load the data, build the model, take up the last checkpoint, train."""
+"""The work of each Ray Train worker: load the data, build the model, take up the last checkpoint, train."""
 
 import socket
 import sys
@@ -39,10 +39,10 @@ from pipeline.training.tasks import load_task
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """Sent to every worker. Addresses, or absolute paths: a worker's working directory is Ray's.
+    """Settings sent to every worker. Paths are addresses or absolute: a worker's working directory is Ray's.
 
-    init: file of the model that its first weights are taken from.
-    groups: of shards that are read.
+    init: file of the model that gives the first weights.
+    groups: groups of the shards that are read.
     run: folder of the run's checkpoints.
     """
 
@@ -63,7 +63,7 @@ class WorkerSettings:
 def train_on_worker(config: dict[str, WorkerSettings]) -> str | None:
     """The train loop that Ray runs in each of its workers; ends when the last checkpoint is written.
 
-    Returns None; or, of a run in one worker, why it had to end before: trying again, as Ray would, cannot help.
+    Returns None. If the only worker of a run had to end early and another try cannot help, returns the reason.
     """
     settings = config["settings"]
     torch.set_num_threads(settings.threads)
@@ -73,7 +73,7 @@ def train_on_worker(config: dict[str, WorkerSettings]) -> str | None:
         state, attempt = newest_state(settings.run), next_attempt(log_place)
         first_step = state["step"] if state else 0
         if world_size > 1:
-            _agree_on(first_step, world_size)  # so nobody writes a checkpoint or a log before all have looked for them
+            _agree_on(first_step, world_size)  # so no worker writes a checkpoint or a log before all have looked
         log = RunLog(log_place, first_step, attempt, rank, workers=world_size, host=socket.gethostname(),
                      node=ray.get_runtime_context().get_node_id())
         try:
@@ -92,14 +92,14 @@ def train_on_worker(config: dict[str, WorkerSettings]) -> str | None:
         except OSError as error:
             if world_size > 1 or error.errno not in FULL_DISK:
                 raise
-            with suppress(OSError):  # it is on the same disk
+            with suppress(OSError):  # the log is on the same disk
                 log.write({"step": first_step, "error": str(error)})
             return error.strerror or str(error)
     return None
 
 
 def _agree_on(first_step: int, world_size: int) -> None:
-    """Storage may show its nodes different files for a while, and a checkpoint that one can read another cannot.
+    """Check that all workers go on from the same step: storage may show its nodes different files for a while.
 
     Raises:
         RuntimeError: workers would go on from different steps; Ray then starts all of them again.
@@ -114,7 +114,7 @@ def _agree_on(first_step: int, world_size: int) -> None:
 
 @contextmanager
 def _own_log_folder(run_address: str) -> Iterator[Path]:
-    """The run's folder; of a run at an address one on this node's disk, with the log that was copied there."""
+    """The run's folder; for a run at an address, a folder on this node's disk with the copied logs."""
     run = location_of(run_address)
     folder = log_folder(run)
     if folder is not None:
@@ -147,7 +147,7 @@ def _train(settings: WorkerSettings, shards: ShardFolder, state: dict[str, Any] 
 
 @contextmanager
 def init_file(address: str | None) -> Iterator[Path | None]:
-    """The file as a path: a copy of it where it lies at an address."""
+    """The file as a path; a copy of it if it lies at an address."""
     if address is None or "://" not in address:
         yield Path(address) if address else None
         return
@@ -158,14 +158,14 @@ def init_file(address: str | None) -> Iterator[Path | None]:
 
 
 def room_of(settings: WorkerSettings) -> Room:
-    """What this worker may use for samples: its share of this machine, unless the parameters say how much."""
+    """Room that this worker may use for samples: its share of this machine, unless the parameters set it."""
     workers = ray.train.get_context().get_local_world_size()
     memory = available_memory() / 4 / workers if settings.memory_gib is None else settings.memory_gib * 2**30
     return Room(int(memory), settings.num_loaders or settings.threads, memory_to_share() // 2 // workers)
 
 
 def _callbacks(log: RunLog, rank: int, device: torch.device, run: Location) -> dict[str, Any]:
-    """log, report and save as `train` calls them; rank 0 logs and saves what all know."""
+    """The functions log, report and save for `train`; rank 0 logs and saves what is the same in all ranks."""
 
     def write(values: dict[str, Any]) -> None:
         log.write({**values, **peak_memory(device)})

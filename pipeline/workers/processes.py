@@ -17,18 +17,18 @@ Result = TypeVar("Result")
 
 
 class RunTasks(Protocol):
-    """How tasks get to workers, on this machine (`run_in_processes`) or on a cluster.
+    """Runs tasks on workers, on this machine (`run_in_processes`) or on a cluster.
 
-    Yields (task, work(started, task)) as they finish, in any order. `started` is what `start(*start_args)` returned in
-    that worker: it is called once in each that gets a task, and its result is closed there if it can be, unless the
-    process ends. All three are functions of modules, since they are sent to other processes.
+    Yields (task, work(started, task)) as they finish, in any order. `started` is the result of `start(*start_args)` in
+    that worker. `start` is called once in each worker that gets a task. Its result is closed there if it can be, unless
+    the process ends. `start` and `work` must be functions of modules, since they are sent to other processes.
     """
 
     def __call__(self, start: Callable, start_args: tuple, work: Callable[..., Result],
                  tasks: Sequence[Task]) -> Iterator[tuple[Task, Result]]: ...
 
 
-_state: dict = {}  # of this worker process: what `start` returned, and the event that asks to stop
+_state: dict = {}  # state of this worker process: the result of `start`, and the event that asks to stop
 
 
 class WorkerKilledError(ChildProcessError):
@@ -53,7 +53,7 @@ class WorkerPool:
         self._pool = ProcessPoolExecutor(num_processes, context, initializer)
 
     def run(self, work: Callable[..., Result], tasks: Sequence[Task]) -> Iterator[tuple[Task, Result]]:
-        """Begin all at once; yields (task, work(started, task)) as they finish, in any order.
+        """Begin all tasks at once; yields (task, work(started, task)) as they finish, in any order.
 
         Raises:
             WorkerKilledError: a worker process was killed (out of memory, kill -9).
@@ -77,7 +77,7 @@ class WorkerPool:
                                  f"{self._remedy}")
 
     def close(self) -> None:
-        """Give up what is not finished and end the processes."""
+        """Give up unfinished tasks and end the processes."""
         self._stop.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
@@ -106,14 +106,14 @@ def close_if_possible(started: object) -> None:
 
 
 def stop_if_asked() -> None:
-    """To be called often by `work`: ends the task if the parent has given up."""
+    """End the task if the parent has given up; `work` calls this often."""
     if "stop" in _state and _state["stop"].is_set():
         raise InterruptedError("the run was given up")
 
 
 def follow_parent() -> None:
-    """Of this process: end when the parent does, even by kill -9, and leave Ctrl-C to it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it reaches the whole group
+    """Make this process end when its parent does, even by kill -9, and leave Ctrl-C to the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

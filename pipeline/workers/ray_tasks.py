@@ -1,6 +1,6 @@
-"""One function over many tasks on the nodes of a Ray cluster: what pipeline.workers.processes does on one machine.
+"""One function over many tasks on the nodes of a Ray cluster, as pipeline.workers.processes does on one machine.
 
-A task is a Ray task: one whose process or node is lost is run again elsewhere, and nodes that join take part.
+A task is a Ray task: if its process or node is lost, it is run again elsewhere, and nodes that join take part.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +27,7 @@ TRIES = 4
 AT_ONCE = 1000  # tasks that are given to Ray before one of them is finished
 SECONDS_WITHOUT_A_WORD = 10
 
-_state: dict[str, Any] = {}  # of this worker process: what was started last, and for which call
+_state: dict[str, Any] = {}  # state of this worker process: the last result of `start`, and its call
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def cluster_tasks(cluster: ClusterParams) -> Iterator[RunTasks]:
 
 @contextmanager
 def cluster_workers(cluster: ClusterParams, compute: ComputeParams, shards: ShardFolder) -> Iterator[Workers]:
-    """For an evaluation on the cluster at `cluster.ray_address`: as large as those that train, as many as it holds.
+    """Workers for an evaluation on the cluster at `cluster.ray_address`: sized as in training, as many as it holds.
 
     Raises:
         ResourcesError: the cluster is too small for `compute`.
@@ -53,7 +53,7 @@ def cluster_workers(cluster: ClusterParams, compute: ComputeParams, shards: Shar
 
 
 class Needs(NamedTuple):
-    """What a task takes of its node."""
+    """Cores and GPUs that a task takes of its node."""
 
     cpus: int = 1
     gpus: int = 0
@@ -64,7 +64,7 @@ ONE_CORE = Needs()
 
 def run_tasks(start: Callable, start_args: tuple, work: Callable[..., Result], tasks: Sequence[Task], *,
               needs: Needs = ONE_CORE, at_once: int = AT_ONCE) -> Iterator[tuple[Task, Result]]:
-    """See `RunTasks`; inside a `ray_cluster`.
+    """Run tasks as `RunTasks` says; call it inside a `ray_cluster`.
 
     Raises:
         ResourcesError: no node of the cluster is large enough for a task.
@@ -107,7 +107,7 @@ def _result(reference: ray.ObjectRef) -> Any:
 
 @ray.remote(scheduling_strategy="SPREAD")
 def _nothing() -> None:
-    """As large as a task: until it has run, no task could, for want of room."""
+    """A probe as large as a task: while it waits for room, no task could run either."""
 
 
 @ray.remote(max_retries=TRIES - 1, scheduling_strategy="SPREAD")

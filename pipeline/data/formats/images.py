@@ -1,4 +1,4 @@
-"""Images from bytes, decoded and checked; and how those of a dataset are brought to the square that a model sees.
+"""Images from bytes, decoded and checked, and the preparation of a dataset's images for a model.
 
 JPEGs by simplejpeg, which gives Pillow's pixels 1.3 times as fast; all else by matchnet.pictures.
 """
@@ -13,13 +13,13 @@ from matchnet.pictures import MAX_PIXELS, PictureError, check_size, format_of, r
 from matchnet.preparation import Kind, Preparation
 from pipeline.data.spec import OF_PICTURE_FILES
 
-FORMATS = {"png": "PNG", "jpg": "JPEG"}  # by the extension that samples have in the shards
+FORMATS = {"png": "PNG", "jpg": "JPEG"}  # extension of samples in the shards -> Pillow's name of the format
 DRAWINGS = ("omniglot", "mnist", "glyphs")  # sources
 PHOTOGRAPHS = ("imagenet", "mini_imagenet")
 
 
 def preparation_of(parameters: Mapping[str, Any], sample_shape: tuple[int, ...]) -> Preparation:
-    """What a dataset's `Manifest.parameters` say of its images, for a model that takes (C, size, size)."""
+    """Preparation of a dataset's images by its `Manifest.parameters`, for a model that takes (C, size, size)."""
     channels: Literal[1, 3] = 1 if sample_shape[0] == 1 else 3
     sections = [parameters[name] for name in ("imagenet", *OF_PICTURE_FILES) if name in parameters]
     central_crop = sections[0].get("central_crop") if sections else None

@@ -13,9 +13,9 @@ def read_table(path: Path, key: bytes, expected: str, what: str, remedy: str, sh
     """The table of a file.
 
     Args:
-        key: of the metadata; `expected` is what it must say there (a format's version).
-        what: the table is called in messages; `remedy`: how it is made again.
-        sha256: hex, that its bytes must have; None where that is not known.
+        key: a key of the metadata; `expected` is the value it must have (a format's version).
+        what: the table's name in messages; `remedy`: how it is made again.
+        sha256: hex of the file's bytes; None if it is not known.
     Raises:
         ValueError: not there, not Parquet, of other bytes, or made as something else.
     """

@@ -1,4 +1,4 @@
-"""A tar with the same bytes for the same members, wherever and whenever it is written; WebDataset's and ours."""
+"""A tar with the same bytes for the same members, wherever and whenever it is written; WebDataset reads it too."""
 
 import hashlib
 import tarfile
@@ -26,7 +26,7 @@ class TarWriter:
         return offset
 
     def finish(self) -> None:
-        """Two empty blocks, and fill the last record, as POSIX has it."""
+        """Write two empty blocks and fill the last record, as POSIX requires."""
         self._write(b"\0" * (2 * BLOCK))
         self._write(b"\0" * (-self.size % tarfile.RECORDSIZE))
 

@@ -1,4 +1,4 @@
-"""Which words a sentence holds: one row for each pair of the two, `words.parquet` beside the index.
+"""The word table: one row for each pair of a word and a sentence that holds it, `words.parquet` beside the index.
 
 Classes of a text corpus are words, and a sentence belongs to all of its words. A line that repeats an earlier one of
 its file is the same sentence: it has no rows, so that no text is both support and query.
@@ -24,7 +24,7 @@ _NAMES = pa.dictionary(pa.int32(), pa.string())
 SCHEMA = pa.schema([("word", _NAMES), ("token", pa.int32()), ("file", _NAMES), ("row", pa.int32()),
                     ("occurrences", pa.int32())], metadata={_FORMAT_KEY: FORMAT.encode()})
 
-UNKNOWN, NUMBER = "<unk>", "N"  # they stand for many words and numbers: tokens of sentences, never classes
+UNKNOWN, NUMBER = "<unk>", "N"  # stand for many words and numbers: tokens of sentences, never classes
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class WordTable:
     vocabulary: all words; word w is token FIRST_WORD + w. The most frequent of the training file come first.
     word_P: positions in vocabulary.
     file_P: names of files.
-    row_P: which line of the file the sentence is, from 0.
+    row_P: the sentence's line in the file, from 0.
     occurrences_P: how often the word stands in the sentence.
     """
 
@@ -98,10 +98,10 @@ def write_words(path: Path, table: WordTable) -> None:
 
 
 def read_words(path: Path, sha256: str | None = None) -> WordTable:
-    """What `write_words` wrote.
+    """Read the table that `write_words` wrote.
 
     Args:
-        sha256: hex, that the manifest says of it.
+        sha256: hex, the manifest's for this table.
     Raises:
         ValueError: no table there, not Parquet, edited, or of another format version.
     """

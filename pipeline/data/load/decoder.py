@@ -23,7 +23,7 @@ class Decoder:
 
     Args:
         sample_shape: (C, size, size): one channel, or three.
-        groups: whose shards are read; None is all.
+        groups: the groups whose shards are read; None is all.
     Raises:
         ValueError: shards of sentences.
     """
@@ -70,7 +70,7 @@ class DecodingTask(NamedTuple):
 
 
 def decode_task(decoder: Decoder, task: DecodingTask) -> None:
-    """What a worker process of the store on shards does."""
+    """Decode a task's samples into shared memory, in a worker process of the store on shards."""
     shape = len(task.samples), *decoder.sample_shape
     memory = SharedMemory(task.memory)
     pixels_RCHW = np.ndarray(shape, np.uint8, memory.buf, task.start * math.prod(decoder.sample_shape))
@@ -78,5 +78,5 @@ def decode_task(decoder: Decoder, task: DecodingTask) -> None:
         for row, pixels in enumerate(decoder.decode(task.samples)):
             pixels_RCHW[row] = pixels
     finally:
-        del pixels_RCHW  # memory that an array lies in cannot be closed
+        del pixels_RCHW  # shared memory cannot be closed while an array uses it
         memory.close()

@@ -18,7 +18,7 @@ from pipeline.data.spec import PARTS, Part
 from pipeline.system.machine import memory_to_share
 from pipeline.workers.processes import WorkerPool
 
-BLOCKS = 2  # of shared memory: one that is decoded into, one that is copied from
+BLOCKS = 2  # blocks of shared memory: one that is decoded into, one that is copied from
 
 
 class _Piece(NamedTuple):
@@ -35,7 +35,7 @@ class ShardStore:
 
     Args:
         num_processes: worker processes; each reads by `pread` and decodes into memory shared with this one.
-        shared_bytes: of that memory; None for half of what there is.
+        shared_bytes: size of the shared memory; None is half of all that there is.
     Raises:
         ValueError: an unknown split, or shards of other sizes than the manifest says; `gather`: an image that
             cannot be decoded (shard, key, offset).
@@ -54,7 +54,7 @@ class ShardStore:
         self._num_processes = num_processes
         self._block_bytes = (memory_to_share() // 2 if shared_bytes is None else shared_bytes) // BLOCKS
         self._workers = WorkerPool(Decoder, (shards, sample_shape, groups), num_processes, "cluster.num_loaders")
-        self._blocks: list[SharedMemory] = []  # that are not in use
+        self._blocks: list[SharedMemory] = []  # blocks that are not in use
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -65,7 +65,7 @@ class ShardStore:
             return next(gathered)
 
     def gather_each(self, wanted: Iterable[Tensor]) -> Generator[Tensor]:
-        """`gather` of each, in this order; while one is copied and used, the next is decoded."""
+        """Yield `gather` of each tensor of rows, in this order; while one is copied and used, the next is decoded."""
         pieces = (piece for rows in wanted for piece in self._begin(rows))
         begun = deque(islice(pieces, 1))
         try:
@@ -80,7 +80,7 @@ class ShardStore:
                 _remove(piece.block)
 
     def _begin(self, rows: Tensor) -> Iterator[_Piece]:
-        """Those of one gather, of as many samples each as a block holds; each begins when it is asked for."""
+        """Yield the pieces of one gather, each of as many samples as a block holds; each begins when asked for."""
         wanted = self._rows[rows.reshape(-1).cpu().numpy()]
         sample_bytes = math.prod(self.sample_shape)
         at_once = max(1, min(len(wanted), self._block_bytes // sample_bytes))
@@ -104,7 +104,7 @@ class ShardStore:
         return piece.gathered
 
     def _take_block(self, size: int) -> SharedMemory:
-        """Of `size` bytes or more."""
+        """A block of `size` bytes or more."""
         while self._blocks:
             block = self._blocks.pop()
             if block.size >= size:
@@ -126,6 +126,6 @@ class ShardStore:
 
 
 def _remove(block: SharedMemory) -> None:
-    """Its name goes at once, the memory when no process has it open."""
+    """Remove a block: its name goes at once, its memory when no process has it open."""
     block.close()
     block.unlink()

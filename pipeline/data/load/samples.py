@@ -1,4 +1,4 @@
-"""What a model is trained or tested on: the samples of some parts of a split behind one store, images or sentences."""
+"""Samples to train or test on: those of some parts of a split behind one store, images or sentences."""
 
 import math
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ class Samples:
     """R samples and their classes.
 
     Args:
-        class_names: of all classes of the dataset: images' own, or the words of a corpus.
+        class_names: the names of all classes of the dataset; in a corpus, its words.
         manifest_sha256: names the data.
         class_id_R: int64, positions in class_names.
         origin_R: the sentence that each row is cut from; None for images.
@@ -48,7 +48,7 @@ class Samples:
         return [self.class_names[class_id] for class_id in self.class_id_R[classes.rows[classes.starts[position_N]]]]
 
     def task(self, spec: EpisodeSpec) -> EpisodeSpec:
-        """`spec` with as many ways as there are classes, where it asks for all of them."""
+        """`spec`, with as many ways as there are classes if it asks for all of them."""
         return spec.among(len(np.unique(self.class_id_R)))
 
     def classes_for(self, spec: EpisodeSpec) -> ClassRows:
@@ -77,12 +77,12 @@ class Samples:
 
 @dataclass(frozen=True)
 class Room:
-    """What this process may spend on samples. Neither changes a result.
+    """Memory and processes that this process may spend on samples. They change no result.
 
     memory_bytes: images that take more, decoded, stay in their shards and are decoded each time they are asked for.
-    num_processes: that decode those.
-    shared_bytes: of memory in which those processes hand over what they made. Half of what there is: training has a
-        second store, for validation.
+    num_processes: processes that decode such images.
+    shared_bytes: shared memory in which the processes hand over decoded images. Half of all that there is, because
+        training has a second store for validation.
     """
 
     memory_bytes: int = field(default_factory=lambda: available_memory() // 4)
@@ -127,10 +127,10 @@ def _load_text(shards: ShardFolder, split: str, parts: Sequence[Part], sample_sh
 def require_episodes(shards: ShardFolder, split: str, parts: Sequence[Part], spec: EpisodeSpec, field: str) -> None:
     """Refuse episodes that the classes of these parts cannot serve, from the manifest alone: before anything is loaded.
 
-    Of a corpus of sentences that is known only when they are read; see `Samples.classes_for`.
+    For a corpus of sentences this is known only when they are read; see `Samples.classes_for`.
 
     Args:
-        field: of the parameters, that holds `spec`; for messages.
+        field: the field of the parameters that holds `spec`; for messages.
     Raises:
         ValueError: names the field, the dataset, the parts and the class, with the numbers and what to do.
     """
@@ -139,7 +139,7 @@ def require_episodes(shards: ShardFolder, split: str, parts: Sequence[Part], spe
         return
     names = set(shards.names_of(split, parts))
     where = f"dataset {manifest.name}, split {split}, {' and '.join(parts)}"
-    if max(spec.num_ways, 2) > len(names):  # of all classes, too
+    if max(spec.num_ways, 2) > len(names):  # episodes of all classes, too, need two
         raise ValueError(f"{field}: num_ways is {spec.num_ways}, and there are {len(names)} classes ({where}); lower "
                          "it or name a part that has more")
     fewest = min((entry for entry in manifest.classes if entry.name in names), key=lambda entry: entry.num_samples)

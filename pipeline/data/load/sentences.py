@@ -44,10 +44,10 @@ class WordRows:
 
 
 def load_words(shards: ShardFolder, split: str, parts: Sequence[Part]) -> WordRows:
-    """The words of `parts` in the sentences of the training file where `train` is one of them, else of the first's.
+    """The words of `parts` in the sentences of one file: the training file if `train` is in `parts`, else the first's.
 
-    So `test` has the test words in the test file's sentences, and `train`, `valid` together all words that are not for
-    test in the training file's. 2 s for the training words of the Penn Treebank, on one core.
+    So `test` has the test words in the test file's sentences. `train` and `valid` together have all other words in the
+    training file's sentences. 2 s for the training words of the Penn Treebank, on one core.
 
     Raises:
         ValueError: an unknown split or part, shards edited or cut short.

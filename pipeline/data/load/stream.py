@@ -7,8 +7,8 @@ other places in each epoch. (Neighbours have nothing to do with one another: a s
 
 So any process can make any batch, and resuming needs the step alone: each loader process makes whole batches, in turn,
 and seeks to the runs that are in them. No byte is read twice in an epoch, however many workers and loaders there are,
-and no number of loaders changes what comes. `webdataset`'s own order is that of as many streams as there are loader
-processes in all, each with a shuffle buffer: it changes with their number, and to resume is to read all of it again.
+and their number does not change the images. `webdataset`'s own order comes from as many streams as there are loader
+processes in all, each with a shuffle buffer. It changes with their number, and resuming means reading all of it again.
 
 Shapes: B images, H W C pixels, R images of the stream's shards, K runs.
 """
@@ -44,8 +44,8 @@ from pipeline.system.progress import say
 from pipeline.workers.processes import follow_parent
 
 RUN = 8  # images: 0.9 MB of photographs, which a disk reads in the time that it takes to find them
-ORDER_STREAM, CUT_STREAM, CROP_STREAM = 0x0DE5, 0xC075, 0xC809  # of random_words
-BATCHES_AHEAD = 2  # of each loader process, at most
+ORDER_STREAM, CUT_STREAM, CROP_STREAM = 0x0DE5, 0xC075, 0xC809  # streams of random_words
+BATCHES_AHEAD = 2  # batches that each loader process makes ahead, at most
 
 
 class Piece(NamedTuple):
@@ -57,7 +57,7 @@ class Piece(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What a loader process is to do: the images of these numbers, which are the samples of these pieces."""
+    """The work of a loader process: the images of these numbers, which are the samples of these pieces."""
 
     numbers: range
     pieces: list[Piece]
@@ -66,7 +66,7 @@ class Reading(NamedTuple):
 
 
 class Damage(NamedTuple):
-    """Why an image could not be had."""
+    """The reason why an image could not be read."""
 
     number: int
     reason: str
@@ -93,9 +93,9 @@ class ShardStream:
     """The images of some parts of a split, as matchnet.classifier_training wants them.
 
     Args:
-        num_loaders: processes that read and decode; with none, that is done when a batch is asked for.
-        shared_bytes: of memory that they may fill with batches, None for half of what there is; where batches are too
-            large for it, there are fewer ahead, or fewer loaders.
+        num_loaders: processes that read and decode. With 0, this process does it when a batch is asked for.
+        shared_bytes: shared memory that loaders may fill with batches; None is half of all that there is. If batches
+            are too large for it, fewer are made ahead, or there are fewer loaders.
     Raises:
         ValueError: an unknown split; parts without images; shards cut short; drawings with a margin; `read`: an image
             that cannot be decoded, or a shard that is not what the index says; both are named.
@@ -120,7 +120,7 @@ class ShardStream:
         self.order = lru_cache(maxsize=2)(self._order)
 
     def __len__(self) -> int:
-        """Images of an epoch."""
+        """Number of images in an epoch."""
         return len(self.row_R)
 
     def read(self, numbers: range) -> tuple[Tensor, Tensor]:
@@ -128,19 +128,19 @@ class ShardStream:
         return self._checked(self.reader[self._reading(numbers)])
 
     def read_each(self, shares: Iterable[range]) -> Generator[tuple[Tensor, Tensor]]:
-        """`read` of each, in this order; the loader processes make them ahead, and end with the generator."""
+        """Yield `read` of each range, in this order; loader processes make them ahead, and end with the generator."""
         rest = iter(shares)
         first = next(rest, None)
         if first is None:
             return
         loader = DataLoader(self.reader, batch_size=None, sampler=_Readings(self, chain([first], rest)),
-                            generator=torch.Generator(),  # or it would draw from torch's own
+                            generator=torch.Generator(),  # otherwise it would draw from torch's global generator
                             **self._loaders(len(first) * math.prod(self.reader.sample_shape)))
         for made in loader:
             yield self._checked(made)
 
     def _loaders(self, batch_bytes: int) -> dict[str, Any]:
-        """The processes and how far ahead they are, as DataLoader takes them; says so where they are not as asked."""
+        """Numbers of processes and of batches ahead for DataLoader; says so if they differ from the request."""
         if self.num_loaders == 0:
             return {}
         loaders, ahead = loaders_that_fit(self.num_loaders, batch_bytes, self.shared_bytes)
@@ -164,7 +164,7 @@ class ShardStream:
         return Reading(numbers, pieces, self.index.key_R.take(row_B).to_pylist(), self.class_R[position_B])
 
     def positions(self, numbers: range) -> np.ndarray:
-        """Which of the R images these numbers are."""
+        """Positions of these numbers among the R images."""
         epoch_B, place_B = np.divmod(np.arange(numbers.start, numbers.stop), len(self))
         return np.concatenate([self.order(epoch)[place_B[epoch_B == epoch]] for epoch in np.unique(epoch_B).tolist()])
 
@@ -183,7 +183,7 @@ class ShardStream:
 
 
 class PieceReader(Dataset):
-    """Reads, decodes and crops. It is sent to the loader processes: small, whatever the size of the dataset."""
+    """Reads, decodes and crops. It is sent to the loader processes, so its size does not depend on the dataset's."""
 
     def __init__(self, shards: ShardFolder, spec: StreamSpec) -> None:
         manifest, self.directory = shards.manifest, shards.path
@@ -195,7 +195,7 @@ class PieceReader(Dataset):
         self.max_pixels = manifest.parameters.get("max_pixels", MAX_PIXELS)
 
     def __getitem__(self, reading: Reading) -> tuple[Tensor, Tensor] | Damage:
-        """The images and their classes, or the first that cannot be had."""
+        """The images and their classes, or the first image that cannot be read."""
         channels, size = self.sample_shape[0], self.sample_shape[-1]
         pixels_BHWC = np.empty((len(reading.numbers), size, size, channels), np.uint8)
         uniform_BW = to_uniform(random_words(self.seed, CROP_STREAM, reading.numbers, WORDS))
@@ -222,7 +222,7 @@ class PieceReader(Dataset):
 def loaders_that_fit(num_loaders: int, batch_bytes: int, shared_bytes: int) -> tuple[int, int]:
     """(processes, batches ahead of each): first fewer batches, then fewer processes, but one of each at least.
 
-    One batch more than they are ahead is with whoever reads them.
+    The reader holds one more batch than the processes are ahead.
     """
     fit = max(1, min(num_loaders * BATCHES_AHEAD, shared_bytes // batch_bytes - 1))
     loaders = min(num_loaders, fit)
@@ -237,7 +237,7 @@ def _decoded(sample: dict, key: str, max_pixels: int) -> Image.Image:
 
 
 class _Readings:
-    """A sampler, as DataLoader calls it: what the loaders are to do, worked out where the index is."""
+    """A sampler, as DataLoader calls it: the loaders' work, planned in the process that has the index."""
 
     def __init__(self, stream: ShardStream, shares: Iterable[range]) -> None:
         self.stream, self.shares = stream, shares

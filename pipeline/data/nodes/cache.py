@@ -82,7 +82,7 @@ def local_shards(address: str, cache: CacheParams | None, groups: Collection[str
     Args:
         address: the dataset's folder: a path that this node sees, or an address such as `s3://bucket/shards/omniglot`.
         cache: None reads the folder where it is, which has to be a path.
-        groups: whose shards are needed; None is all. Others may be missing in the folder.
+        groups: the groups whose shards are needed; None is all. Other shards may be missing in the folder.
     Raises:
         StorageError: the storage fails again and again, a file there is not what the manifest says, or what is needed
             does not fit into the cache. Each names the file.
@@ -126,7 +126,7 @@ def _size_of(location: Location) -> int:
 
 @contextmanager
 def _locked(path: Path, kind: int, waiting: str = "") -> Iterator[None]:
-    """An flock on `path` until the block, or the process, ends; `waiting` is said if another has it."""
+    """Hold an flock on `path` until the block or the process ends; `waiting` is said if another process holds it."""
     with open(path, "ab") as file:
         try:
             fcntl.flock(file, kind | fcntl.LOCK_NB)
@@ -145,7 +145,7 @@ def _deciding(cache: CacheParams) -> Iterator[None]:
 
 @contextmanager
 def _in_use(cache: CacheParams, version: Path, units: Collection[str]) -> Iterator[None]:
-    """Nobody removes files of these units while the block lasts."""
+    """Keep the files of these units from being removed while the block lasts."""
     with ExitStack() as uses:
         Path(cache.folder).mkdir(parents=True, exist_ok=True)
         with _deciding(cache):
@@ -177,7 +177,7 @@ def _bring(source: Location, files: list[_File], version: Path, cache: CachePara
         missing = [file for file in files if not _is_whole(version / file.name, file.size)]
         if not missing:
             return
-        for part in version.glob("*.part"):  # of a process that was killed
+        for part in version.glob("*.part"):  # left by a process that was killed
             part.unlink()
         with _deciding(cache):
             _make_room(cache, source, sum(file.size for file in files), sum(file.size for file in missing), version)
@@ -237,7 +237,7 @@ def _fetch_all(source: Location, files: list[_File], version: Path) -> None:
 
 
 def _fetch(source: Location, file: _File, version: Path, advance: Callable[[int], None]) -> None:
-    """One file: to its `.part`, compared with its SHA-256, synced, renamed."""
+    """Fetch one file: into its `.part`, compared with its SHA-256, synced, renamed."""
     part = _part_of(version, file)
     found = patiently(source.address, lambda: _copy(source, part, file.size, advance))
     if found != file.sha256:
@@ -248,7 +248,7 @@ def _fetch(source: Location, file: _File, version: Path, advance: Callable[[int]
 
 
 def _copy(source: Location, part: Path, size: int, advance: Callable[[int], None]) -> str:
-    """The SHA-256 of what was copied."""
+    """Copy a file; return the SHA-256 of the copied bytes."""
     digest, done = hashlib.sha256(), 0
     try:
         with source.filesystem.open_input_stream(source.path) as stream, open(part, "r+b") as file:
@@ -338,7 +338,7 @@ def _free(cache: CacheParams, held: Mapping[Path, os.stat_result]) -> int:
 
 
 def _remove_empty(folder: Path) -> None:
-    """Folders of versions of which nothing is left but locks that nobody has."""
+    """Remove the folders of versions that have nothing but unheld locks."""
     for version in folder.glob("*/"):
         names = [path.name for path in version.iterdir()]
         if not any(map(_unit_of, names)) and not any(_is_used(version / name) for name in names):

@@ -1,4 +1,4 @@
-"""Shards put where all nodes see them, each version of a dataset in a folder of its own."""
+"""Shards uploaded to where all nodes see them, each version of a dataset in a folder of its own."""
 
 import hashlib
 import os
@@ -45,7 +45,7 @@ def upload_shards(shards: ShardFolder, address: str) -> str:
 
 
 def shards_for_nodes(shards: ShardFolder, storage: str | None) -> str:
-    """Where every node finds a dataset's shards: published on the storage, or, without one, in this very folder."""
+    """Address at which every node finds a dataset's shards: uploaded to the storage, or, without one, this folder."""
     return upload_shards(shards, (location_of(storage) / "shards").address) if storage else str(shards.path.absolute())
 
 
@@ -55,7 +55,7 @@ def upload_file(origin: Path, target: Location) -> None:
 
 
 def _is_there(target: Location, origin: Path) -> bool:
-    """The folder's name stands for what the bytes are; a copy that was interrupted has fewer of them."""
+    """Whether the file is there whole. The folder's name stands for the bytes; an interrupted copy has fewer."""
     return target.size() == origin.stat().st_size
 
 
@@ -68,7 +68,7 @@ def _upload(origin: Path, target: Location, sha256: str, advance: Callable[[int]
 
 
 def _copy(origin: Path, target: Location, advance: Callable[[int], None]) -> str:
-    """The SHA-256 of what was copied. An object appears when it is whole, a file has to be renamed for that."""
+    """Copy a file; return the SHA-256 of its bytes. An object appears when it is whole; a file has to be renamed."""
     if not isinstance(target.filesystem, LocalFileSystem):
         return _write(origin, target, target.path, advance)
     final = Path(target.path)

@@ -22,7 +22,7 @@ OF_A_MIRROR = ("a dataset with sample: true is made of a small archive in the sa
 PREPARED_BY_OTHERS = ("name a tar, a zip or a folder of them (n0153282900000005.jpg is an image of synset n01532829) "
                       "as cluster.licensed.mini_imagenet in params.yaml, or set MATCHNET_MIRROR to a mirror that has "
                       "them; or write prepared: false, to pick the images from ILSVRC2012's archive")
-CHECKSUMS = "SHA256SUMS"  # in a mirror, and in raw_dir for what has been verified
+CHECKSUMS = "SHA256SUMS"  # in a mirror, and in raw_dir for the verified files
 MOST_OF_CHECKSUMS = 1 << 24  # bytes: a hundred thousand files
 _SUM = re.compile(r"([0-9a-fA-F]{64})\s+\*?(?:\./)?(\S.*)")
 
@@ -35,7 +35,7 @@ def download_dataset(name: str, params: DatasetParams, raw_dir: Path, mirror: st
         name: the dataset's name, for messages.
         mirror: a folder or an http(s) address laid out by source (`omniglot/images_background.zip`), asked
             first and verified by its own SHA256SUMS. None or "" goes to the public addresses.
-        folder: of what has no public address; see `LicensedParams`.
+        folder: the user's folder of a dataset without a public address; see `LicensedParams`.
     Raises:
         DownloadError: no address gave a whole file; names each address and what was wrong there.
         ValueError: the files are whole but not what the dataset is known to hold.
@@ -62,7 +62,7 @@ def download_dataset(name: str, params: DatasetParams, raw_dir: Path, mirror: st
 
 
 def read_checksums(text: str) -> dict[str, str]:
-    """Path -> `sha256:<hex>` from the lines of a SHA256SUMS file. Raises ValueError, naming a line that is none."""
+    """Path -> `sha256:<hex>` from the lines of a SHA256SUMS file. Raises ValueError that names a malformed line."""
     found = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():
@@ -96,7 +96,7 @@ def archives_recorded(params: DatasetParams) -> set[str]:
 
 
 def _record(raw_dir: Path, archives: Mapping[str, str]) -> None:
-    """Of the files of raw_dir, and of the archives that lie elsewhere (name -> `sha256:<hex>`)."""
+    """Write the checksums of the files of raw_dir, and of archives that lie elsewhere (name -> `sha256:<hex>`)."""
     digests = {path.name: sha256_of(path) for path in raw_dir.iterdir() if is_recorded(path)}
     digests |= {name: sha256.removeprefix("sha256:") for name, sha256 in archives.items()}
     with atomic_write(raw_dir / CHECKSUMS) as record:
@@ -104,7 +104,7 @@ def _record(raw_dir: Path, archives: Mapping[str, str]) -> None:
 
 
 def _read_sums(folder: Path) -> dict[str, str]:
-    """Of a folder on this machine; empty where it has no SHA256SUMS."""
+    """Checksums of a folder on this machine; empty if it has no SHA256SUMS."""
     path = folder / CHECKSUMS
     try:
         return read_checksums(_decoded(path.read_bytes())) if path.is_file() else {}
@@ -117,7 +117,7 @@ def _mirror_checksums(mirror: str) -> dict[str, str]:
     try:
         content = read(origin, MOST_OF_CHECKSUMS) if is_address(mirror) else Path(origin).read_bytes()
         return read_checksums(_decoded(content))
-    except DownloadError as error:  # which names the address
+    except DownloadError as error:  # the error names the address
         reason = str(error)
     except OSError as error:
         reason = f"{origin}: {error.strerror or said(error)}"
@@ -128,7 +128,7 @@ def _mirror_checksums(mirror: str) -> dict[str, str]:
 
 
 def _decoded(content: bytes) -> str:
-    """Without the mark that Windows' editors put first."""
+    """The text without the byte order mark that Windows' editors put first."""
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -141,9 +141,9 @@ def _join(mirror: str, path: str) -> str:
 
 def _link(archive: RawFile, sample: bool, raw_dir: Path, folder: str | None, mirror: str | None,
           mirror_sums: Mapping[str, str]) -> str:
-    """An archive behind an account, from the folder or address that the user names, else from the mirror.
+    """Link an archive behind an account, from the folder or address that the user names, else from the mirror.
 
-    Their own sums count for a sample alone: whoever has a bad copy of the real archive can sum that as well.
+    Their own checksums count only for a sample: somebody with a bad copy of the real archive can sum that copy too.
     """
     root, path = (folder, archive.name) if folder else (mirror, archive.path)
     if not root:

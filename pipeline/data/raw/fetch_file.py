@@ -35,7 +35,7 @@ class DownloadError(ValueError):
 
 
 class _AttemptError(Exception):
-    """What went wrong with one attempt; `final` where another one cannot help."""
+    """The error of one attempt; `final` if another attempt cannot help."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(f"{type(error).__name__}: {said(error)}")
@@ -83,7 +83,7 @@ def fetch_file(origin: str, target: Path, checksum: str, kinds: Iterable[str] = 
 
     Args:
         origin: credentials in it (`https://user:password@host/`) go to that host alone; no message has them.
-        most: bytes that the file can have; where more come, it is given up.
+        most: bytes that the file can have; if more come, the download is given up.
     Returns:
         Kind -> checksum, of that kind and of `kinds`, all in one reading.
     Raises:
@@ -142,7 +142,7 @@ def _transfer(origin: str, part: Path, most: int | None) -> None:
 
 
 def _patiently(address: str, attempt: Callable[[], Result], kept: Callable[[], str]) -> Result:
-    """What `attempt` returns; tried again, after pauses that grow, where that can help."""
+    """The result of `attempt`; tried again, after pauses that grow, if that can help."""
     shown, pause = without_credentials(address), FIRST_PAUSE_SECONDS
     for number in range(1, ATTEMPTS + 1):
         try:
@@ -200,7 +200,7 @@ def _require_space(part: Path, to_come: int) -> None:
 
 
 def _is_final(error: Exception) -> bool:
-    """Whether to ask again cannot help.
+    """Whether another attempt cannot help.
 
     A 404, a 403, ... (after 408, a time-out, or 429, too many, it may); a server that speaks no HTTP, or that cannot
     prove its name; a redirection to what is no address.
@@ -215,7 +215,7 @@ def _is_final(error: Exception) -> bool:
 
 
 def _opened(address: str, have: int) -> http.client.HTTPResponse:
-    """The server's answer, from byte `have` on. The host alone gets the credentials, and nobody it redirects to."""
+    """The server's answer, from byte `have` on. Only the host itself gets the credentials; a redirection gets none."""
     parts = _parts_of(address)
     sent = parts._replace(netloc=parts.netloc.rpartition("@")[2], path=quote(parts.path, safe="/%:=&?~+!$,;'@()*"),
                           query=quote(parts.query, safe="/%:=&?~+!$,;'@()*"))
@@ -233,7 +233,7 @@ def _opened(address: str, have: int) -> http.client.HTTPResponse:
 
 
 def _parts_of(address: str) -> SplitResult:
-    """Raises DownloadError for what is no address; it may have a password in the wrong place, so it is not shown."""
+    """Parse an address; a DownloadError does not show it, since a password may stand in the wrong place."""
     try:
         parts = urlsplit(address)
         right = bool(parts.hostname) and (parts.port is None or parts.port > 0)
@@ -259,7 +259,7 @@ def _get_rest(url: str, part: Path, most: int | None) -> None:
 
 
 def _append(response: http.client.HTTPResponse, part: Path, have: int, url: str, most: int | None) -> None:
-    total = have + (response.length or 0)  # which is what its Content-Length says, if that is a number
+    total = have + (response.length or 0)  # response.length is the Content-Length, if that is a number
     done = have
     if most is not None and total > most:
         raise _too_large(url, most)

@@ -1,7 +1,7 @@
 """Archives behind an account (ILSVRC2012): named by the user, verified where they lie, never copied on this machine.
 
-They do not stand in a dataset's raw folder, which DVC stores: it would store a copy of 138 GiB, and where it found a
-link in the folder it would put another. Beside the raw folders, in `.archives`, lie
+They do not lie in a dataset's raw folder, because DVC stores that folder: it would store a copy of 138 GiB, and would
+replace a link in the folder by another link. Beside the raw folders, in `.archives`, lie
     <dataset>/<file>             a link to the archive, whatever folder it is in
     <checksum>/<file>            what came from an address: once, however many datasets are made of it
     <digest>/photographs.tar     what was packed of a file or folder with this digest, likewise
@@ -37,12 +37,12 @@ _RECORD = TypeAdapter(dict[str, _Entry])
 
 
 def archive_path(raw_dir: Path, name: str) -> Path:
-    """Where a dataset finds an archive: the link that `link_archive` has made."""
+    """Path at which a dataset finds an archive: the link that `link_archive` has made."""
     return raw_dir.parent / FOLDER / raw_dir.name / name
 
 
 def listing_path(raw_dir: Path, names: Sequence[str]) -> Path:
-    """Where the listing of archives with these bytes is kept, for all datasets that are made of them."""
+    """Path of the listing of archives with these bytes, shared by all datasets that are made of them."""
     sha256s = [_sha256_of(raw_dir, name).removeprefix("sha256:") for name in names]
     return raw_dir.parent / FOLDER / LISTINGS / f"{'-'.join(sha256s)}.parquet"
 
@@ -113,12 +113,12 @@ def linked_to(link: Path) -> Path:
 
 
 def _absolute(path: Path) -> Path:
-    """Links in it stay: on a cluster, what they lead to may be there on this machine alone."""
+    """The absolute path with its links kept: on a cluster, their targets may exist on this machine alone."""
     return Path(os.path.abspath(path))
 
 
 def _download(store: Path, origin: str, path: Path, checksum: str, most: int | None) -> dict[str, str]:
-    """Of the file that an earlier call has brought whole, or else of the one at the address."""
+    """Download the file unless an earlier call has brought it whole; return its checksums by kind."""
     found = _checksums(store, path, checksum) if path.is_file() else {}
     if checksum not in found.values():
         found = fetch_file(origin, path, checksum, ["sha256"], most)
@@ -142,13 +142,13 @@ def _verify(store: Path, path: Path, checksum: str, size: int) -> dict[str, str]
 
 
 def _checksums(store: Path, path: Path, checksum: str) -> dict[str, str]:
-    """Kind -> checksum of a file, among them SHA-256 and that of `checksum`; read unless known to have that."""
+    """Kind -> checksum of a file: SHA-256 and the kind of `checksum`. The file is read unless it is known to match."""
     known = _known_checksums(store, path)
     return known if checksum in known.values() else _read(store, path, {"sha256", checksum.partition(":")[0]})
 
 
 def _digest_of(store: Path, origin: Path) -> str:
-    """Hex, of a file's bytes, or of the names, sizes and times of all files in a folder."""
+    """Digest in hex of a file's bytes, or of the names, sizes and times of all files in a folder."""
     if not origin.is_dir():
         return (_known_checksums(store, origin) or _read(store, origin, {"sha256"}))["sha256"].removeprefix("sha256:")
     digest = hashlib.sha256()
@@ -186,7 +186,7 @@ def _remember(store: Path, path: Path, status: os.stat_result, checksums: dict[s
 
 
 def _record(store: Path) -> dict[str, _Entry]:
-    """Empty where it cannot be read: files are then read once more."""
+    """The record of verified files; empty if it cannot be read, so that files are read once more."""
     try:
         return _RECORD.validate_json((store / VERIFIED).read_bytes())
     except (FileNotFoundError, ValueError):

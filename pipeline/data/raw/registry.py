@@ -1,4 +1,4 @@
-"""Where each dataset comes from: addresses, sizes, checksums, licences."""
+"""The origin of each dataset: addresses, sizes, checksums, licences."""
 
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -14,8 +14,8 @@ class RawFile:
     urls: public addresses, asked in this order after the mirror.
     size: bytes at the public address; 0 where that is not known.
     checksum: `md5:<hex>` or `sha256:<hex>` of the public file: whichever upstream has published.
-        A mirror may hold it repacked: there its own SHA256SUMS counts, but of archives behind an account only for
-        a sample.
+        A mirror may hold it repacked: there its own SHA256SUMS counts, but for archives behind an account only if the
+        dataset is a sample.
     """
 
     path: str
@@ -31,7 +31,7 @@ class RawFile:
 
     @property
     def most_bytes(self) -> int | None:
-        """That a copy of it can have, repacked; None where the size is not known."""
+        """The most bytes that a repacked copy can have; None if the size is not known."""
         return 4 * self.size + (1 << 24) if self.size else None
 
 
@@ -95,14 +95,14 @@ SOURCES: dict[str, tuple[RawFile, ...]] = {
     "webdataset": (),
 }
 
-# They ask for an account: no address of theirs can be fetched from here. Sizes and MD5 are those of the real ones.
+# These archives need an account, so they have no address to fetch. Sizes and MD5 are those of the real archives.
 TRAINING = RawFile("imagenet/ILSVRC2012_img_train.tar", (), 147_897_477_120, "md5:1d675b47d978889d74fa0da5fadfb00e",
                       _ILSVRC, "1,281,167 photographs of 1,000 synsets, a tar of one tar a synset")
 VALIDATION = RawFile("imagenet/ILSVRC2012_img_val.tar", (), 6_744_924_160, "md5:29b22e2961454d5413ddabcf34fc5622",
                         _ILSVRC, "50,000 photographs")
 DEVKIT = RawFile("imagenet/ILSVRC2012_devkit_t12.tar.gz", (), 0, "md5:fa75699e90414af021442c21a62c3abf",
                     _ILSVRC, "their labels")
-# miniImageNet as it is passed around, in many forms: checked by what is in it. Size and SHA-256 are those of one tar.
+# miniImageNet is passed around in many forms, so its content is checked. Size and SHA-256 are those of one tar.
 PREPARED = RawFile("mini_imagenet/images.tar.xz", (), 191_395_824,
                       "sha256:8d36a676a31c95595e3a2da3f16f1713e4589d7381238838addf9b413031d16f", _ILSVRC,
                       "miniImageNet's 60,000 photographs as JPEGs of 84 x 84")

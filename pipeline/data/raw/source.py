@@ -1,18 +1,18 @@
-"""What every dataset's module offers, so that sharding knows nothing of any dataset.
+"""The interface of every dataset's module, so that sharding needs no knowledge of a dataset.
 
 A module of `pipeline/data/raw/datasets` has:
-    EXTENSION: str                                    # of a sample in the tar, "png"; or, where that depends,
-    extension_of(parameters) -> str                   # of DatasetParams in plain values, as a manifest has them
+    EXTENSION: str                                    # a sample's extension in the tar, "png"; or, if that depends,
+    extension_of(parameters) -> str                   # the same from DatasetParams in a manifest's plain values
     prepare_raw(raw_dir, params, folder=None)         # after the download: make or check what lies in raw_dir;
-                                                      # folder: of what only its licensees have
+                                                      # folder: the user's copy of licensed data
     read_raw(raw_dir, params) -> list[RawSample]      # a cheap listing of all samples, checked to be whole
     open_raw(raw_dir, params) -> ReadSample           # called in each worker process; the bytes of one sample
-where what is odd about images shows in that list (they are left out, or twice there),
-    read_oddities(raw_dir, params) -> dict[str, int]  # what is odd about them -> how many
-where classes are left out, since they have too few samples,
+if the list leaves out odd images, or has images twice,
+    read_oddities(raw_dir, params) -> dict[str, int]  # oddity of the images -> how many
+if classes are left out, since they have too few samples,
     read_left_out(raw_dir, params) -> dict[str, int]  # their names -> how many samples they have
-and, where splits are not of the samples' classes but of the words in them (sentences),
-    read_words(raw_dir, params) -> WordTable          # which words each sample holds
+and, if splits divide the words in the samples (sentences) instead of the samples' classes,
+    read_words(raw_dir, params) -> WordTable          # the words that each sample holds
 """
 
 import importlib
@@ -32,7 +32,7 @@ class RawSample(NamedTuple):
     key: its name in the shards, without a dot, such as `Greek/character03/07`.
     class_name: unique in the dataset; what precedes its first `/` is its family (an alphabet, a script).
     archive, member: where its bytes are: a file of raw_dir, and a name or number inside it.
-    size: its bytes, or a good guess where only the worker finds out; shards are planned with it.
+    size: the number of its bytes, or a good guess if only the worker finds out; shards are planned with it.
     """
 
     key: str
@@ -72,7 +72,7 @@ def words_of(params: DatasetParams, raw_dir: Path) -> WordTable | None:
 
 
 def listed_oddities(params: DatasetParams, raw_dir: Path) -> Mapping[str, int]:
-    """What is odd about the images that a source lists, or leaves out -> how many; none for most sources."""
+    """Oddity of the images that a source lists or leaves out -> how many; empty for most sources."""
     read_oddities = getattr(source_of(params.source), "read_oddities", None)
     return read_oddities(raw_dir, params) if read_oddities else {}
 

@@ -11,8 +11,8 @@ from matchnet.messages import said, shown
 from pipeline.data.raw.source import RawSample, ReadSample
 
 AGAIN = "fetch the archive again: delete it and run the download"
-MOST_BYTES = 1 << 20  # of a member: a drawing has 600, a file of the Treebank's trees at most 131,508
-METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # those that zipfile reads in bounded pieces
+MOST_BYTES = 1 << 20  # bytes of a member: a drawing has 600, a file of the Treebank's trees at most 131,508
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # methods that zipfile reads in bounded pieces
 
 
 def list_zip(archive: Path) -> list[zipfile.ZipInfo]:
@@ -52,7 +52,7 @@ def open_zips(raw_dir: Path) -> ReadSample:
 
 
 def read_gzip(path: Path, most: int, remedy: str) -> bytes:
-    """What a gzip file holds.
+    """The unpacked bytes of a gzip file.
 
     Raises:
         ValueError: no such file, cut short, damaged, or more than `most` bytes in it; ends with the remedy.
@@ -71,7 +71,7 @@ def read_gzip(path: Path, most: int, remedy: str) -> bytes:
 
 
 def _read_member(opened: zipfile.ZipFile, archive: Path, name: str) -> bytes:
-    """No more than its header says, which may not be more than MOST_BYTES, whatever it unpacks to."""
+    """Read no more of a member than its header says, which may be at most MOST_BYTES, whatever it unpacks to."""
     try:
         size = opened.getinfo(name).file_size
         with opened.open(name) as file:

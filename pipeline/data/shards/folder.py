@@ -1,4 +1,4 @@
-"""A dataset's folder of shards, and everything that is asked of it: each file of it is read once."""
+"""A dataset's folder of shards and its contents; each of its files is read once."""
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
@@ -21,7 +21,7 @@ from pipeline.data.spec import PARTS, Part
 class Selection:
     """Samples of some parts of a split.
 
-    rows: of the index, sorted by class and key; so they come in the same order however the shards are cut.
+    rows: rows of the index, sorted by class and key, so their order does not depend on how the shards are cut.
     class_id_R: int64, one a row.
     parts: part -> class_ids, int64, sorted; empty for a part that was not asked for or has no class.
     """
@@ -61,7 +61,7 @@ class ShardFolder:
 
     @cached_property
     def sha256(self) -> str:
-        """Hex, of the manifest: names the data, since the manifest holds the SHA-256 of all else."""
+        """SHA-256 of the manifest in hex. It names the data, since the manifest holds the SHA-256 of all else."""
         return hashlib.sha256(self._content[1]).hexdigest()
 
     @cached_property
@@ -70,13 +70,13 @@ class ShardFolder:
 
     @cached_property
     def words(self) -> WordTable:
-        """Of a corpus; ValueError for shards of images, which have none."""
+        """The word table of a corpus; ValueError for shards of images, which have none."""
         words = self.manifest.words
         return read_words(self.path / WORDS, words.sha256 if words else None)
 
     @property
     def class_names(self) -> list[str]:
-        """Of all classes: a class_id is a position among them."""
+        """The names of all classes; a class_id is a position among them."""
         return [entry.name for entry in self.manifest.classes]
 
     def names_of(self, split: str, parts: Sequence[Part]) -> list[str]:
@@ -88,7 +88,7 @@ class ShardFolder:
         return [name for part in parts for name in classes_of[part]]
 
     def groups_of(self, split: str, parts: Sequence[Part] = PARTS) -> set[str]:
-        """The groups of shards that hold the samples of these parts; of a corpus of sentences, all groups.
+        """The groups of shards that hold the samples of these parts; in a corpus of sentences, all groups.
 
         Raises ValueError as `names_of` does.
         """
@@ -112,12 +112,12 @@ class ShardFolder:
         return Selection(rows, self.index.class_id_R[rows].astype(np.int64), chosen)
 
     def count_samples(self, split: str, parts: Sequence[Part]) -> int:
-        """How many samples these parts have, by the manifest; raises ValueError as `names_of` does."""
+        """Number of samples of these parts, by the manifest; raises ValueError as `names_of` does."""
         wanted = set(self.names_of(split, parts))
         return sum(entry.num_samples for entry in self.manifest.classes if entry.name in wanted)
 
     def preparation(self, sample_shape: tuple[int, ...]) -> Preparation:
-        """How its images are brought to (C, size, size)."""
+        """The preparation that brings the dataset's images to (C, size, size)."""
         return preparation_of(self.manifest.parameters, sample_shape)
 
     def require_images(self) -> None:

@@ -35,7 +35,7 @@ class Index:
         return len(self.offset_R)
 
     def take(self, rows: np.ndarray) -> "Index":
-        """Of these rows alone, in this order: what a process needs to know to read them."""
+        """An index of these rows alone, in this order: all that a process needs to read them."""
         used, shard_R = np.unique(self.shard_R[rows], return_inverse=True)
         return Index(self.key_R.take(pa.array(rows)), [self.shards[shard] for shard in used], shard_R,
                      self.offset_R[rows], self.length_R[rows], self.class_id_R[rows])
@@ -57,7 +57,7 @@ def read_index(path: Path, sha256: str | None = None) -> Index:
     """The rows of an index.
 
     Args:
-        sha256: hex, that the manifest says of it.
+        sha256: hex, the manifest's for the index.
     Raises:
         ValueError: no index there, not Parquet, edited, or of another format version.
     """

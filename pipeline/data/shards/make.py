@@ -1,10 +1,10 @@
 """Writes a dataset's shards, index and manifest: deterministic, resumable, swapped in whole at the end.
 
-Processes work in parallel on shards, not on the archives' parts: a shard mixes classes, so it needs many of them, and a
-finished one is whole whatever becomes of the others. Each process reads the samples of its shard from where they lie.
+Processes work in parallel on shards, not on the archives' parts: a shard mixes classes, so it needs many of the parts.
+A finished shard is whole whatever becomes of the others. Each process reads its shard's samples from where they lie.
 
-A finished shard has a note; see notes.py. A later run (after an interruption, a failure of DVC, an edit of code or a
-parameter that changes no byte of a shard) makes only the shards that are not there as their notes say.
+A finished shard has a note; see notes.py. A later run makes only the shards that are missing or differ from their
+notes. It may follow an interruption, a failure of DVC, or an edit of code or a parameter that changes no shard.
 """
 
 import errno
@@ -110,9 +110,9 @@ def _tasks(plans: Sequence[ShardPlan], new: Path, notes: Path, params: DatasetPa
 
 
 def _require_as_verified(raw_dir: Path, sources: Mapping[str, str], archives: set[str]) -> None:
-    """Raises ValueError for a raw file that has changed since the download, or of which that recorded nothing.
+    """Raises ValueError for a raw file that has changed since the download, or that the download did not record.
 
-    Archives that lie elsewhere have their own check of what has changed. A folder without any record is no download's.
+    Archives that lie elsewhere have their own check. A folder without any record comes from no download.
     """
     again = f"run the download stage of {raw_dir.name} again"
     for name, checksum in sources.items():
@@ -125,7 +125,7 @@ def _require_as_verified(raw_dir: Path, sources: Mapping[str, str], archives: se
 
 
 def _require_space(name: str, new: Path, missing: Sequence[ShardTask], tasks: Sequence[ShardTask]) -> None:
-    """Raises OSError unless the disk has room for what is missing; says so if it has none for DVC's copy of it all."""
+    """Raises OSError unless the disk has room for the missing shards; warns if it has none for DVC's copy of all."""
     needed, copied = (sum(task.plan.size for task in some) for some in (missing, tasks))
     free = shutil.disk_usage(new).free
     if needed > free:
@@ -140,7 +140,7 @@ def _require_space(name: str, new: Path, missing: Sequence[ShardTask], tasks: Se
 
 def _count_oddities(name: str, params: DatasetParams, raw_dir: Path, written: Iterable[WrittenShard]) -> (
         dict[str, int] | None):
-    """Over all shards and what they were made of; printed. None for a source that mends nothing."""
+    """Count oddities over all shards and their raw files, and print them. None for a source that mends nothing."""
     if params.source not in MENDING:
         return None
     total = Counter(listed_oddities(params, raw_dir))
@@ -164,9 +164,10 @@ def _check_keys(samples: Sequence[RawSample]) -> None:
 def _write_shards(name: str, tasks: Sequence[ShardTask], new: Path, out_dir: Path,
                   write: Callable[[Sequence[ShardTask]], Iterable[tuple[ShardTask, WrittenShard]]]
                   ) -> dict[str, WrittenShard]:
-    """All shards in `new`; those that `out_dir` has are linked there last, those that are missing are written.
+    """Put all shards into `new`: missing ones are written, then those that `out_dir` has are linked.
 
-    Not earlier: before it runs the stage again, DVC copies each file of its outputs that has a second name.
+    They are linked last because, before it runs the stage again, DVC copies each file of its outputs that has a
+    second name.
     """
     written: dict[str, WrittenShard] = {}
     _remove_strangers(new, {task.plan.name for task in tasks})
@@ -187,7 +188,10 @@ def _write_shards(name: str, tasks: Sequence[ShardTask], new: Path, out_dir: Pat
 
 
 def _find_finished(task: ShardTask, out_dir: Path) -> WrittenShard | None:
-    """Of an interrupted run, or in `out_dir`, by its note; a shard of an interrupted run that is not as noted goes."""
+    """Find a finished shard, of an interrupted run or in `out_dir`, by its note.
+
+    A shard of an interrupted run that differs from its note is removed.
+    """
     noted = read_note(task.note, task.fingerprint)
     if noted is not None and noted.is_at(task.path):
         return noted
@@ -196,7 +200,7 @@ def _find_finished(task: ShardTask, out_dir: Path) -> WrittenShard | None:
 
 
 def _fingerprint(params: DatasetParams, plan: ShardPlan, sources: Mapping[str, str]) -> str:
-    """Of all that decides the bytes of a shard: not how they are loaded, nor splits, which `plan` follows from."""
+    """Hash of all that decides a shard's bytes. It leaves out loading, and splits, since `plan` follows from them."""
     stored = replace(params, invert=False, margin=None, upright=False).shard_parameters()
     del stored["splits"]
     stored.pop("max_pixels", None)
@@ -230,7 +234,7 @@ def _shard_entry(plan: ShardPlan, written: WrittenShard) -> ShardEntry:
 
 
 def _remove_strangers(directory: Path, keep: set[str]) -> None:
-    """A `.part` may go meanwhile: of a node that was given up for lost."""
+    """Remove files that are no shard of this run; a `.part` of a node given up for lost may vanish meanwhile."""
     for path in directory.iterdir():
         if path.name not in keep:
             path.unlink(missing_ok=True)

@@ -56,12 +56,12 @@ class WordsEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What dataset.json holds; `parameters` is DatasetParams in plain values, `sources` file -> SHA-256.
+    """The content of dataset.json; `parameters` is DatasetParams in plain values, `sources` is file -> SHA-256.
 
-    splits: of the classes of samples; of words where there is a word table, `words` (None, and not in the file, where
-        there is none).
-    oddities: what was odd about the samples of a source that mends them (`CMYK JPEG`) -> how many; None for others.
-    left_out: classes that have too few samples -> how many they have; None where the source leaves none out.
+    splits: of the samples' classes, or of words if there is a word table.
+    words: the word table; None, and not in the file, if there is none.
+    oddities: oddity of samples that the source mended (`CMYK JPEG`) -> how many; None for a source that mends nothing.
+    left_out: classes that have too few samples -> how many they have; None if the source leaves none out.
     """
 
     __pydantic_config__ = STRICT
@@ -107,7 +107,7 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def parse_manifest(content: bytes, origin: str) -> Manifest:
-    """The manifest in the bytes of a dataset.json; `origin` is where they are from, for messages.
+    """The manifest in the bytes of a dataset.json; `origin` names the file in messages.
 
     Raises:
         ValueError: not JSON, of another format version, a field missing or impossible, or fields that contradict one
@@ -127,7 +127,7 @@ def parse_manifest(content: bytes, origin: str) -> Manifest:
 
 
 def _contradictions(manifest: Manifest) -> Iterator[str]:
-    """What no folder of shards can be like; a reader may then trust the rest."""
+    """Yield contradictions between the fields; a manifest without any can be trusted."""
     names, groups = [entry.name for entry in manifest.classes], {entry.group for entry in manifest.shards}
     for what, entries in (("shards", manifest.shards), ("classes", manifest.classes)):
         total = sum(entry.num_samples for entry in entries)
@@ -163,7 +163,7 @@ def _contradictions(manifest: Manifest) -> Iterator[str]:
 
 
 def manifest_bytes(directory: Path) -> tuple[Path, bytes]:
-    """dataset.json of a folder of shards, and what it holds. ValueError if there is none."""
+    """Bytes of dataset.json in a folder of shards, and the manifest in it. ValueError if there is none."""
     path = Path(directory) / MANIFEST
     if not path.is_file():
         raise ValueError(f"{path}: no such file: dataset {path.parent.name} has no finished shards; run this stage by "

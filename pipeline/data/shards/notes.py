@@ -1,4 +1,4 @@
-"""The note of a finished shard, by which later runs know it again.
+"""The note of a finished shard, by which later runs recognise the shard.
 
 Notes lie beside the dataset's folder, in `.notes/<dataset>`, which DVC does not track: what made the shard, and its
 SHA-256.
@@ -15,8 +15,10 @@ from matchnet.files import atomic_write, sha256_of
 
 @dataclass(frozen=True)
 class WrittenShard:
-    """What was written: the offset and length of each sample's bytes, the tar's size and SHA-256; and what was odd
-    about samples -> how many."""
+    """A written shard: the offset and length of each sample's bytes, the tar's size and SHA-256.
+
+    oddities: oddity of its samples -> how many.
+    """
 
     fingerprint: str
     sha256: str
@@ -26,7 +28,7 @@ class WrittenShard:
     oddities: dict[str, int] = field(default_factory=dict)
 
     def is_at(self, path: Path) -> bool:
-        """Whether it lies there unharmed; reads it."""
+        """Whether the shard lies at `path` unharmed; reads the file."""
         try:
             return os.path.getsize(path) == self.size and sha256_of(path) == self.sha256
         except OSError:
@@ -39,14 +41,14 @@ def notes_of(out_dir: Path) -> Path:
 
 
 def write_note(note: Path, written: WrittenShard) -> None:
-    """Its own SHA-256, and a line of JSON."""
+    """Write the note: its own SHA-256, and a line of JSON."""
     text = json.dumps(asdict(written))
     with atomic_write(note) as file:
         file.write(f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}")
 
 
 def read_note(note: Path, fingerprint: str) -> WrittenShard | None:
-    """The shard that the note is of, if it was made as the fingerprint says, and nothing has touched the note since."""
+    """The shard in a note, if the fingerprint is the same and the note has not been changed since."""
     try:
         sha256, _, text = note.read_text(encoding="utf-8").partition("\n")
         if hashlib.sha256(text.encode()).hexdigest() != sha256:

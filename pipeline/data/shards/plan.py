@@ -1,4 +1,4 @@
-"""Which samples go into which shard: a pure function of the samples, the splits and the seed."""
+"""The plan of which samples go into which shard: a pure function of the samples, the splits and the seed."""
 
 import zlib
 from collections import defaultdict
@@ -22,12 +22,12 @@ class ShardPlan:
 
     @property
     def size(self) -> int:
-        """Bytes of its tar, as far as the samples' own sizes are right."""
+        """Bytes of the shard's tar, as far as the samples' sizes are right."""
         return sum(_size_in_tar(sample) for sample in self.samples) + 2 * BLOCK
 
 
 def group_classes(class_names: Iterable[str], splits: Mapping[str, Split]) -> dict[str, str]:
-    """Class -> group: which part it is in of each split, such as `lake_train+vinyals_test`.
+    """Class -> group, the class's part in each split, such as `lake_train+vinyals_test`.
 
     A shard holds one group, so each part of each split is a list of whole shards.
     """

@@ -1,4 +1,4 @@
-"""The bytes of samples: with the index, one is one `pread` away."""
+"""The bytes of samples: the index gives each sample's place, and one `pread` reads it."""
 
 import os
 from collections.abc import Collection, Sequence
@@ -9,14 +9,14 @@ from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.shards.index import Index
 from pipeline.system.machine import allow_open_files
 
-NOT_OPEN = -1  # in place of the descriptor of a shard that was not asked for
+NOT_OPEN = -1  # stands for the descriptor of a shard that was not asked for
 
 
 class OpenShards:
     """Shards of a dataset, open to be read.
 
     Args:
-        groups: whose samples will be read; None is all. Shards of others are not opened, and need not be there.
+        groups: the groups whose samples will be read; None is all. Other shards are not opened, and may be missing.
     Raises:
         OSError: a shard is missing, or this process may not have so many files open.
     """
@@ -69,7 +69,7 @@ class OpenShards:
         self.close()
 
     def _read_one(self, samples: Index, row: int, place: tuple[int, int, int]) -> bytes:
-        """Reads what failed among others once more, by itself, to name it."""
+        """Read a sample that failed among others once more, by itself, so that the error names it."""
         try:
             return os.pread(*place)
         except OSError as error:
@@ -114,6 +114,6 @@ class ShardReader:
 
 
 def _state(fd: int) -> tuple[int, int]:
-    """Changes when an open file is written to."""
+    """A value that changes when an open file is written to."""
     stat = os.fstat(fd)
     return stat.st_mtime_ns, stat.st_size

@@ -21,7 +21,7 @@ from pipeline.workers.processes import stop_if_asked
 
 @dataclass(frozen=True)
 class ShardTask:
-    """A shard to write to `path`, and its note. fingerprint: of all that decides its bytes."""
+    """A shard to write to `path`, and its note. fingerprint: the hash of all that decides its bytes."""
 
     plan: ShardPlan
     path: Path
@@ -32,7 +32,7 @@ class ShardTask:
 
 @contextmanager
 def _on_this_node(what: str) -> Iterator[None]:
-    """An error of the system says what failed, and on which node; of a file that is not there, what nodes must see."""
+    """Make errors of the system say what failed and on which node; for a missing file, also what nodes must see."""
     try:
         yield
     except OSError as error:
@@ -44,14 +44,14 @@ def _on_this_node(what: str) -> Iterator[None]:
 
 
 def open_raw_files(raw_dir: Path, params: DatasetParams) -> ReadSample:
-    """What a worker reads samples with. ValueError, or OSError that names the node, where they cannot be had."""
+    """A worker's reader of samples. ValueError, or OSError that names the node, if the raw files cannot be read."""
     with _on_this_node("raw files"):
-        os.stat(raw_dir)  # on a node that does not see it, no source should ask for a download
+        os.stat(raw_dir)  # fails on a node that does not see the folder, before a source would ask for a download
         return source_of(params.source).open_raw(raw_dir, params)
 
 
 def write_shard(read: ReadSample, task: ShardTask) -> WrittenShard:
-    """One shard, then its note. Raises ValueError, naming the sample, or OSError, naming shard and node."""
+    """Write one shard, then its note. Raises ValueError, naming the sample, or OSError, naming shard and node."""
     with _on_this_node(f"shard {task.plan.name}"):
         written = _write_tar(read, task)
         write_note(task.note, written)
@@ -59,7 +59,7 @@ def write_shard(read: ReadSample, task: ShardTask) -> WrittenShard:
 
 
 def _write_tar(read: ReadSample, task: ShardTask) -> WrittenShard:
-    """To a `.part`, synced, renamed.
+    """Write a tar to a `.part`, sync it, and rename it.
 
     The `.part` has a name of its own: a node that was given up for lost may still be writing the same shard.
     """
@@ -86,15 +86,15 @@ def _write_tar(read: ReadSample, task: ShardTask) -> WrittenShard:
 
 
 def _read_sample(read: ReadSample, sample: RawSample, extension: str) -> bytes:
-    """Raises ValueError, with archive, member and key, for whatever a library says about the sample's bytes."""
+    """Read a sample; ValueError with archive, member and key for any library's error about its bytes."""
     place = f"{sample.archive}: member {sample.member} (key {sample.key})"
     try:
         content = read(sample)
     except (ValueError, InterruptedError):
-        raise  # it has named the sample; or the run was given up
-    except Exception as error:  # of an archive's or a codec's library: they raise about anything
+        raise  # a ValueError has named the sample; InterruptedError: the run was given up
+    except Exception as error:  # libraries of archives and codecs raise errors of many kinds
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # of the disk
+            raise  # an error of the disk
         raise ValueError(f"{place}: {type(error).__name__}: {said(error)}; leave the sample out") from error
     if extension in FORMATS and not isinstance(read, MendingReader):
         try:
@@ -105,5 +105,5 @@ def _read_sample(read: ReadSample, sample: RawSample, extension: str) -> bytes:
 
 
 def said_by(error: OSError) -> object:
-    """What an error of the system says, with its file."""
+    """Text of an error of the system, with its file."""
     return f"{error.filename}: {error.strerror}" if error.filename else error.strerror or error

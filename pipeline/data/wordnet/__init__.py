@@ -1,1 +1,1 @@
-"""Which classes of ImageNet are related, by WordNet."""
+"""Relations of ImageNet's classes, by WordNet."""

@@ -1,7 +1,7 @@
 """WordNet above the classes of ImageNet: which synset is a kind of which, and the groups of classes that this makes.
 
-It is no tree but a directed acyclic graph: a synset may have several parents (a dog is a canine and a domestic animal),
-so a class lies below each node once, by however many ways, and groups may overlap without one holding the other.
+It is no tree but a directed acyclic graph: a synset may have several parents (a dog is a canine and a domestic animal).
+So a class lies below each node once, by however many ways, and groups may overlap without one holding the other.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -48,9 +48,9 @@ class ClassTree:
         return {node: tuple(below[node]) for node in sorted(below)}
 
     def groups(self, class_names: Iterable[str]) -> dict[str, tuple[str, ...]]:
-        """Node -> the classes below it, two or more. Of nodes with the same classes the most special stands for all.
+        """Node -> the classes below it, two or more. If nodes have the same classes, the most special stands for all.
 
-        That is the one with the longest lineage, which is below the others wherever they lie in a line.
+        The most special node has the longest lineage: where such nodes lie in a line, it is below the others.
         """
         nodes: dict[tuple[str, ...], str] = {}
         for node, below in self.classes_below(class_names).items():
@@ -77,7 +77,7 @@ def imagenet_tree() -> ClassTree:
 
 
 def read_tree(path: Path) -> ClassTree:
-    """Reads what write_tree writes."""
+    """Read the tree that `write_tree` wrote."""
     lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
     fields = [line.split("\t") for line in lines]
     return ClassTree({node: tuple(parents.split()) for node, parents, _ in fields},

@@ -39,7 +39,7 @@ def make_tree(folder: Path, synsets: Sequence[str], out: Path) -> None:
     """Write the synsets and all above them, with WordNet's notice.
 
     Raises:
-        ValueError: a folder that is not WordNet 3.0's, or a synset that it has not.
+        ValueError: a folder that is not WordNet 3.0's, or a synset that WordNet lacks.
     """
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
@@ -49,7 +49,7 @@ def make_tree(folder: Path, synsets: Sequence[str], out: Path) -> None:
 
 
 def read_synsets(path: Path) -> list[str]:
-    """The first word of each line.
+    """Read the first word of each line.
 
     Raises:
         ValueError: one that is not n and eight digits.
@@ -83,7 +83,7 @@ def tree_above(folder: Path, synsets: Sequence[str]) -> ClassTree:
 
 
 def _synset(wordnet: Any, number: str) -> Any:
-    with warnings.catch_warnings(action="ignore"):  # of what the error says
+    with warnings.catch_warnings(action="ignore"):  # warnings repeat what the error says
         synset = wordnet.synset_from_pos_and_offset("n", int(number[1:]))
     if synset is None:
         raise ValueError(f"{number} is no noun of this WordNet; ImageNet's numbers are offsets in the file data.noun "
@@ -97,7 +97,7 @@ def _number(synset: Any) -> str:
 
 @contextmanager
 def _reader(folder: Path) -> Iterator[Any]:
-    """nltk's reader on a copy of the folder, since it follows no links and wants two files that Debian leaves out.
+    """nltk's reader on a copy of the folder, since nltk follows no links and needs two files that Debian leaves out.
 
     `lexnames` has the names of WordNet's source files, `index.sense` the way from other versions' synsets to these:
     nothing here asks for either, so ours name nothing.

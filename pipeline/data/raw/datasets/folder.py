@@ -46,7 +46,7 @@ def _find(origin: Path, others: Counter[str], classes: set[str]) -> Iterator[Pic
 
 
 def _empty_folders(origin: Path, classes: set[str]) -> list[str]:
-    """Folders in which, and below which, there is no picture; of a folder alone: archives seldom list theirs."""
+    """Folders without a picture in or below them. Only for an origin that is a folder: archives seldom list theirs."""
     if not origin.is_dir():
         return []
     with_pictures = {"/".join(parts[:depth]) for parts in (name.split("/") for name in classes)

@@ -35,7 +35,7 @@ from pipeline.data.splits import read_list
 
 EXTENSION = "jpg"
 LISTING = "images.parquet"
-SYNSETS = "ilsvrc2012.txt"  # of pipeline/data/lists
+SYNSETS = "ilsvrc2012.txt"  # a file of pipeline/data/lists
 NUM_IMAGES = {TRAINING.name: 1_281_167, VALIDATION.name: 50_000}
 _VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 
@@ -63,13 +63,13 @@ def read_raw(raw_dir: Path, params: DatasetParams) -> list[RawSample]:
 
 
 def read_oddities(raw_dir: Path, params: DatasetParams) -> dict[str, int]:
-    """How many images of the archive have 0 bytes."""
+    """Number of images of the archive that have 0 bytes."""
     empty = Counter(_read(raw_dir, params)["size"].to_pylist())[0]
     return {"0 bytes": empty} if empty else {}
 
 
 def open_raw(raw_dir: Path, params: DatasetParams) -> ReadSample:
-    """The JPEG that is stored of a photograph."""
+    """A reader of the JPEG that is stored for a photograph."""
     stored = params.imagenet
     store = partial(_store, shorter_side=stored.shorter_side, quality=stored.quality, max_pixels=params.max_pixels)
     return PhotographReader(archive_path(raw_dir, _archive_name(params)), store, stored.keep_damaged)
@@ -78,7 +78,7 @@ def open_raw(raw_dir: Path, params: DatasetParams) -> ReadSample:
 def bring_listing(raw_dir: Path, names: Sequence[str], synsets: Iterable[list[Member]]) -> None:
     """Write the listing of `synsets`, which are not asked for where archives of the same bytes were listed before.
 
-    names: of the archives that the listing follows from; the images are in the first.
+    names: the archives that the listing follows from; the images are in the first.
     """
     archive, listing = archive_path(raw_dir, names[0]), listing_path(raw_dir, names)
     if not is_listing(listing, archive):

@@ -78,7 +78,7 @@ def read_raw(raw_dir: Path, params: DatasetParams) -> list[RawSample]:
 
 
 def read_oddities(raw_dir: Path, params: DatasetParams) -> dict[str, int]:
-    """How many images of the list have 0 bytes; how many prepared photographs have the same bytes as one before."""
+    """Number of listed images with 0 bytes, or of prepared photographs with the same bytes as one before."""
     if params.is_prepared:
         found = {"same bytes as another": _count_twins(raw_dir, params)}
     else:
@@ -87,7 +87,7 @@ def read_oddities(raw_dir: Path, params: DatasetParams) -> dict[str, int]:
 
 
 def open_raw(raw_dir: Path, params: DatasetParams) -> ReadSample:
-    """The PNG that is stored of a photograph of the archive, or the JPEG that is prepared."""
+    """A reader of the PNG that is stored for a photograph of the archive, or of the prepared JPEG."""
     stored = params.mini_imagenet
     store = partial(_keep if stored.prepared else _store, image_size=stored.image_size, max_pixels=params.max_pixels)
     remedy = KEEP_PREPARED if stored.prepared else KEEP
@@ -154,7 +154,7 @@ def _check_counts(place: str, raw_dir: Path, params: DatasetParams) -> None:
 
 
 def _count_twins(raw_dir: Path, params: DatasetParams) -> int:
-    """Of photographs whose bytes another has, all but one; only those of the same size are read."""
+    """Number of photographs that repeat the bytes of another one; only photographs of equal size are read."""
     of_size = defaultdict(list)
     for member in _members(raw_dir, params):
         of_size[member.size].append(member)

@@ -15,7 +15,7 @@ from pipeline.data.spec import DatasetParams
 EXTENSION = "png"
 IMAGES, LABELS = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"
 NUM_DIGITS = 10_000
-MOST_BYTES = 16 + 60_000 * 28 * 28  # of a file: the images for training, should somebody take them for the test's
+MOST_BYTES = 16 + 60_000 * 28 * 28  # unpacked size of the training images, should somebody take them for the test's
 PNG_BYTES = 28 * 28 + 96  # nearly: what planning the shards needs
 
 

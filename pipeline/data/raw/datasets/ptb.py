@@ -51,5 +51,5 @@ def open_raw(raw_dir: Path, params: DatasetParams) -> ReadSample:
 
 
 def read_words(raw_dir: Path, params: DatasetParams) -> WordTable:
-    """Which words each sentence holds."""
+    """The words that each sentence holds."""
     return table_of(raw_dir, FILES)

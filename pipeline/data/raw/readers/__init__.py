@@ -1,1 +1,1 @@
-"""What the sources read their samples with: tars, picture files, corpora, fonts."""
+"""Readers that the sources share: tars, picture files, corpora, fonts."""

@@ -1,4 +1,4 @@
-"""Which characters the dataset `glyphs` has: of scripts and blocks of symbols that matplotlib's fonts cover.
+"""Characters of the dataset `glyphs`, from scripts and blocks of symbols that matplotlib's fonts cover.
 
 Shape letters: P characters, D features, H W pixels.
 """
@@ -12,8 +12,8 @@ import numpy as np
 
 from pipeline.data.raw.readers.glyph_drawing import BOX, PAD, masks, thin
 
-WIDEST_STROKE = 17  # of BOX pixels; more is a filled shape, which no pen draws
-# Of blurred strokes: above it are Latin A and Greek Alpha, o and O, T and tau; below it B and 8, C and G.
+WIDEST_STROKE = 17  # in pixels of a box of BOX; a wider one is a filled shape, which no pen draws
+# Cosine of blurred strokes: above it are Latin A and Greek Alpha, o and O, T and tau; below it B and 8, C and G.
 LOOKALIKE_COSINE = 0.88
 LOOKALIKE_STRETCH = 1.4  # a hand makes a character wider by as much: a circle and an ellipse are look-alikes
 
@@ -43,7 +43,7 @@ class Character:
         return f"{self.script}/{self.code_point:04X}"
 
 
-# Of two look-alikes the one further up is kept.
+# If two characters look alike, the one of the script further up is kept.
 SCRIPTS = (
     Script("Armenian", ((0x0531, 0x0587),)),
     Script("Georgian", ((0x10A0, 0x10FA), (0x2D00, 0x2D25))),
@@ -144,7 +144,7 @@ def _blurred(lines_PHW: np.ndarray) -> np.ndarray:
 
 
 def _is_filled(mask_HW: np.ndarray) -> bool:
-    """Whether some square of WIDEST_STROKE pixels a side is all ink."""
+    """Whether a square of WIDEST_STROKE pixels a side is all ink."""
     sums = np.pad(mask_HW.astype(np.int64), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
     side = WIDEST_STROKE
     squares = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]

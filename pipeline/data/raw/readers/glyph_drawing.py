@@ -1,4 +1,4 @@
-"""How the dataset `glyphs` draws a character: the strokes of a font's outline, bent by a hand, with a pen.
+"""Drawings of the dataset `glyphs`: the strokes of a character's outline in a font, bent by a hand, with a pen.
 
 Every step is exact or far from its threshold (float64 against rounding errors of 1e-14), so that the same
 fonts and the same Pillow give the same pixels on any machine. Another release of FreeType (Pillow carries it)
@@ -29,7 +29,7 @@ CONTROL_POINTS = 7  # a side, of the elastic deformation: one each 26 pixels
 # What a hand varies, each uniform.
 TURN = 0.14  # radians, either way
 SLANT = 0.18  # sideways shift for each pixel of height, either way
-SMALLEST = 0.7  # of width and of height; the largest is 1
+SMALLEST = 0.7  # smallest factor of width and of height; the largest is 1
 SHIFT = 4.0  # pixels, either way
 BEND = 6.5  # pixels that a control point of the elastic deformation moves, either way
 PEN = (1.8, 2.7)  # radius, pixels; Omniglot's strokes are 4 to 5 pixels wide
@@ -104,12 +104,12 @@ def _peelable(ink: int, width: int, first: bool) -> int:
 
 
 def _at_least(a: int, b: int, c: int, d: int) -> tuple[int, int, int]:
-    """Where at least one, at least two and all of four conditions hold."""
+    """Bits at which at least one, at least two and all of four conditions hold."""
     return a | b | c | d, (a & b) | ((a | b) & c) | ((a | b | c) & d), a & b & c & d
 
 
 def _chances(seed: int, code_point: int, hand: int) -> np.ndarray:
-    """What one hand is made of, uniform in [0, 1): font, pen, 6 for the affine map, the control points."""
+    """Random numbers of one hand, uniform in [0, 1): font, pen, 6 for the affine map, the control points."""
     stream = np.random.Philox(np.random.SeedSequence([seed, code_point, hand]))
     return np.random.Generator(stream).random(8 + 2 * CONTROL_POINTS**2)
 
@@ -144,7 +144,7 @@ def _magnification(amount_D11: np.ndarray) -> np.ndarray:
 
 
 def _finer(place_DHW: np.ndarray, side: int) -> np.ndarray:
-    """Index into a distance field of a place in pixels from its middle; from outside, its empty edge."""
+    """Index into a distance field of a place in pixels from its middle; a place outside gets the empty edge."""
     place_DHW *= FINER
     place_DHW += side / 2
     return np.rint(place_DHW, out=place_DHW).clip(0, side - 1, out=place_DHW).astype(np.int64)
@@ -186,6 +186,6 @@ def _font(name: str) -> ImageFont.FreeTypeFont:
 
 @cache
 def code_points(name: str) -> frozenset[int]:
-    """What one of FONTS has a drawing for."""
+    """Code points that one of FONTS has a glyph for."""
     with TTFont(_font_path(name), lazy=True) as font:
         return frozenset(font.getBestCmap())

@@ -49,7 +49,7 @@ def _read_members(devkit: Path, endings: list[str]) -> list[bytes]:
 
 def _read_synsets(devkit: Path, meta: bytes) -> dict[int, str]:
     """ILSVRC2012_ID -> WNID of the 1,000 synsets without children (1 to 1000)."""
-    from scipy.io import loadmat  # which takes a second to import
+    from scipy.io import loadmat  # takes a second to import
 
     try:
         rows = loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]

@@ -103,7 +103,7 @@ def read_listing(path: Path, archive: Path) -> pa.Table:
 
 
 def is_listing(path: Path, archive: Path) -> bool:
-    """Whether `read_listing` reads it."""
+    """Whether `read_listing` can read the file."""
     try:
         read_listing(path, archive)
     except ValueError:
@@ -112,7 +112,7 @@ def is_listing(path: Path, archive: Path) -> bool:
 
 
 def hold_out(members: Iterable[Member], images: str, held_out: int, archive: Path) -> Iterator[Member]:
-    """Of each class the last `held_out` images by name (images: held_out), or all others (images: train).
+    """The last `held_out` images of each class by name (images: held_out), or all others (images: train).
 
     Args:
         members: sorted by class and name.
@@ -190,12 +190,12 @@ def _scan_synset(fd: int, what: str, synset: str, start: int, end: int) -> list[
 def tar_members(fd: int, what: str, start: int, end: int, again: str = AGAIN) -> Iterator[tuple[str, int, int]]:
     """Name, offset and size of each file of the tar between two places of a file.
 
-    A member may be preceded by headers with more about it: of type x (pax, which Python's tarfile writes where a time
-    has a fraction or a name other letters) and L (GNU's, of a long name). One of type g is about the archive.
+    Headers with more about a member may precede it: of type x (pax, which Python's tarfile writes for a time with a
+    fraction or a name with other letters) and L (GNU's, for a long name). A header of type g is about the archive.
     again: what to do about an error.
     """
     place, previous = start, "its beginning"
-    given: dict[str, str] = {}  # what such headers say of the next member
+    given: dict[str, str] = {}  # fields of the next member from such headers
     while True:
         header = _pread(fd, min(_BLOCK, end - place), place, what)
         if len(header) == _BLOCK and not any(header):
@@ -223,7 +223,7 @@ def tar_members(fd: int, what: str, start: int, end: int, again: str = AGAIN) ->
 
 
 def _about_next(fd: int, begins: int, size: int, info: tarfile.TarInfo, what: str, again: str) -> dict[str, str]:
-    """What a header says of the member after it: its `path`, `size`, ..., as pax calls them."""
+    """Fields that a header gives for the member after it: `path`, `size`, ..., as pax calls them."""
     if size > _MOST_OF_HEADER:
         raise ValueError(f"{what}: the header at byte {begins:,} has {size:,} bytes, more than the {_MOST_OF_HEADER:,} "
                          f"that one can have; {again}")
@@ -245,7 +245,7 @@ def _about_next(fd: int, begins: int, size: int, info: tarfile.TarInfo, what: st
 
 
 def _size(given: str | int, what: str, info: tarfile.TarInfo, again: str) -> int:
-    """Bytes that follow a member's header: as it says, or as one before it does."""
+    """Number of bytes that follow a member's header, by this header or by one before it."""
     if info.isdir():
         return 0
     size = int(given) if isinstance(given, int) or (given.isascii() and given.isdigit() and len(given) < 20) else -1

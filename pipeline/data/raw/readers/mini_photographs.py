@@ -27,20 +27,20 @@ NAME = re.compile(r"(n\d{8})\d+\.jpg")
 NO_PICKLES = ("a pickle is refused: loading one runs whatever code is in it, and its pixels have no file names to "
               "check; take the JPEGs (n0153282900000005.jpg, ...), as a tar, a zip or a folder")
 _IMAGES, _PICKLES = (".jpg", ".jpeg", ".png"), (".pkl", ".pickle")
-_MOST_BYTES = 4 << 20  # of one photograph: some 3,000 times those of most
+_MOST_BYTES = 4 << 20  # bytes of one photograph: some 3,000 times those of most
 _COMPRESSED: dict[bytes, Callable] = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\0": lzma.open, b"BZh": bz2.open}
 _DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile,
            RuntimeError, NotImplementedError)  # the last two: a zip with a password, or of a rare method
 
-Wanted = Callable[[str, int], bool]  # of a member's path and size
+Wanted = Callable[[str, int], bool]  # takes a member's path and size
 
 
 def pack_photographs(origin: Path, target: Path) -> None:
     """Write the photographs of `origin` to the tar `target`, atomically; the origin is read once, from front to back.
 
     Raises:
-        ValueError: a pickle, an archive that is damaged or of no known form, no photograph in it, one that is there
-            twice, or an image that is not called as photographs are.
+        ValueError: a pickle, an archive that is damaged or of no known form, no photograph, the same photograph twice,
+            or an image with another kind of name.
         OSError: the disk is full, ...
     """
     places: dict[str, tuple[int, int]] = {}
@@ -121,7 +121,7 @@ def _read_zip(origin: Path, is_wanted: Wanted) -> Iterator[tuple[str, bytes]]:
 
 
 def _read_tar(origin: Path, is_wanted: Wanted) -> Iterator[tuple[str, bytes]]:
-    """As a stream: in a compressed tar, each step back would decompress it from its beginning."""
+    """Read a tar as a stream: in a compressed tar, each step back would decompress it from its beginning."""
     with (open(origin, "rb") as file, _decompressed(file) as stream, tarfile.open(fileobj=stream, mode="r|") as tar,
           Progress(f"reading {origin.name}", origin.stat().st_size, "B") as progress):
         while (member := tar.next()) is not None:

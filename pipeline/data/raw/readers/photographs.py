@@ -1,7 +1,7 @@
 """Photographs of ImageNet as they are found, and as they are stored: upright, RGB or grey, whole.
 
-Stored are JPEGs that simplejpeg decodes, since it is what reads them later. Known of ILSVRC2012: a PNG named JPEG
-(n02105855_2933), 22 JPEGs in CMYK, some with an EXIF rotation.
+We store JPEGs that simplejpeg decodes, since simplejpeg reads them later. ILSVRC2012 is known to have a PNG named JPEG
+(n02105855_2933), 22 JPEGs in CMYK, and some with an EXIF rotation.
 """
 
 import io
@@ -48,7 +48,7 @@ def open_photograph(content: bytes, oddities: Counter[str], keep_damaged: bool,
     """Decode to RGB or grey, upright; what had to be mended is counted in `oddities`.
 
     simplejpeg decodes JPEGs: 1.3 times as fast as Pillow, to the same pixels, and it reports damage that Pillow passes
-    over. What it cannot decode (CMYK, rare samplings, other formats) is read as any picture is.
+    over. Files that it cannot decode (CMYK, rare samplings, other formats) are read as any picture is.
 
     Raises:
         PictureError: empty, cut short, damaged (unless `keep_damaged`, where anything of it can be decoded), or larger
@@ -85,7 +85,7 @@ def to_jpeg(content: bytes, shorter_side: int | None, quality: int, oddities: Co
 
 
 def shrink(image: Image.Image, shorter_side: int) -> Image.Image:
-    """Scaled so that its shorter side is `shorter_side`, antialiased."""
+    """Scale a photograph, antialiased, so that its shorter side is `shorter_side`."""
     scale = shorter_side / min(image.size)
     width, height = (max(round(side * scale), 1) for side in image.size)
     return image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=None)
@@ -112,7 +112,7 @@ def encode_png(image: Image.Image) -> bytes:
 class PhotographReader(MendingReader):
     """Reads the photographs of one archive and stores each as `store(content, oddities, keep_damaged)` makes it.
 
-    remedy: of a damaged one that `keep_damaged` would keep.
+    remedy: the remedy for a damaged photograph that `keep_damaged` would keep.
     """
 
     def __init__(self, archive: Path, store: Callable[[bytes, Counter[str], bool], bytes], keep_damaged: bool,
@@ -136,7 +136,7 @@ class PhotographReader(MendingReader):
 
 
 class _Header(NamedTuple):
-    """Of a JPEG that simplejpeg decodes; colours: what it is to decode to."""
+    """The header of a JPEG that simplejpeg decodes; colours: the colour space to decode to."""
 
     width: int
     height: int
@@ -144,7 +144,7 @@ class _Header(NamedTuple):
 
 
 def _header_of(content: bytes) -> _Header | None:
-    """None for what simplejpeg cannot decode."""
+    """The header of a JPEG; None if simplejpeg cannot decode it."""
     try:
         height, width, colours = simplejpeg.decode_jpeg_header(content)[:3]
     except (ValueError, KeyError):  # a sampling that has no name there

@@ -16,12 +16,12 @@ from matchnet.messages import said, shown
 from matchnet.pictures import FORMATS, format_of
 from pipeline.data.raw.readers.imagenet_tars import tar_members
 
-MOST_BYTES = 1 << 28  # of a file of one picture
+MOST_BYTES = 1 << 28  # bytes of a picture's file, at most
 OTHER_FILES = "files that are no pictures"
-EXTENSIONS = {"jpg", "jpeg", "jpe", "png", "webp", "bmp", "tif", "tiff", "gif"}  # of names that promise a picture
+EXTENSIONS = {"jpg", "jpeg", "jpe", "png", "webp", "bmp", "tif", "tiff", "gif"}  # extensions that promise a picture
 NOWHERE = -1  # the offset of a picture that is a file of its own, or in a zip
 _BLOCK = 1 << 20
-_PASSED_OVER = {"__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir"}  # what systems leave behind, beside .DS_Store
+_PASSED_OVER = {"__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir"}  # files that systems leave behind, beside .DS_Store
 _CONTAINERS = "a folder, a zip or a tar that is not compressed"
 
 
@@ -134,7 +134,7 @@ def picture_of(file: StoredFile, origin: Path) -> str | None:
     """SHA-256 of a file that is a picture; None of another.
 
     Raises:
-        ValueError: its name promises a picture, and its bytes are none; or it cannot be read.
+        ValueError: a file whose name promises a picture and whose bytes are none, or that cannot be read.
     """
     place = described(origin, file.container, file.member)
     try:
@@ -158,7 +158,7 @@ def picture_of(file: StoredFile, origin: Path) -> str | None:
         if (isinstance(error, OSError) and error.errno is None) or not str(error).startswith(place):
             raise ValueError(f"{place}: {said(error)}; take it out, or make the archive again") from error
         raise
-    except Exception as error:  # of zipfile and what it decompresses with
+    except Exception as error:  # errors of zipfile and of its decompressors
         raise ValueError(f"{place}: {said(error)}; take it out, or make the archive again") from error
     if size != file.size:
         raise ValueError(f"{place}: {size:,} bytes or more, not the {file.size:,} that were announced; take it out, or "

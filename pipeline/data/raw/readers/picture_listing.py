@@ -41,11 +41,11 @@ _SCHEMA = pa.schema([("class_name", pa.string()), ("key", pa.string()), ("contai
                      ("member", pa.string()), ("offset", pa.int64()), ("size", pa.int64()), ("sha256", pa.string())])
 _LISTED_AGAIN = "run the download stage, which lists the pictures"
 _PLACE = re.compile(r"(?P<member>.+)@(?P<offset>-?\d+)\+(?P<size>\d+)#(?P<sha256>[0-9a-f]{64})", re.DOTALL)
-_LONGEST_FOLDER, _LONGEST_NAME = 150, 90  # bytes of a key that fit into the header of a tar
+_LONGEST_FOLDER, _LONGEST_NAME = 150, 90  # bytes of a key, so that it fits into the header of a tar
 
 
 class Picture(NamedTuple):
-    """A picture of a class; `name` is what its key is made of."""
+    """A picture of a class; its key is made from `name`."""
 
     class_name: str
     name: str
@@ -81,7 +81,7 @@ def write_listing(raw_dir: Path, origin: Path, pictures: Iterable[Picture], othe
 
 
 def _without_common_folders(rows: Sequence[Picture]) -> Iterator[Picture]:
-    """Folders that all classes are in say nothing: they are no part of a class's name."""
+    """Class names without the folders that all classes have in common, which say nothing."""
     folders = {tuple(row.class_name.split("/")[:-1]) for row in rows}
     first, last = (min(folders), max(folders)) if folders else ((), ())
     common = next((depth for depth, (one, other) in enumerate(zip(first, last, strict=False)) if one != other),
@@ -102,7 +102,7 @@ def _check_name(origin: Path, row: Picture) -> None:
 
 
 def _keys(rows: Sequence[Picture]) -> Iterator[str]:
-    """What each sample is called in the shards: class and file name, where a tar and WebDataset can take them."""
+    """Keys of the samples in the shards: class and file name, where a tar and WebDataset can take them."""
     seen: set[str] = set()
     for row in rows:
         folder, name = _short(row.class_name, _LONGEST_FOLDER), _short(row.name, _LONGEST_NAME)
@@ -147,7 +147,7 @@ def read_left_out(raw_dir: Path, params: DatasetParams) -> dict[str, int]:
 
 
 def read_oddities(raw_dir: Path, params: DatasetParams) -> dict[str, int]:
-    """How many files beside the pictures were passed over."""
+    """Number of files that were passed over because they are no pictures."""
     others = int(_read(raw_dir).schema.metadata[_OTHERS_KEY])
     return {OTHER_FILES: others} if others else {}
 
@@ -196,21 +196,21 @@ def _stored_size(size: int, own: FolderParams | WebdatasetParams) -> int:
 
 
 def extension_of(parameters: Mapping[str, Any]) -> str:
-    """What the pictures are stored as."""
+    """The extension that the pictures are stored with."""
     return parameters[parameters["source"]]["format"]
 
 
 def open_raw(raw_dir: Path, params: DatasetParams) -> ReadSample:
-    """What is stored of a picture."""
+    """A reader of the bytes that are stored for a picture."""
     return PictureReader(raw_dir, params)
 
 
 class PictureReader(MendingReader):
-    """Reads the pictures where they lie, and makes of each what is stored."""
+    """Reads the pictures where they lie, and encodes each as it is stored."""
 
     def __init__(self, raw_dir: Path, params: DatasetParams) -> None:
         self.origin = linked_to(archive_path(raw_dir, ORIGIN))
-        os.stat(self.origin)  # names it where this node does not see it
+        os.stat(self.origin)  # raises an error with the path if this node does not see it
         self._own, self._max_pixels = params.picture_files, params.max_pixels
         self._is_folder = self.origin.is_dir()
         self._zip = None if self._is_folder or not zipfile.is_zipfile(self.origin) else open_zip(self.origin)
@@ -248,7 +248,7 @@ class PictureReader(MendingReader):
             if error.errno is not None:
                 raise
             raise ValueError(f"{place}: {said(error)}; run the download stage again") from error
-        except Exception as error:  # of zipfile and what it decompresses with
+        except Exception as error:  # errors of zipfile and of its decompressors
             raise ValueError(f"{place}: {said(error)}; run the download stage again") from error
 
     def _stored(self, content: bytes) -> bytes:

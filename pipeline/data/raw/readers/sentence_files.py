@@ -1,4 +1,4 @@
-"""A corpus as three text files, one sentence a line, words parted by spaces: what every text source comes down to.
+"""A corpus as three text files, one sentence a line, words parted by spaces: the common form of all text sources.
 
 They are UTF-8; a byte order mark at the beginning is dropped. A class of samples is a file, `train`, `valid` or `test`:
 so no shard mixes them. Words come from `read_words`.
@@ -15,7 +15,7 @@ from pipeline.data.raw.source import RawSample, ReadSample
 from pipeline.data.spec import PARTS, Part
 
 EXTENSION = "txt"
-DIGITS = 6  # of a line's number in its key, so that keys sort as lines do
+DIGITS = 6  # digits of a line's number in its key, so that keys sort as lines do
 _MARKER = re.compile(r"<[^<>]*>|\[[A-Z]+\]")  # <eos>, <UNK>, </s>, [PAD]
 FileNames = Mapping[Part, str]
 
@@ -55,7 +55,7 @@ def table_of(raw_dir: Path, names: FileNames) -> WordTable:
 
 
 def row_of(key: str) -> int:
-    """Which line of its file a sample is."""
+    """The line of a sample in its file."""
     return int(key.rpartition("/")[2])
 
 

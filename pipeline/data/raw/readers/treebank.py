@@ -19,7 +19,7 @@ from pipeline.data.spec import DatasetParams, Part
 
 FILES: FileNames = {"train": "train.txt", "valid": "valid.txt", "test": "test.txt"}
 NUM_WORDS = 9_999  # with <unk> and N; Mikolov's 10,000 have the end of a sentence as well
-FEWEST = 2  # times that a word occurs in training, to be in the vocabulary: small corpora have no 9,999 such words
+FEWEST = 2  # occurrences in training of a word in the vocabulary; small corpora have fewer than 9,999 such words
 
 # Tags of what is not heard: traces, commas, stops, quotes, colons and dashes, brackets.
 SILENT_TAGS = {"-NONE-", ",", ".", "``", "''", ":", "-LRB-", "-RRB-"}
@@ -77,7 +77,7 @@ def open_raw(raw_dir: Path, params: DatasetParams) -> ReadSample:
 
 
 def read_words(raw_dir: Path, params: DatasetParams) -> WordTable:
-    """Which words each sentence holds."""
+    """The words that each sentence holds."""
     return table_of(raw_dir, FILES)
 
 
