@@ -12,7 +12,7 @@ from pipeline.data.spec import DatasetParams
 
 
 def make_raw(folder: Path, name: str, synsets: Iterable[list[bytes]], params: DatasetParams) -> Path:
-    """A raw folder whose archive has these JPEGs of each synset, listed."""
+    """Make a raw folder whose archive has these JPEGs of each synset, and list it."""
     raw = folder / "raw" / name
     raw.mkdir(parents=True)
     archive = archive_path(raw, TRAINING.name)

@@ -30,7 +30,7 @@ from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.spec import PARTS, Part
 
 BINS = 10
-QUERIES = 5  # of each way
+QUERIES = 5  # queries of each way
 HEADER = ("task", "probability from", "to", "queries", "mean probability", "share right")
 
 

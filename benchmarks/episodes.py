@@ -10,10 +10,11 @@ import itertools
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from benchmarks.table import calls_per_second, print_table
 from matchnet.class_groups import ClassGroups
-from matchnet.episodes import ClassRows, EpisodeSpec, FineGrainedSpec, sample_episodes
+from matchnet.episodes import ClassRows, Episodes, EpisodeSpec, FineGrainedSpec, sample_episodes
 from matchnet.store import MemoryStore
 
 EPISODES_PER_CALL = 32
@@ -24,11 +25,11 @@ SPECS = (EpisodeSpec(5, 1, 15), EpisodeSpec(5, 1, 15, FineGrainedSpec(share=0.5)
 def measure(spec: EpisodeSpec, store: MemoryStore, classes: ClassRows) -> list[object]:
     calls = itertools.count()
 
-    def sample():
+    def sample() -> Episodes:
         first = next(calls) * EPISODES_PER_CALL
         return sample_episodes(0, range(first, first + EPISODES_PER_CALL), spec, classes)
 
-    def sample_and_gather():
+    def sample_and_gather() -> Tensor:
         episodes = sample()
         return store.gather(episodes.row_ET)
 

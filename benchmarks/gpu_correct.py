@@ -1,7 +1,7 @@
 """Part 1 of benchmarks/gpu.sh: is what a GPU computes right?
 
 The same ten steps on the CPU and on the device, in fp32 without TF32; bf16 against that; a run that goes on from a
-checkpoint, bit for bit, with torch's deterministic algorithms; evaluation on both; copies that nobody waits for; and
+checkpoint, bit for bit, with torch's deterministic algorithms; evaluation on both; asynchronous copies; and
 that no step waits for the GPU. With --device cpu, "the device" is torch's own convolutions in place of oneDNN's.
 
 Differences of losses are divided by the first loss, those of weights by how far ten steps moved them.
@@ -63,7 +63,7 @@ class Problem:
     method: MethodSpec
     shape: tuple[int, int, int] = GREY_28
     spec: EpisodicSpec = SPEC
-    limits: tuple[float, float, float] = (1e-5, 1e-2, 2e-2)  # of the first loss, of ten, of the weights
+    limits: tuple[float, float, float] = (1e-5, 1e-2, 2e-2)  # for the first loss, ten losses, the weights
 
     def task(self, data: EpisodicData, device: torch.device, prefetch: int = 0) -> EpisodicTask:
         assert data.store.sample_shape == self.shape
@@ -99,7 +99,7 @@ def problems(tiny: bool) -> list[Problem]:
 class Ended:
     losses: list[float]
     weights: dict[str, Tensor]  # on the CPU
-    state: dict[str, Any]  # the last that was saved
+    state: dict[str, Any]  # the last state that was saved
 
 
 def trained(problem: Problem, data: EpisodicData, device: torch.device, precision: Literal["fp32", "bf16"] = "fp32",
@@ -124,7 +124,7 @@ def data_of(problem: Problem) -> EpisodicData:
 
 @contextmanager
 def exact(part: Part) -> Iterator[None]:
-    """fp32 with all its bits; and with --device cpu other convolutions than the CPU's usual ones."""
+    """Use fp32 with all its bits, and with --device cpu other convolutions than the CPU's usual ones."""
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     with nullcontext() if part.cuda else torch.backends.mkldnn.flags(enabled=False):
         yield
@@ -193,7 +193,7 @@ def same_answers(part: Part) -> None:
 
 
 def same_resumed(part: Part) -> None:
-    """Straight to the end without a thread; from a file at half the way with one. And twice the same."""
+    """Compare a run without a thread with one resumed from a file halfway with a thread; and two equal runs."""
     torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
     torch.use_deterministic_algorithms(True, warn_only=True)
     spec = replace(SPEC, affine=AffineSpec(), ema_decay=0.9, accumulate=2, gradient_clip=1.0)
@@ -211,10 +211,10 @@ def same_resumed(part: Part) -> None:
                 def to_file(state: dict[str, Any], folder: str = folder) -> None:
                     save_tensors(Path(folder, f"{state['step']}.pt"), state)
 
-                straight = trained(problem, data, part.device, precision, save=to_file)  # type: ignore[arg-type]
-                again = trained(problem, data, part.device, precision)  # type: ignore[arg-type]
+                straight = trained(problem, data, part.device, precision, save=to_file)
+                again = trained(problem, data, part.device, precision)
                 state = load_tensors(Path(folder, f"{HALF}.pt"))
-                resumed = trained(problem, data, part.device, precision, 2, state)  # type: ignore[arg-type]
+                resumed = trained(problem, data, part.device, precision, 2, state)
                 part.check(f"{name}, {precision}: run twice, weights that differ", differing(straight, again), 0)
                 part.check(f"{name}, {precision}: resumed, weights that differ", differing(straight, resumed), 0)
                 for text in sorted({str(warning.message).partition(" does not")[0] for warning in caught
@@ -231,7 +231,7 @@ def differing(one: Ended, other: Ended) -> int:
 
 
 def copies(part: Part) -> None:
-    """Copies behind work that the device has still to do arrive whole, though their sources are gone."""
+    """Check that copies queued behind the device's work arrive whole, although their sources were overwritten."""
     size = 64 if part.tiny else 4096
     product = torch.randn(size, size, device=part.device)
     sent, arrived = [], []
@@ -248,7 +248,7 @@ def copies(part: Part) -> None:
 
 
 def waits(part: Part) -> None:
-    """How often ten steps of training wait for the GPU; the log's line, at the end, is not among them."""
+    """Count how often ten steps of training wait for the GPU; the log's line, at the end, is not among them."""
     for problem in problems(part.tiny):
         if not part.has(5, problem.name):
             break
@@ -267,7 +267,7 @@ def waits(part: Part) -> None:
                 train(problem.fresh(data.classes.num_classes, part.device), problem.task(data, part.device, 2),
                       device=part.device, precision="bf16", report=ignore, save=ignore, log=ignore, step_done=watch)
             count = sum("synchronizing CUDA operation" in str(warning.message) for warning in caught)
-            # of the siamese net two masks a step are known: its loss has the mean of those that are the same
+            # known for the siamese net: two masks a step, for the means of its loss over same and over different pairs
             part.check(f"{problem.name}: waits in 10 steps", count, 40 if "siamese" in problem.name else 0)
 
 

@@ -1,4 +1,4 @@
-"""Part 4 of benchmarks/gpu.sh: processes that decode photographs, against what the GPU eats.
+"""Part 4 of benchmarks/gpu.sh: processes that decode photographs, against the images that the GPU consumes.
 
 Photographs of real size are those of `--photographs`, or made here (400 x 500, smooth noise). They lie in shards, and
 the shipped stream reads, decodes and crops them, alone and while the classifier of part 3 trains on them. Where
@@ -61,7 +61,8 @@ class PillowDecoding(Dataset):
         pixels_BHWC = np.empty((len(numbers), self.size, self.size, 3), np.uint8)
         for b, number in enumerate(numbers):
             with Image.open(io.BytesIO(self.contents[number % len(self.contents)])) as image:
-                pixels_BHWC[b] = image.convert("RGB").resize((self.size, self.size), Image.Resampling.BILINEAR)
+                resized = image.convert("RGB").resize((self.size, self.size), Image.Resampling.BILINEAR)
+                pixels_BHWC[b] = np.asarray(resized)
         class_B = torch.arange(numbers.start, numbers.stop) % NUM_CLASSES
         return torch.from_numpy(pixels_BHWC).permute(0, 3, 1, 2), class_B
 
@@ -96,7 +97,7 @@ def shipped_stream(shards: Path, contents: list[bytes], size: int, loaders: int,
 
 
 def images_per_second(stream: ImageStream, batch: int, batches: int, loaders: int) -> float:
-    """Of the stream alone, after each process has made its first batches."""
+    """Speed of the stream alone, after each process has made its first batches."""
     warm_up = 2 * loaders
     shares = [range(first, first + batch) for first in range(0, batch * (warm_up + batches), batch)]
     made = stream.read_each(shares)

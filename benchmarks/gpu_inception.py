@@ -2,7 +2,7 @@
 
 `bare` is forward, backward and update on one batch that is on the device. `resident` is matchnet.training.train on it.
 `from host` is the same training on photographs' pixels (random ones, uint8, decoded already) that a thread gathers in
-the host's memory and sends: what the GPU eats when decoding is no limit. `of peak` counts the multiplications and
+the host's memory and sends: the GPU's speed when decoding is no limit. `of peak` counts the multiplications and
 additions of forward and backward, each as one operation, against what the vendor says of dense bf16; `of matmul`
 against a bf16 product of two 8192 x 8192 matrices, measured here.
 """
@@ -29,13 +29,13 @@ from matchnet.training import Task, autocast, build_optimizer
 PEAK_TFLOPS = {"H200": 989.0, "H100": 989.0, "A100": 312.0, "L40S": 362.0, "L4": 121.0}  # dense bf16, data sheets
 NUM_CLASSES = 1000
 EPISODE = EpisodeSpec(5, 1, 3)
-AIM = 0.95  # from host, of bare
+AIM = 0.95  # least speed of `from host`, as a share of `bare`
 COMPILE_SECONDS = 45.0
 Precision = Literal["fp32", "bf16"]
 
 
 class Sizes:
-    """Of the tiny run and of the real one."""
+    """Sizes of the tiny run and of the real one."""
 
     def __init__(self, tiny: bool) -> None:
         self.size, self.width = (75, 0.05) if tiny else (299, 1.0)
@@ -102,7 +102,7 @@ def bare_step(method: Method, batch: Batch | LabelledBatch, spec: ClassifierTrai
 
 
 def operations(method: Method, batch: Batch | LabelledBatch, device: torch.device) -> float:
-    """Of forward and backward: those of convolutions and products."""
+    """Number of operations of forward and backward, in convolutions and matrix products."""
     method.train()
     with FlopCounterMode(display=False) as counter, autocast(device, "bf16"):
         loss = method(batch)["loss"]
@@ -155,7 +155,7 @@ def classifier(part: Part, sizes: Sizes, peak: float, matmul: float) -> None:
 
 
 def matching_nets(part: Part, sizes: Sizes) -> None:
-    """As experiments/imagenet trains them: from running statistics, with FCE."""
+    """Measure matching nets as experiments/imagenet trains them: with running statistics and FCE."""
     method = MatchingNetworkSpec(encoder=InceptionSpec(width=sizes.width, batch_statistics=False),
                                  fce=FullContextSpec(size=512))
     spec = EpisodicSpec(episode=EPISODE, episodes_per_step=sizes.episodes, schedule="constant", learning_rate=1e-4,

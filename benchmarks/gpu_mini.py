@@ -14,6 +14,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,7 +46,7 @@ SIZE, SHAPE = 84, (3, 84, 84)
 AFFINE = AffineSpec(fill="reflection", max_scale=0.2, max_translation=8.0, mirror=True)
 COLUMNS, TEST_EPISODES = (EpisodeSpec(5, 1, 15), EpisodeSpec(5, 5, 15)), 2000
 PROBE = 20  # steps that tell how long one takes
-SHARES = {"matching-scratch": 0.4, "classifier": 0.3, "matching": 0.3}  # of the time for training
+SHARES = {"matching-scratch": 0.4, "classifier": 0.3, "matching": 0.3}  # shares of the time for training
 
 
 @dataclass(frozen=True)
@@ -95,17 +96,17 @@ class Bench:
 
     def train(self, spec: MethodSpec, episode: EpisodeSpec, per_step: int, seconds: float, first: Method | None = None,
               **changes: object) -> tuple[Method, int]:
-        """As many steps as fit into so many seconds; from the encoder of `first`, if there is one."""
+        """Train as many steps as fit into `seconds`, beginning with the encoder of `first` if there is one."""
         torch.manual_seed(0)
         method = build_method(spec, SHAPE, self.photographs.train.num_classes).to(self.part.device)
         if first is not None:
             assert isinstance(method, MatchingNetwork) and isinstance(first, Classifier)
             method.encoder_f.load_state_dict(first.encoder.state_dict())
         data = EpisodicData(self.store, self.photographs.train)
-        settings = {"warmup_steps": 1, "affine": AFFINE, "episodes_per_step": per_step} | changes
+        settings: dict[str, Any] = {"warmup_steps": 1, "affine": AFFINE, "episodes_per_step": per_step} | changes
 
         def run(method: Method, steps: int) -> float:
-            task = EpisodicTask(data, EpisodicSpec(episode=episode, steps=steps, log_every=steps,  # type: ignore[arg-type]
+            task = EpisodicTask(data, EpisodicSpec(episode=episode, steps=steps, log_every=steps,
                                                    checkpoint_every=steps, **settings))
             task.prefetch = 2
             started = time.perf_counter()
@@ -114,7 +115,7 @@ class Bench:
 
         probe = build_method(spec, SHAPE, self.photographs.train.num_classes).to(self.part.device)
         count = 2 if self.part.tiny else PROBE
-        run(probe, count)  # with all that is done once
+        run(probe, count)  # includes all work that is done once
         steps = 4 if self.part.tiny else max(PROBE, int(seconds * count / run(probe, count)))
         run(method, steps)
         return method, steps

@@ -1,4 +1,4 @@
-"""What the parts of benchmarks/gpu.sh share: arguments, a clock, rows that are printed at once, and checks.
+"""Shared code of the parts of benchmarks/gpu.sh: arguments, a clock, rows that are printed at once, and checks.
 
 Every row is also a line of JSON in the folder `--out`, gpu.jsonl: {"part", "table", and the columns by name}. The parts
 import matchnet alone, so that they run where pipeline's packages are missing.
@@ -26,7 +26,7 @@ from matchnet.training import Task, Values, train
 
 LINES_FILE = "gpu.jsonl"
 FIRST_COLUMN, OTHER_COLUMNS = 58, 15  # characters
-LINES = 4  # of a training's log; the first, with all that is done once, is left out
+LINES = 4  # lines of a training's log; the first, with all work that is done once, is left out
 MIB = 2**20
 
 
@@ -59,16 +59,16 @@ class Part:
         return conv4_of(self.tiny)
 
     def left(self) -> float:
-        """Seconds."""
+        """Seconds that are left."""
         return self.seconds - (time.monotonic() - self.began)
 
     def begin(self, table: str, *columns: str) -> None:
-        """The heading of a table, and the names of its columns after the first."""
+        """Print the heading of a table, and the names of its columns after the first."""
         self.table, self.columns = table, ["what", *columns]
         print(f"\n{table:<{FIRST_COLUMN}}" + "".join(f"{column:>{OTHER_COLUMNS}}" for column in columns), flush=True)
 
     def row(self, *cells: object) -> None:
-        """One line of the table; in JSON numbers stay numbers."""
+        """Print one line of the table; in JSON numbers stay numbers."""
         texts = [shown(cell) for cell in cells]
         print(f"{texts[0]:<{FIRST_COLUMN}}" + "".join(f"{text:>{OTHER_COLUMNS}}" for text in texts[1:]), flush=True)
         self.put(dict(zip(self.columns, cells, strict=True)))
@@ -90,7 +90,7 @@ class Part:
                 file.write(json.dumps({"part": self.name, "table": self.table, **values}) + "\n")
 
     def has(self, seconds: float, what: str) -> bool:
-        """Whether so many seconds are left; says so if they are not."""
+        """Whether `seconds` seconds are left; says so if they are not."""
         if self.left() >= seconds:
             return True
         self.say(f"{what}: left out: {max(0.0, self.left()):.0f} s are left, and it takes some {seconds:.0f}")
@@ -98,7 +98,7 @@ class Part:
 
     @contextmanager
     def attempt(self, what: str) -> Iterator[None]:
-        """What fails within is a line of the table, and the part goes on."""
+        """Turn a failure in the block into a line of the table; the part goes on."""
         try:
             yield
         except Exception as error:
@@ -127,12 +127,12 @@ def device_name(device: torch.device) -> str:
 
 
 def ignore(values: Any) -> None:
-    """For those who do not listen to a training."""
+    """A callback that does nothing, for trainings whose reports are not needed."""
 
 
 def steps_per_second(method: Method, task: Task, device: torch.device,
                      precision: Literal["fp32", "bf16"] = "bf16") -> float:
-    """Of matchnet.training.train as it is: the median of the log's lines but the first. `task.spec` has LINES lines."""
+    """Speed of matchnet.training.train: the median of the log's lines but the first. `task.spec` gives LINES lines."""
     lines: list[float] = []
     train(method, task, device=device, precision=precision, report=ignore, save=ignore,
           log=lambda values: lines.append(values["steps_per_second"]))
@@ -164,7 +164,7 @@ def forget_peak(device: torch.device) -> None:
 
 
 def peak_mib(device: torch.device) -> float:
-    """Of torch's allocator on the GPU since `forget_peak`; not a number on a CPU."""
+    """Peak memory of torch's allocator on the GPU since `forget_peak`; NaN on a CPU."""
     return torch.cuda.max_memory_allocated(device) / MIB if device.type == "cuda" else float("nan")
 
 

@@ -15,7 +15,7 @@ STATUS = {0: "done", 1: "something does not hold or failed", 124: "stopped at it
 
 
 def summary(lines: list[dict[str, Any]]) -> tuple[list[str], bool]:
-    """What is printed, and whether all is well."""
+    """The lines to print, and whether all is well."""
     ended = [line for line in lines if "status" in line]
     wrong = [line for line in lines if line.get("holds") == "NO" or "failed" in line]
     checks = [line for line in lines if "holds" in line]

@@ -7,6 +7,7 @@ many bytes, measured here, divided by two). What does not fit into memory is a l
 
 import argparse
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 
@@ -23,7 +24,7 @@ SHAPE = (1, 28, 28)
 
 
 def episode(num_ways: int, device: torch.device) -> Batch:
-    """One shot and one query a way, random pixels."""
+    """An episode of random pixels with one shot and one query a way."""
     support, query = (torch.rand(1, num_ways, *SHAPE, device=device) for _ in range(2))
     way_ES = torch.arange(num_ways, device=device).unsqueeze(0)
     return Batch(support, way_ES, query, way_ES, way_ES)
@@ -60,10 +61,9 @@ def queries(part: Part, sizes: tuple[int, ...]) -> None:
             way_ES = (torch.arange(size, device=part.device) % 1000).unsqueeze(0)
             forget_peak(part.device)
             calls = 1 if part.tiny else 5
-            seconds = 1 / calls_per_second(lambda s=support_ESD, w=way_ES: attention(query_EQD, s, w, 1000), calls,
-                                           part.device)
+            seconds = 1 / calls_per_second(partial(attention, query_EQD, support_ESD, way_ES, 1000), calls, part.device)
             peak, copied = peak_mib(part.device), torch.empty_like(support_ESD)
-            read = 0.5 / calls_per_second(lambda c=copied, s=support_ESD: c.copy_(s), calls, part.device)
+            read = 0.5 / calls_per_second(partial(copied.copy_, support_ESD), calls, part.device)
             part.row(what, 1000 * seconds, peak, 1000 * read)
 
 

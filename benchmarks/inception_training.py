@@ -39,17 +39,17 @@ from pipeline.training.tasks import SHARES_AHEAD
 
 NUM_IMAGES, NUM_CLASSES = 1600, 40
 EPISODE = EpisodeSpec(5, 1, 3)
-LINES = 5  # of the log; the first, with all that is done once, is left out
+LINES = 5  # lines of the log; the first, with all work that is done once, is left out
 
 
 @dataclass(frozen=True)
 class Way:
-    """How a step is computed."""
+    """A way to compute a step."""
 
     name: str
     precision: Literal["fp32", "bf16"] = "fp32"
-    channels_last: bool = True  # as an Inception v3 makes itself
-    tf32: bool = True  # of convolutions, as PyTorch has it
+    channels_last: bool = True  # an Inception v3's default
+    tf32: bool = True  # for convolutions, PyTorch's default
     compiled: bool = False
 
 

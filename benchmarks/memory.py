@@ -1,4 +1,4 @@
-"""Memory of what makes and reads shards, for archives of more and more images: does it grow?
+"""Memory of processes that make and read shards, for archives of more and more images: does it grow?
 
     python -m benchmarks.memory [--images 5000 20000 80000 320000] [--results benchmarks/results]
 
@@ -41,12 +41,12 @@ A_SYNSET = 1_000
 SHARD_MIB = 4  # some 2,700 images
 PROCESSES = 2
 SIZE = 75  # pixels that are read for training
-BATCH, BATCHES = 100, 50  # of images, of each way to read
+BATCH, BATCHES = 100, 50  # images a batch, batches of each way to read
 SPLIT = "all"
 PARAMS = DatasetParams(source="imagenet", splits={SPLIT: WholeSplit(part="train")}, shard_size_mib=SHARD_MIB,
                        imagenet=ImagenetParams(sample=True))
 
-Measured = Callable[[Path, Path], None]  # of the raw folder and the folder of shards
+Measured = Callable[[Path, Path], None]  # takes the raw folder and the folder of shards
 
 
 def list_archive(raw: Path, out: Path) -> None:
@@ -80,7 +80,7 @@ def read_episodes(raw: Path, out: Path) -> None:
             store.gather(torch.randint(len(store), (BATCH,), generator=random))
 
 
-# what is run -> the names of its own process's line and of its processes'
+# benchmark -> the names of the lines of its own process and of its worker processes
 RUNS: dict[Measured, tuple[str, str | None]] = {
     list_archive: ("listing the archive", None),
     shard: ("planning the shards", "worker that shards"),

@@ -22,12 +22,16 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
 import psutil
 from PIL import Image
 
 from benchmarks.table import print_table
 from pipeline.data.shards.folder import ShardFolder
+
+if TYPE_CHECKING:
+    from pipeline.params import ModelParams
 
 RUN_LENGTHS = {"10 s": 10, "1 minute": 60, "10 minutes": 600, "1 hour": 3600}
 IMPORTS = {"import torch": "import torch", "import ray, after torch": "import torch\n---\nimport ray",
@@ -41,7 +45,7 @@ LONGEST = ", with the longest dvc.lock"
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one phase: by the clock, and of all processes that took part."""
+    """Cost of one phase: by the clock, and the CPU time of all processes that took part."""
 
     seconds: float
     cpu_seconds: float
@@ -55,7 +59,7 @@ def middle(costs: Sequence[Cost]) -> Cost:
 
 
 def command_cost(command: Sequence[str], folder: Path | None = None) -> Cost:
-    """Of a command that must succeed, its children included."""
+    """Cost of a command that must succeed, its children included."""
     before, started = os.times(), time.perf_counter()
     subprocess.run(command, check=True, cwd=folder, capture_output=True)
     after, seconds = os.times(), time.perf_counter() - started
@@ -66,12 +70,13 @@ def command_cost(command: Sequence[str], folder: Path | None = None) -> Cost:
 
 
 def import_cost(code: str) -> Cost:
-    """Of the last part of `code`, in a fresh process; parts are separated by ---."""
+    """Cost of the last part of `code`, in a fresh process; parts are separated by ---."""
     *before, measured = code.split("---\n")
     script = "\n".join(["import time", *before, "clock, cpu = time.perf_counter(), time.process_time()", measured,
                         "print(time.perf_counter() - clock, time.process_time() - cpu)"])
     output = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
-    return Cost(*map(float, output.split()))
+    seconds, cpu_seconds = map(float, output.split())
+    return Cost(seconds, cpu_seconds)
 
 
 # ---- Ray ----
@@ -96,7 +101,7 @@ class Tree:
 
 
 def ray_phases(steps: int) -> dict[str, Cost]:
-    """In this process: a training of `steps` tiny steps, phase by phase."""
+    """Train for `steps` tiny steps in this process, phase by phase."""
     tree = Tree()
     moments = [("", time.time(), *tree.look())]
 
@@ -128,7 +133,7 @@ def ray_phases(steps: int) -> dict[str, Cost]:
 
 def phases(moments: Sequence[tuple[str, float, float, int]], began: float,
            step_seconds: Sequence[float]) -> dict[str, Cost]:
-    """From moments (name of what has ended, time, CPU seconds so far, processes so far) to the cost of each phase.
+    """Cost of each phase, from moments (name of the ended phase, time, CPU seconds so far, processes so far).
 
     Args:
         began: when the worker's function began; `fit` is divided at this and at the steps.
@@ -146,7 +151,7 @@ def phases(moments: Sequence[tuple[str, float, float, int]], began: float,
     return costs
 
 
-def tiny_problem(shards: Path, steps: int):
+def tiny_problem(shards: Path, steps: int) -> "ModelParams":
     """Shards of 36 images of 6 classes, and the parameters of a model that learns them in no time."""
     from matchnet.encoders.conv4 import Conv4Spec
     from matchnet.episodes import EpisodeSpec
@@ -170,7 +175,7 @@ def tiny_problem(shards: Path, steps: int):
             for column, value in zip(columns.values(), row, strict=True):
                 column.append(value)
         tar.finish()
-    write_index(shards / INDEX, columns)
+    write_index(shards / INDEX, {**columns})
     names = [f"class{c}" for c in range(6)]
     write_manifest(shards, Manifest(
         name="tiny", num_samples=36, classes=tuple(ClassEntry(name, "all_train", 6) for name in names),
@@ -190,7 +195,7 @@ def _png(number: int) -> bytes:
 
 
 def ray_in_a_process(settings: Sequence[str]) -> dict[str, Cost]:
-    """`ray_phases` in a fresh one, as a stage is."""
+    """`ray_phases` in a fresh process, as a stage runs."""
     command = [sys.executable, "-m", "benchmarks.overhead", "--phases"]
     environment = {**os.environ, **dict(setting.split("=", 1) for setting in settings)}
     started = time.perf_counter()
@@ -247,7 +252,7 @@ def rows_of(rounds: Sequence[dict[str, Cost]]) -> list[list[object]]:
 
 
 def shares(seconds: float) -> list[object]:
-    """Of runs of these lengths, in percent of the whole."""
+    """Share of this overhead in runs of RUN_LENGTHS, in percent of the whole."""
     return [f"{seconds / (seconds + length):.1%}" for length in RUN_LENGTHS.values()]
 
 

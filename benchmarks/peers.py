@@ -4,8 +4,8 @@
 
 The first call makes an environment of its own in the folder: torch and numpy of constraints.txt, easyfsl 1.5.0 from the
 package registry without its dependency torchvision, which does not import with this build of torch. Where easyfsl
-imports torchvision, it gets a module of empty classes: nothing that is measured uses one. Its sampler passes torch an
-argument that torch has dropped, and which is ignored here.
+imports torchvision, it gets a module of empty classes: no measured code uses one. Its sampler passes torch an argument
+that torch has dropped; it is ignored here.
 
 All train Conv-4 with our initial weights, by AdamW with the same rate, on one episode a step, from the same pixels in
 memory. easyfsl's episodes are drawn and stacked by its own sampler and a DataLoader without processes, in fp32, as its
@@ -33,7 +33,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from benchmarks.table import print_table
 from matchnet.context import FullContextSpec
@@ -60,7 +60,7 @@ TORCHVISION = ("torchvision", "torchvision.datasets", "torchvision.models", "tor
 
 
 class EmptyModule(ModuleType):
-    """Any name that is asked of it is an empty class."""
+    """A module in which every name is an empty class."""
 
     __path__: list[str] = []  # noqa: RUF012 - so that it may have modules in it
 
@@ -101,7 +101,7 @@ def pixels(shape: tuple[int, int, int]) -> Tensor:
 
 def ours(episode: EpisodeSpec, images_RCHW: Tensor, precision: Literal["fp32", "bf16"], fce: FullContextSpec | None,
          steps: int) -> Callable[[], None]:
-    """A call that trains so many steps with matchnet.training.train."""
+    """A function that trains so many steps with matchnet.training.train."""
     shape = tuple(images_RCHW.shape[1:])
     classes = ClassRows.from_class_ids(np.repeat(np.arange(NUM_CLASSES), SAMPLES_A_CLASS))
     spec = EpisodicSpec(episode=episode, steps=steps, schedule="constant", checkpoint_every=steps)
@@ -116,11 +116,12 @@ def ours(episode: EpisodeSpec, images_RCHW: Tensor, precision: Literal["fp32", "
 
 
 def easyfsl(episode: EpisodeSpec, images_RCHW: Tensor, context: bool, steps: int) -> Callable[[], None]:
-    """A call that trains so many steps as easyfsl's tutorials do."""
+    """A function that trains so many steps as easyfsl's tutorials do."""
     from easyfsl.datasets import FewShotDataset  # type: ignore[import-not-found]
     from easyfsl.methods import MatchingNetworks, PrototypicalNetworks  # type: ignore[import-not-found]
     from easyfsl.samplers import TaskSampler  # type: ignore[import-not-found]
-    class InMemory(FewShotDataset):  # type: ignore[misc]
+
+    class InMemory(FewShotDataset):
         def __getitem__(self, row: int) -> tuple[Tensor, int]:
             return images_RCHW[row].float() / 255, row // SAMPLES_A_CLASS
 
@@ -130,7 +131,7 @@ def easyfsl(episode: EpisodeSpec, images_RCHW: Tensor, context: bool, steps: int
         def get_labels(self) -> list[int]:
             return [row // SAMPLES_A_CLASS for row in range(len(self))]
 
-    dataset = InMemory()
+    dataset: Dataset = InMemory()
     torch.manual_seed(0)
     encoder = Conv4(Conv4Spec(), tuple(images_RCHW.shape[1:]))
     method = (MatchingNetworks(encoder, feature_dimension=encoder.embedding_size) if context
@@ -181,7 +182,7 @@ def measure(threads: int, steps: int, rounds: int) -> dict[str, dict[str, float]
 
 
 def rows(plain: dict[str, dict[str, float]], tuned: dict[str, dict[str, float]]) -> list[list[object]]:
-    """One a task and a method of theirs; `plain` is with the system's allocator, `tuned` with ours."""
+    """One row for a task and a method of theirs; `plain` is with the system's allocator, `tuned` with ours."""
     made: list[list[object]] = []
     for task in plain:
         for theirs, mine, mine_fp32 in PAIRS:
@@ -192,7 +193,7 @@ def rows(plain: dict[str, dict[str, float]], tuned: dict[str, dict[str, float]])
 
 
 def make_environment(folder: Path) -> Path:
-    """Its interpreter; installs what is missing."""
+    """Install missing packages into the environment; return its interpreter."""
     python = folder / "bin" / "python"
     if not python.exists():
         venv.create(folder, with_pip=True)
@@ -209,7 +210,7 @@ def make_environment(folder: Path) -> Path:
 
 
 def measured_in(python: Path, arguments: argparse.Namespace, settings: dict[str, str]) -> dict[str, dict[str, float]]:
-    """In a fresh process of the environment, whose allocator has these settings and no others."""
+    """Measure in a fresh process of the environment, whose allocator has these settings and no others."""
     from pipeline.system.memory import KEEP_FREED_MEMORY
 
     environment = {name: value for name, value in os.environ.items() if name not in KEEP_FREED_MEMORY}

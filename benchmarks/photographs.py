@@ -24,12 +24,12 @@ def write_shards(folder: Path, contents: list[bytes], num_images: int, num_class
     """`num_images` images, over and over: shards, index and manifest of one group of classes photo0, photo1, ..."""
     columns: dict[str, list] = {name: [] for name in ("key", "shard", "offset", "length")}
     images = enumerate(islice(cycle(contents), num_images))
-    entries = []
+    entries: list[ShardEntry] = []
     while len(columns["key"]) < num_images:
         entries.append(_write_shard(folder / f"all_train-{len(entries):06d}.tar", images, columns))
     class_ids = [number % num_classes for number in range(num_images)]
-    of_class = {"class_id": class_ids, "class_name": [f"photo{class_id}" for class_id in class_ids]}
-    write_index(folder / INDEX, columns | of_class | {"group": ["all_train"] * num_images})
+    of_class: dict[str, list] = {"class_id": class_ids, "class_name": [f"photo{class_id}" for class_id in class_ids]}
+    write_index(folder / INDEX, {**columns, **of_class, "group": ["all_train"] * num_images})
     names = [f"photo{class_id}" for class_id in range(num_classes)]
     write_manifest(folder, Manifest(
         name="photographs", num_samples=num_images,

@@ -21,7 +21,7 @@ READS = 20_000
 
 
 def places_of(reader: ShardReader, rows: np.ndarray) -> list[tuple[int, int, int]]:
-    """What `os.pread` takes for each row."""
+    """Arguments of `os.pread` for each row."""
     samples = reader.index.take(rows)
     fds = np.array([reader._open._fd_of[name] for name in samples.shards])[samples.shard_R]
     return list(zip(fds.tolist(), samples.length_R.tolist(), samples.offset_R.tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""How training scales: measured with 1 and 2 processes here, and a model of communication for 8 to 64 GPUs.
+"""Scaling of training: measured with 1 and 2 processes here, and a model of communication for 8 to 64 GPUs.
 
     python -m benchmarks.scaling [--step-seconds 0.1] [--network-gbit 100]
 
@@ -28,6 +28,7 @@ import torch.multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.table import print_table
+from matchnet.encoders import EncoderSpec
 from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.encoders.inception import InceptionSpec
 from matchnet.episodes import ClassRows, EpisodeSpec
@@ -39,7 +40,8 @@ from matchnet.training import Values, train
 
 EPISODE, STEPS, LINES = EpisodeSpec(5, 1, 15), 8, 5
 LATENCY = 20e-6  # seconds a turn over a network of a cluster, NCCL's order of magnitude
-NETWORKS = {"Conv-4, 28 px": (Conv4Spec(), (1, 28, 28)), "Inception v3, 299 px": (InceptionSpec(), (3, 299, 299))}
+NETWORKS: dict[str, tuple[EncoderSpec, tuple[int, ...]]] = {
+    "Conv-4, 28 px": (Conv4Spec(), (1, 28, 28)), "Inception v3, 299 px": (InceptionSpec(), (3, 299, 299))}
 WORKERS = (1, 2, 8, 16, 32, 64)
 
 
@@ -55,7 +57,7 @@ class Ring:
 
 
 def step_seconds(compute: float, num_bytes: int, n: int, ring: Ring, overlap: float) -> float:
-    """Of one step of n workers."""
+    """Seconds of one step of n workers."""
     return compute + max(0.0, ring.seconds(num_bytes, n) - overlap * compute)
 
 
@@ -69,7 +71,7 @@ def network(name: str) -> MatchingNetwork:
 
 
 def worker(rank: int, world_size: int, port: int, results: torch.multiprocessing.Queue) -> None:
-    """Train as shipped; rank 0 puts down seconds a step, and seconds of an all-reduce as large and of a tiny one."""
+    """Train as shipped; rank 0 notes the seconds of a step, of an all-reduce as large, and of a tiny one."""
     torch.set_num_threads(1)
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.distributed.init_process_group("gloo", rank=rank, world_size=world_size)
@@ -112,7 +114,7 @@ def measured(world_size: int) -> tuple[float, float, float]:
 
 
 def here() -> list[list[object]]:
-    """What 1 and 2 processes do, and what the model says of 2 from what 1 does and from all-reduces alone."""
+    """Speed of 1 and 2 processes, and the model's speed for 2 from the speed of 1 and from all-reduces alone."""
     alone, *_ = measured(1)
     both, large, tiny = measured(2)
     size = gradient_bytes(network("Conv-4, 28 px"))

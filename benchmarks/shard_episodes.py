@@ -3,7 +3,7 @@
     python -m benchmarks.shard_episodes ../shared/mirror/imagenet/full_size [--size 299]
 
 The folder holds photographs of real size (JPEG); shards of them are made in a temporary folder, repeated. Shipped is
-what training and evaluation do: episodes of 5 ways, 1 shot and 5 queries are drawn, and a worker process reads each
+the work of training and evaluation: episodes of 5 ways, 1 shot and 5 queries are drawn. A worker process reads each
 image by its place in the index, decodes it and scales it, into memory that both processes share. The limit is a loop
 over the bytes of the same images in memory, in one process. Both run in turn on the same episodes, with the allocator
 as training's workers have it.

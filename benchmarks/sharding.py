@@ -2,9 +2,9 @@
 
     python -m benchmarks.sharding ../shared/mirror/imagenet/full_size
 
-The folder holds photographs of real size, which are repeated; `write_shard` and the codec run in a process, by turns,
-on a file in the system's cache, and are measured in seconds of the processor, which other work on the machine stretches
-less. As they are, photographs are decoded, to see that they are whole, and their bytes kept.
+The folder holds photographs of real size, which are repeated. `write_shard` and the codec run in a process, by turns,
+on a file in the system's cache. They are measured in CPU seconds, which other work on the machine stretches less.
+Photographs stored as they are are still decoded, to check that they are whole, and keep their bytes.
 """
 
 import argparse

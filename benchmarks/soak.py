@@ -3,10 +3,10 @@
     python -m benchmarks.soak omniglot/short [--minutes 60] [--results benchmarks/results]
 
 Trains a model of a table, whose shards must be there, as the train stage does, but without a last step, with a
-validation and a checkpoint every 50 steps. Memory is what would be free if the process ended (USS), so that what
-processes share is not counted; a process that is replaced goes on under the same name. The table says what each has
-after a tenth of the time, when all is loaded, and at the end, and by how much it grew an hour in the second half (a
-line fitted by least squares). soak.csv and soak.svg hold all of it.
+validation and a checkpoint every 50 steps. Memory is what would be free if the process ended (USS), so that shared
+memory is not counted; a process that is replaced goes on under the same name. The table gives the memory of each
+process after a tenth of the time, when all is loaded, and at the end. It also gives the growth an hour in the second
+half (a line fitted by least squares). soak.csv and soak.svg hold all of it.
 """
 
 import argparse
@@ -39,11 +39,11 @@ EVERY = 50
 SECONDS_BETWEEN_LOOKS = 10.0
 MIB = 2**20
 ROLES = {"RayTrainWorker": "worker", "TrainController": "controller", "raylet/raylet": "raylet",
-         "gcs_server": "gcs_server"}  # part of a command line -> what it is
+         "gcs_server": "gcs_server"}  # part of a command line -> name of the process
 OTHERS = "Ray's other processes"
 SERIES = ("driver", *ROLES.values(), OTHERS, "object store", "run's folder")
 
-Sample = dict[str, float]  # of each series in MiB; "minutes" since the beginning
+Sample = dict[str, float]  # MiB of each series; "minutes" since the beginning
 
 
 def without_end(model: ModelParams) -> ModelParams:
@@ -88,7 +88,7 @@ def watch(runs: Path, samples: list[Sample], seconds: float, stop: threading.Eve
 
 
 def growth(minutes: Sequence[float], values: Sequence[float]) -> float:
-    """An hour, in the second half: the slope of a line fitted to it."""
+    """Growth an hour in the second half: the slope of a line fitted to it."""
     half = len(minutes) // 2
     return float(np.polyfit(np.array(minutes[half:]) / 60, values[half:], 1)[0])
 

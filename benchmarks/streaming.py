@@ -39,7 +39,7 @@ def shares(num_images: int, first: int = 0) -> Iterator[range]:
 
 
 def decode_alone(contents: list[bytes], numbers: range, size: int) -> None:
-    """What the stream does, less the reading: images from bytes in memory, into one array."""
+    """Do the stream's work without reading: images from bytes in memory, into one array."""
     pixels_BHWC = np.empty((len(numbers), size, size, 3), np.uint8)
     uniform_BW = to_uniform(random_words(0, CROP_STREAM, numbers, WORDS))
     for b, content in enumerate(contents):
@@ -58,14 +58,14 @@ def speeds(folder: Path, contents: list[bytes], num_images: int, size: int) -> d
 
 
 def seconds(call: Callable[..., object], *arguments: object) -> float:
-    """Of CPU time, so that what else the machine does is not counted."""
+    """Seconds of CPU time, so that other work on the machine is not counted."""
     started = time.process_time()
     call(*arguments)
     return time.process_time() - started
 
 
 def loaders_speed(stream: ShardStream, num_images: int) -> float:
-    """After each loader process has made its first batches."""
+    """Speed of the loaders, after each loader process has made its first batches."""
     batches = stream.read_each(shares(num_images))
     warm_up = 4 * stream.num_loaders
     for _ in islice(batches, warm_up):

@@ -37,7 +37,7 @@ from matchnet.statistics import mean_and_interval
 
 QUERIES, MOST_WAYS, D, NEAREST, SCALE = 1000, 1000, 64, 100, 30.0
 IMAGE = (1, 28, 28)
-ITEMS = (1, 2, 5, 10, 20, 50, 100, 200)  # that a query attends to
+ITEMS = (1, 2, 5, 10, 20, 50, 100, 200)  # numbers of items that a query attends to
 EPISODES = 20
 
 
@@ -105,7 +105,7 @@ def query_nearest(num_items: int, size: int) -> Prepared:
 
 
 def query_index(num_items: int, size: int) -> Prepared:
-    """The index is built before: once for as many queries as ever come."""
+    """Queries by an index that is built before: once, for any number of queries."""
     import faiss  # type: ignore[import-not-found]
 
     query_EQD, support_ESD, _, _ = embeddings(num_items)
@@ -127,7 +127,7 @@ def tries(num_items: int) -> int:
 
 
 def embeddings(num_items: int) -> tuple[Tensor, Tensor, Tensor, int]:
-    """Of 1,000 ways at most, items spread about their way's mean as much as means are apart."""
+    """Embeddings of at most 1,000 ways, with items spread about their way's mean as much as means are apart."""
     generator, ways = torch.Generator().manual_seed(0), min(num_items, MOST_WAYS)
     mean_ND = torch.randn(ways, D, generator=generator)
     way_S, way_Q = torch.arange(num_items) % ways, torch.arange(QUERIES) % ways
@@ -144,7 +144,7 @@ QUERYING = {"1,000 queries, plain": query_plain, "1,000 queries in chunks": quer
 
 
 def measure(prepare: Callable[[int, int], Prepared], num_items: int, size: int) -> Measured:
-    """In a fresh process."""
+    """Measure in a fresh process."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_report, args=(prepare, num_items, size, torch.get_num_threads(), sender))
@@ -161,7 +161,7 @@ def measure(prepare: Callable[[int, int], Prepared], num_items: int, size: int) 
 def _report(prepare: Callable[[int, int], Prepared], num_items: int, size: int, threads: int,
             sender: Connection) -> None:
     torch.set_num_threads(threads)
-    prepare(25, size)[0]()  # what torch needs once
+    prepare(25, size)[0]()  # work that torch does once
     call, times = prepare(num_items, size)
     before, seconds = resident_mib("VmRSS"), []
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
@@ -182,7 +182,7 @@ def resident_mib(field: str) -> float:
 
 def accuracies(model_path: Path, shards: Path, split: str, shots: int,
                episodes: int) -> dict[int | None, tuple[float, float]]:
-    """Of all test classes at once, mean and 95% interval by the number of items attended to; None is all."""
+    """Accuracy on all test classes at once, mean and 95% interval by the number of items attended to; None is all."""
     from matchnet.model_file import read_model
     from pipeline.data.load.samples import load_samples
     from pipeline.data.shards.folder import ShardFolder

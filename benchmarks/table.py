@@ -1,4 +1,4 @@
-"""How benchmarks time and print."""
+"""Timing and printing for benchmarks."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ def _one_round(call: Callable[[], object], seconds: float) -> float:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Columns as wide as they need be; numbers with separators."""
+    """Print columns as wide as they need to be, numbers with separators."""
     cells = [[f"{cell:,.2f}" if isinstance(cell, float) else str(cell) for cell in row] for row in [header, *rows]]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     for row in cells:

@@ -14,6 +14,8 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import torch
@@ -39,11 +41,11 @@ TASKS = {"5w1s15q": (EpisodeSpec(5, 1, 15), GREY_28), "20w1s5q": (EpisodeSpec(20
 NUM_CLASSES, SAMPLES_A_CLASS = 480, 20
 
 
-def cpu_precision() -> str:
+def cpu_precision() -> Literal["fp32", "bf16"]:
     return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
 
 
-def shipped_steps(spec: EpisodeSpec, shape: tuple[int, ...], affine: AffineSpec | None):
+def shipped_steps(spec: EpisodeSpec, shape: tuple[int, ...], affine: AffineSpec | None) -> Callable[[], None]:
     """A call that trains STEPS_PER_CALL steps with matchnet.training.train."""
     store = MemoryStore(torch.randint(256, (NUM_CLASSES * SAMPLES_A_CLASS, *shape), dtype=torch.uint8))
     data = EpisodicData(store, ClassRows.from_class_ids(np.repeat(np.arange(NUM_CLASSES), SAMPLES_A_CLASS)))
@@ -58,9 +60,9 @@ def shipped_steps(spec: EpisodeSpec, shape: tuple[int, ...], affine: AffineSpec 
                          log=ignore)
 
 
-def bare_steps(spec: EpisodeSpec, shape: tuple[int, ...]):
+def bare_steps(spec: EpisodeSpec, shape: tuple[int, ...]) -> Callable[[], None]:
     """A call that trains STEPS_PER_CALL steps with nothing but torch."""
-    encoder = Conv4(Conv4Spec(), shape).to(memory_format=torch.channels_last)
+    encoder = Conv4(Conv4Spec(), shape).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-3)
     num_support = spec.num_ways * spec.num_shots
     images = [torch.rand(spec.num_ways * spec.samples_per_way, *shape) for _ in range(8)]
@@ -75,7 +77,11 @@ def bare_steps(spec: EpisodeSpec, shape: tuple[int, ...]):
         loss.backward()
         optimizer.step()
 
-    return lambda: [step() for _ in range(STEPS_PER_CALL)]
+    def steps() -> None:
+        for _ in range(STEPS_PER_CALL):
+            step()
+
+    return steps
 
 
 def episodes_per_second(calls: dict) -> dict[str, float]:
@@ -107,7 +113,7 @@ def main() -> None:
 
 
 def measure(threads: int, plain: str | None) -> None:
-    """Print the table, or of the task `plain` the speed of the bare loop alone."""
+    """Print the table; with `plain`, only the speed of the bare loop on that task."""
     torch.set_num_threads(threads)
     if plain:
         return print(episodes_per_second({"bare": bare_steps(*TASKS[plain])})["bare"])
