@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from small_drawings import DRAWINGS, PHOTOGRAPHS, SHAPES, drawing, model_file
 
@@ -157,6 +158,39 @@ def test_a_support_folder_that_cannot_be_used_is_refused(folder: Path, capsys, s
 def test_arguments_that_cannot_be_are_refused(folder: Path, capsys, arguments: list[str], message: str) -> None:
     assert classify(*arguments) == 2
     assert re.match(f"matchnet: {message}", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(("path", "message"), [
+    ("queries", r"matchnet: --html queries: it is a folder; name a file such as page\.html"),
+    ("keep.png", r"matchnet: --html keep\.png: it is there already, and no page; name a file such as page\.html"),
+])
+def test_a_page_replaces_nothing_but_a_page(folder: Path, capsys, path: str, message: str) -> None:
+    save(drawing("cross"), folder / "keep.png")
+    before = (folder / "keep.png").read_bytes()
+    assert classify("support", "queries", "--html", path) == 2
+    assert re.match(message, capsys.readouterr().err) and (folder / "keep.png").read_bytes() == before
+
+
+def test_a_picture_is_no_model(folder: Path, capsys) -> None:
+    save(drawing("cross"), folder / "star.png")
+    with_model = ["classify", "support", "queries", "--model", "star.png"]
+    assert main(with_model) == 2
+    assert re.match(r"matchnet: star\.png: a PNG picture, where a model file is wanted", capsys.readouterr().err)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device")
+def test_a_device_that_is_not_there_is_refused_in_a_line(folder: Path, capsys) -> None:
+    assert classify("support", "queries", "--device", "cuda") == 2
+    assert re.match(r"matchnet: device is 'cuda', which this machine or this build of torch lacks: ",
+                    capsys.readouterr().err)
+
+
+def test_head_may_close_the_pipe(folder: Path) -> None:
+    command = [sys.executable, "-m", "matchnet.pictures.command", "models"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout and process.stderr
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait() == 1
 
 
 def test_a_probability_is_between_0_and_1(folder: Path, capsys) -> None:

@@ -2,9 +2,11 @@
 
 import argparse
 import json
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     options = _parser().parse_args(arguments)
     try:
-        return options.run(options)
+        status = options.run(options)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # `matchnet ... | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return SOME_PASSED_OVER
     except (ValueError, OSError) as error:
         print(f"matchnet: {error}", file=sys.stderr)
         return NOTHING_DONE
@@ -43,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="matchnet", description="One-shot classification of pictures.")
+    parser.add_argument("--version", action="version", version=f"matchnet {_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     classify = commands.add_parser("classify", help="tell which class each picture is of", description=CLASSIFY,
                                    formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -55,6 +63,8 @@ def _parser() -> argparse.ArgumentParser:
                           help="say `unknown` if the largest probability is below P")
     classify.add_argument("--ink", choices=("auto", "dark", "light"), default="auto",
                           help="for drawings: dark ink on light ground, or light on dark; default: the edges decide")
+    classify.add_argument("--clean", action=argparse.BooleanOptionalAction, default=True,
+                          help="for drawings: make paper pure and ink full, as most models expect; default: yes")
     classify.add_argument("--margin", type=float, metavar="M",
                           help="for drawings: crop each to its ink, and leave this share free at each edge; 0.18 suits "
                                "omniglot")
@@ -68,6 +78,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _version() -> str:
+    try:
+        return version("matchnet")
+    except PackageNotFoundError:
+        return "of a checkout, not installed"
+
+
 def _probability(text: str) -> float:
     try:
         value = float(text)
@@ -79,6 +96,8 @@ def _probability(text: str) -> float:
 
 
 def _classify(options: argparse.Namespace) -> int:
+    if options.html:
+        _require_page(options.html)
     support = find_support(options.support)
     queries, passed_over = find_queries(options.queries)
     if not queries:
@@ -90,8 +109,8 @@ def _classify(options: argparse.Namespace) -> int:
 
     if options.unknown is not None and UNKNOWN in support.labels:
         raise ValueError(f"--unknown {options.unknown}: {options.support} has a class {UNKNOWN!r}; rename it")
-    classifier = OneShotClassifier(options.model, ink=options.ink, margin=options.margin, upright=options.upright,
-                                   device=options.device)
+    classifier = OneShotClassifier(options.model, ink=options.ink, clean=options.clean, margin=options.margin,
+                                   upright=options.upright, device=options.device)
     with warnings.catch_warnings():
         warnings.showwarning = _say_once(set())
         support = fit_readable(classifier, support)
@@ -108,6 +127,13 @@ def _classify(options: argparse.Namespace) -> int:
         write_page(options.html, classifier, support, found, passed_over, options.unknown)
         print(f"matchnet: wrote {options.html}", file=sys.stderr)
     return SOME_PASSED_OVER if passed_over else ALL_READ
+
+
+def _require_page(path: Path) -> None:
+    """ValueError for a path where a page would replace something else."""
+    if path.is_dir() or (path.suffix.lower() not in (".html", ".htm") and path.exists()):
+        what = "a folder" if path.is_dir() else "there already, and no page"
+        raise ValueError(f"--html {path}: it is {what}; name a file such as page.html")
 
 
 def _as_table(support: Support, found: "Sequence[Answer]") -> str:

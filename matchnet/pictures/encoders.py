@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from matchnet import published
 from matchnet.attention import Attention, AttentionSpec
 from matchnet.encoders.inception import InceptionSpec
+from matchnet.messages import said
 from matchnet.methods import Batch, Classifier, Mann, Method
 from matchnet.methods.classifier import ClassifierSpec
 from matchnet.methods.torchvision_names import ATTENTION, from_torchvision
 from matchnet.model_file import model_from
+from matchnet.pictures.reading import format_of
 from matchnet.preparation import Preparation
 from matchnet.weights import CheckpointError, check_hash_in_name, load_tensors, load_weights
 
@@ -58,7 +60,11 @@ class AnyModule(Method):
         self.attention = Attention(AttentionSpec("cosine", "fixed", ANY_SCALE))
 
     def embed(self, sample_B: Tensor) -> Tensor:
-        output_B = self.module(sample_B)
+        try:
+            output_B = self.module(sample_B)
+        except RuntimeError as error:
+            raise ValueError(f"encoder: {type(self.module).__name__} refuses samples of shape {tuple(sample_B.shape)}: "
+                             f"{said(error)}; preprocess makes one picture, such as (3, 128, 128)") from error
         if not isinstance(output_B, Tensor) or output_B.ndim < 2 or len(output_B) != len(sample_B):
             shape = tuple(output_B.shape) if isinstance(output_B, Tensor) else type(output_B).__name__
             raise ValueError(f"encoder: {type(self.module).__name__} makes {shape} of {len(sample_B)} samples; it must "
@@ -98,7 +104,11 @@ def load_encoder(encoder: str | os.PathLike[str] | nn.Module, preprocess: Prepro
                          "too, such as 0.18")
     if scale is not None:
         _set_scale(found, scale)
-    found.method.to(device).eval()
+    try:
+        found.method.to(device).eval()
+    except (RuntimeError, AssertionError) as error:  # an assertion of a torch without CUDA
+        raise ValueError(f"device is {str(device)!r}, which this machine or this build of torch lacks: {said(error)}; "
+                         "leave it out for the CPU") from error
     return found
 
 
@@ -122,6 +132,9 @@ def _file_of(name: str) -> tuple[str, Path]:
 
 def _from_file(name: str, path: Path) -> Encoder:
     check_hash_in_name(path)
+    if kind := _kind_of_picture(path):
+        raise CheckpointError(f"{path}: a {kind} picture, where a model file is wanted; name a model (`matchnet "
+                              "models` lists those that come with the package)")
     content = load_tensors(path)
     if INCEPTION_FIRST in content:
         return Encoder(name, _inception(content, path), INCEPTION_PREPARATION)
@@ -134,6 +147,11 @@ def _from_file(name: str, path: Path) -> Encoder:
         raise CheckpointError(f"{path}: a memory-augmented network answers for its own number of ways alone; name a "
                               "matching network, a classifier, a siamese net or pixels")
     return Encoder(name, method, model.preparation)
+
+
+def _kind_of_picture(path: Path) -> str | None:
+    with open(path, "rb") as file:
+        return format_of(file.read(16))
 
 
 def _inception(content: dict[str, Any], path: Path) -> Classifier:

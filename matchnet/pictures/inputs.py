@@ -48,7 +48,7 @@ def to_picture(item: Any, position: int) -> Image.Image:
             raise PictureError(f"{os.fspath(item)}: {error.strerror or error}; give the path of a picture") from error
         _check_size(image, os.fspath(item))
         return image
-    name = f"picture {position}"
+    name = name_of(item, position)
     try:
         if isinstance(item, Image.Image):
             image = _upright(item)
@@ -63,6 +63,11 @@ def to_picture(item: Any, position: int) -> Image.Image:
         raise PictureError(f"{name}: {error}") from error
     _check_size(image, name)
     return image
+
+
+def name_of(item: Any, position: int) -> str:
+    """The path of a picture, or its position among those given."""
+    return os.fspath(item) if isinstance(item, str | os.PathLike) else f"picture {position}"
 
 
 def _check_size(image: Image.Image, name: str) -> None:

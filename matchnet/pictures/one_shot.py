@@ -21,9 +21,10 @@ from torch import Tensor, nn
 
 from matchnet.evaluation import to_input
 from matchnet.pictures.encoders import Preprocess, load_encoder
-from matchnet.pictures.inputs import as_items, as_vectors, to_picture
+from matchnet.pictures.ground import as_the_model_sees
+from matchnet.pictures.inputs import as_items, as_vectors, name_of, to_picture
 from matchnet.pictures.labels import as_labels, unique
-from matchnet.pictures.pixels import Ink, coloured, prepared_for, to_pixels
+from matchnet.pictures.pixels import Ink, coloured
 
 WEIGHTS_AT_ONCE = 2**20  # pairs of a query and a support item: 4 MB, copied a few times
 FEWEST_QUERIES_AT_ONCE = 16
@@ -50,6 +51,8 @@ class OneShotClassifier:
         margin: None prepares drawings as the model's training did. A number below 0.5 crops each drawing to its ink,
             and leaves this share free at each edge. For `omniglot`, use 0.18 if your drawings fill much more or much
             less than two thirds of their square.
+        clean: True brings a drawing onto a pure ground: paper becomes white or black, and ink full. False is for a
+            model that you have trained on drawings on paper of another tone.
         upright: True first shears each drawing until it stands upright, for slanting handwriting. Needs a margin.
         scale: factor of the similarities before the softmax. None is the model's own (30 for a module). A larger scale
             makes probabilities more extreme, and rarely changes which class is the most probable.
@@ -66,12 +69,13 @@ class OneShotClassifier:
     _estimator_type = "classifier"  # scikit-learn before 1.6 looks for it
 
     def __init__(self, encoder: str | os.PathLike[str] | nn.Module = "omniglot", *,
-                 preprocess: Preprocess | None = None, ink: Ink = "auto", margin: float | None = None,
-                 upright: bool = False, scale: float | None = None, device: str | torch.device = "cpu",
-                 batch_size: int = 64) -> None:
+                 preprocess: Preprocess | None = None, ink: Ink = "auto", clean: bool = True,
+                 margin: float | None = None, upright: bool = False, scale: float | None = None,
+                 device: str | torch.device = "cpu", batch_size: int = 64) -> None:
         self.encoder = encoder
         self.preprocess = preprocess
         self.ink = ink
+        self.clean = clean
         self.margin = margin
         self.upright = upright
         self.scale = scale
@@ -95,8 +99,8 @@ class OneShotClassifier:
         items, label_S = self._examples(X, y)
         classes, way_S = unique(label_S)
         if len(classes) < 2:
-            raise ValueError(f"y has 1 class, {classes[0]!r}; there is nothing to tell it from: add a picture of "
-                             "another class")
+            raise ValueError(f"y has 1 class, {classes.tolist()[0]!r}; there is nothing to tell it from: add a picture "
+                             "of another class")
         self._forget()
         self._take(items, classes, way_S)
         return self
@@ -201,14 +205,22 @@ class OneShotClassifier:
     @torch.inference_mode()
     def _embed(self, items: Sequence[Any]) -> Iterator[Tensor]:
         """Yield the features on the CPU, batch_size items at a time."""
-        lost_colours = False
+        lost_colours, blank = False, []
         for start in range(0, len(items), self.batch_size):
-            samples = [self._sample(items[i], i) for i in range(start, min(start + self.batch_size, len(items)))]
-            lost_colours |= any(coloured for _, coloured in samples)
-            yield self._features([sample for sample, _ in samples]).cpu()
+            samples = []
+            for position in range(start, min(start + self.batch_size, len(items))):
+                sample, loses_colour, without_ink = self._sample(items[position], position)
+                samples.append(sample)
+                lost_colours |= loses_colour
+                blank += [name_of(items[position], position)] if without_ink else []
+            yield self._features(samples).cpu()
         if lost_colours:
             warnings.warn(f"pictures have colours, and the model {self.encoder_.name} sees grey alone: what differs in "
                           "colour only looks the same to it", UserWarning, stacklevel=4)
+        if blank:
+            others = f" and {len(blank) - 1} more" if blank[1:] else ""
+            warnings.warn(f"{blank[0]}{others}: nothing stands out from the ground, so what is said of it means "
+                          "nothing: look at the picture", UserWarning, stacklevel=4)
 
     def _features(self, samples: list[Tensor]) -> Tensor:
         shapes = {tuple(sample.shape) for sample in samples}
@@ -217,22 +229,23 @@ class OneShotClassifier:
                              f"{sorted(shapes)[1]}; all must have the same: resize and crop to one size")
         return self.encoder_.method.embed(to_input(torch.stack(samples), self.device))
 
-    def _sample(self, item: Any, position: int) -> tuple[Tensor, bool]:
-        """The sample as the model takes it, and whether colours were lost."""
+    def _sample(self, item: Any, position: int) -> tuple[Tensor, bool, bool]:
+        """The sample as the model takes it, whether it lost colours, and whether it is a drawing without ink."""
         encoder = self.encoder_
         if not encoder.takes_pictures:
-            return torch.from_numpy(np.ascontiguousarray(item)), False
+            return torch.from_numpy(np.ascontiguousarray(item)), False, False
         image = to_picture(item, position)
         if encoder.preprocess is not None:
             sample = encoder.preprocess(image.convert("RGB"))
             if not isinstance(sample, Tensor):
                 raise ValueError(f"preprocess makes a {type(sample).__name__} of a picture; it must make a tensor: add "
                                  "what does (ToTensor, PILToTensor)")
-            return sample, False
+            return sample, False, False
         assert encoder.preparation is not None
-        pixels_CHW = to_pixels(image, prepared_for(image, encoder.preparation, self.ink))
+        pixels_CHW, without_ink = as_the_model_sees(image, encoder.preparation, self.ink, self.clean)
         loses_colour = encoder.preparation.channels == 1 and coloured(image)
-        return torch.from_numpy(np.array(pixels_CHW, order="C")), loses_colour  # Pillow's may not be written to
+        # A copy, because the memory of a Pillow image is read-only.
+        return torch.from_numpy(np.array(pixels_CHW, order="C")), loses_colour, without_ink
 
     # scikit-learn's conventions
 

@@ -1,6 +1,7 @@
 """One page that shows each query, its classes and the support pictures it attended to. It loads nothing."""
 
 import base64
+import inspect
 import io
 from collections.abc import Sequence
 from html import escape
@@ -12,12 +13,13 @@ from PIL import Image
 from matchnet.files import atomic_write
 from matchnet.pictures.answers import UNKNOWN, Answer
 from matchnet.pictures.folders import PassedOver, Support
+from matchnet.pictures.ground import as_the_model_sees
 from matchnet.pictures.inputs import to_picture
 from matchnet.pictures.one_shot import OneShotClassifier
-from matchnet.pictures.pixels import prepared_for, to_pixels
 
 CSS = Path(__file__).with_name("page.css")
 THUMBNAIL = 160  # pixels of the longer side: shown at half of that, for sharp screens
+DEFAULTS = inspect.signature(OneShotClassifier).parameters
 FAINT = 0.005  # a support picture with a smaller weight is drawn faintly
 
 
@@ -56,6 +58,9 @@ def _about(classifier: OneShotClassifier, support: Support, found: Sequence[Answ
     lines = [f"Model <b>{escape(classifier.encoder_.name)}</b>, {_count(len(support.paths), 'support picture')}. Below "
              "each query are the support pictures that it attended to, with their weights. The probability of a class "
              "is the sum of the weights of all its pictures."]
+    if given := [f"{name} {value}" for name in ("ink", "margin", "upright", "clean")
+                 if (value := getattr(classifier, name)) != DEFAULTS[name].default]:
+        lines.append(f"Prepared with {', '.join(given)}.")
     if unknown is not None:
         number = sum(answer.name == UNKNOWN for answer in found)
         lines.append(f"{number:,} of {len(found):,} are <b>{UNKNOWN}</b>: their largest probability is below "
@@ -89,7 +94,7 @@ def _seen(picture: Image.Image, classifier: OneShotClassifier) -> str:
     preparation = classifier.encoder_.preparation
     if preparation is None:
         return ""
-    pixels_CHW = to_pixels(picture, prepared_for(picture, preparation, classifier.ink))
+    pixels_CHW, _ = as_the_model_sees(picture, preparation, classifier.ink, classifier.clean)
     image = Image.fromarray(np.ascontiguousarray(pixels_CHW[0] if len(pixels_CHW) == 1 else
                                                  pixels_CHW.transpose(1, 2, 0)))
     seen = "as the model sees it"
@@ -127,7 +132,7 @@ def _faint(weight: float) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.1f} %"
+    return f"{100 * share:.0f} %" if 0.1 <= share < 0.995 else f"{100 * share:.1f} %"
 
 
 def _count(number: int, one: str, many: str = "") -> str:
