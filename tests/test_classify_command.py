@@ -93,7 +93,7 @@ def test_pictures_that_cannot_be_used_are_named_and_passed_over(folder: Path, ca
     assert reasons["support/cross/notes.txt"].startswith("no picture that can be read here (JPEG, PNG, WebP")
     assert reasons["support/cross/2.png"].startswith("not a whole PNG")
     assert reasons["support/square/dot.png"].startswith("1 x 1 pixels, too few to see anything")
-    assert reasons["support/on-top.png"] == "not in the folder of a class, as others of support are"
+    assert reasons["support/on-top.png"] == "beside the folders of the classes; put it into one of them"
     assert reasons["queries/huge.png"].startswith("a picture of 20,000 x 20,000 pixels, more than max_pixels (120,00")
     assert reasons["nowhere.png"] == "there is no such file"
     assert reasons["empty"] == "there is no picture in this folder"

@@ -73,7 +73,7 @@ def find_queries(wanted: Sequence[Path]) -> tuple[list[Path], list[PassedOver]]:
 def _of_folders(folder: Path, entries: list[Path],
                 class_folders: list[Path]) -> tuple[dict[str, list[Path]], list[PassedOver]]:
     found: dict[str, list[Path]] = {}
-    passed_over = [PassedOver(entry, f"not in the folder of a class, as others of {folder} are") for entry in entries
+    passed_over = [PassedOver(entry, "beside the folders of the classes; put it into one of them") for entry in entries
                    if not entry.is_dir()]
     for class_folder in class_folders:
         pictures, others = _pictures(_files_below(class_folder))
@@ -111,12 +111,14 @@ def _pictures(files: Iterable[Path]) -> tuple[list[Path], list[PassedOver]]:
     for path in files:
         try:
             with open(path, "rb") as file:
-                known = format_of(file.read(HEAD)) is not None
+                head = file.read(HEAD)
         except OSError as error:
             others.append(PassedOver(path, f"cannot be opened: {error.strerror}"))
             continue
-        if known:
+        if format_of(head):
             pictures.append(path)
+        elif head[4:8] == b"ftyp":
+            others.append(PassedOver(path, "HEIC, AVIF or a film, which cannot be read here; export it as JPEG"))
         else:
             others.append(PassedOver(path, f"no picture that can be read here ({', '.join(FORMATS)})"))
     return pictures, others
