@@ -13,8 +13,8 @@ from benchmarks.table import print_table
 from matchnet import OneShotClassifier
 from matchnet.pictures.encoders import load_encoder
 from matchnet.pictures.folders import find_queries, find_support
+from matchnet.pictures.ground import as_the_model_sees
 from matchnet.pictures.inputs import to_picture
-from matchnet.pictures.pixels import prepared_for, to_pixels
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
     rows.append((f"predict, {len(queries)} pictures", *taken()))
     for path in [*support.paths, *queries]:
         image = to_picture(path, 0)
-        to_pixels(image, prepared_for(image, preparation, "auto"))
+        as_the_model_sees(image, preparation, "auto", clean=True)
     rows.append((f"of both: decoding {len(support.paths) + len(queries)} pictures", *taken()))
     print_table(("what", "seconds", "CPU seconds"), rows)
 
