@@ -22,6 +22,7 @@ from matchnet.methods import Batch, Classifier, Mann, Method
 from matchnet.methods.classifier import ClassifierSpec
 from matchnet.methods.torchvision_names import ATTENTION, from_torchvision
 from matchnet.model_file import model_from
+from matchnet.pictures.folders import HEAD
 from matchnet.pictures.reading import format_of
 from matchnet.preparation import Preparation
 from matchnet.weights import CheckpointError, check_hash_in_name, load_tensors, load_weights
@@ -151,7 +152,7 @@ def _from_file(name: str, path: Path) -> Encoder:
 
 def _kind_of_picture(path: Path) -> str | None:
     with open(path, "rb") as file:
-        return format_of(file.read(16))
+        return format_of(file.read(HEAD))
 
 
 def _inception(content: dict[str, Any], path: Path) -> Classifier:

@@ -83,7 +83,8 @@ def _paper(ink_HW: np.ndarray) -> np.ndarray:
     height, width = ink_HW.shape
     step = max(1, max(height, width) // SMALL)
     small_HW = ink_HW[step // 2::step, step // 2::step]
-    terms_HWK = _terms(height, width)[step // 2::step, step // 2::step]
+    all_terms_HWK = _terms(height, width)
+    terms_HWK = all_terms_HWK[step // 2::step, step // 2::step]
     edge = max(1, min(small_HW.shape) // 16)
     paper_HW = np.ones(small_HW.shape, bool)
     paper_HW[edge:-edge, edge:-edge] = False
@@ -91,7 +92,7 @@ def _paper(ink_HW: np.ndarray) -> np.ndarray:
         weights_K = np.linalg.lstsq(terms_HWK[paper_HW][:, :degree], small_HW[paper_HW], rcond=None)[0]
         over_HW = small_HW - terms_HWK[..., :degree] @ weights_K
         paper_HW = over_HW <= _threshold(over_HW)
-    return _terms(height, width) @ weights_K
+    return all_terms_HWK @ weights_K
 
 
 def _terms(height: int, width: int) -> np.ndarray:
