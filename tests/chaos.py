@@ -1,7 +1,7 @@
 """Kill parts of a training run on three nodes, at moments that a seed decides; it must end as a run left alone does.
 
-    python tests/chaos.py --kills 10 --seed 0
-    python tests/chaos.py --kind checkpoint power --kills 3
+    PYTHONPATH=. python tests/chaos.py --kills 10 --seed 0
+    PYTHONPATH=. python tests/chaos.py --kind checkpoint power --kills 3
 
 Two workers, one a node, train over gloo. What is killed (SIGKILL), and what a user does then:
     worker      one of the two processes that train; nothing

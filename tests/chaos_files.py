@@ -1,7 +1,7 @@
 """Kill stages while they write: at any fsync or rename, or with half of a file written; every second power is cut.
 
-`python tests/chaos.py --kind shards published results` runs it. After each kill no output may be a broken one: each is
-as it was, as it should be, or not there. Then the same command runs to its end, and all outputs are those of a run that
+tests/chaos.py runs it with --kind shards published results. After each kill no output may be a broken one: each is as
+it was, as it should be, or not there. Then the same command runs to its end, and all outputs are those of a run that
 was left alone, to the last bit of the weights.
 """
 

@@ -1,9 +1,9 @@
 """A sweep: faults drawn from a seed, under the real stages, on small data.
 
-    python tests/sweep.py --seed 0 --faults 1000 --record /tmp/sweep.jsonl
+    PYTHONPATH=. python tests/sweep.py --seed 0 --faults 1000 --record /tmp/sweep.jsonl
 
 With --record each fault's outcome is a line of that file: the same command goes on where an interrupted one was, and
-several files (cut by --first and --faults) are counted together by `python tests/sweep.py --count FILE...`.
+several files (cut by --first and --faults) are counted together with --count FILE...
 
 Each fault gets a copy of a finished repository, of some 2 MB, and a process of its own, forked once all is imported: a
 stage runs in it as its command would. Ray is left out: what it would run in a worker runs in that process.
@@ -37,6 +37,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from multiprocessing import resource_tracker
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -292,10 +293,13 @@ def leave_ray_out() -> None:
         "PIL.JpegImagePlugin",
         "PIL.WebPImagePlugin",
         "ruamel.yaml.cyaml",
+        "matplotlib.font_manager",
+        "plistlib",
     ):
         importlib.import_module(module)
     Image.init()
     torch.optim.AdamW([torch.zeros(1, requires_grad=True)])  # imports 800 modules, which each process would
+    resource_tracker.ensure_running()  # of multiprocessing: nobody may not start it where Python is root's own
     ray_training.TorchTrainer = HereTrainer  # type: ignore[misc, assignment]
     ray_training.ray_cluster = lambda address: contextlib.nullcontext()  # type: ignore[assignment]
     ray_training.choose_placement = lambda compute: Placement(False, 1)  # type: ignore[assignment]
@@ -768,7 +772,7 @@ KINDS: dict[str, tuple[int, Callable[[random.Random, Path], Fault]]] = {
 # -- the rule --------------------------------------------------------------------------------------------------------
 
 WHAT_TO_DO = re.compile(
-    r"\b(run|delete|write|free|check|remove|names?|set|make|lower|take|restore|mount|correct|train|add|use|"
+    r"\b(run|trains|delete|write|free|check|remove|names?|set|make|lower|take|restore|mount|correct|train|add|use|"
     r"give|save|put|choose|fetch|download|rename|change|let|leave|known are|did you mean|raise|is it|"
     r"must be|must have)\b"
 )

@@ -1,4 +1,4 @@
-"""Two kills of each part of a run on three nodes, at moments from a seed; `python tests/chaos.py` does more."""
+"""Two kills of each part of a run on three nodes, at moments from a seed; tests/chaos.py does more."""
 
 from collections.abc import Iterator
 from pathlib import Path

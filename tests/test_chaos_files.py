@@ -1,4 +1,4 @@
-"""Two kills of each kind of stage while it writes; `python tests/chaos.py` does more."""
+"""Two kills of each kind of stage while it writes; tests/chaos.py does more."""
 
 import pytest
 from chaos_files import FILE_KINDS, Killer

@@ -132,8 +132,8 @@ def test_evaluations_that_do_not_fit_are_refused(small_shards: Path, tmp_path: P
     content = json.loads(details.read_text())
     content["dataset"]["manifest_sha256"] = "ab" * 32
     details.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"details/t/baseline\.json: was measured on data of SHA-256 abab.* is now "
-                                         r"of \w+; make it again with the stage evaluate@baseline of t"):
+    with pytest.raises(ValueError, match=r"details/t/baseline\.json: was measured on data of SHA-256 abab.*/dataset"
+                                         r"\.json is now of \w+; make it again with the stage evaluate@baseline of t"):
         compare(COMPARISON, params)
     content["dataset"]["manifest_sha256"] = ShardFolder(small_shards).sha256
     details.write_text(json.dumps(content))

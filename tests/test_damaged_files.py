@@ -143,7 +143,7 @@ def test_an_index_or_a_word_table_is_compared_with_its_sha_256_when_it_is_read(
         copied_shards: Path, small_corpus_shards: Path, tmp_path: Path) -> None:
     index = pq.read_table(copied_shards / INDEX)
     pq.write_table(index, copied_shards / INDEX, compression="none")  # the same rows, in other bytes
-    message = r"index\.parquet: edited after it was written: SHA-256 \w{64}, the manifest says \w{64}; run the shard"
+    message = r"index\.parquet: edited after it was written: SHA-256 \w{64}, dataset\.json says \w{64}; run the shard"
     with pytest.raises(ValueError, match=message):
         ShardReader(ShardFolder(copied_shards))
     for name in (MANIFEST, WORDS):
@@ -243,12 +243,16 @@ def test_accuracies_of_episodes_that_are_damaged(tmp_path: Path) -> None:
 def test_test_episodes_with_tags_that_are_not_ours(tmp_path: Path, inside: str) -> None:
     path = tmp_path / "short" / "episodes.html"
     path.parent.mkdir()
-    ours = '<p><b>1 &lt; 2</b></p>\n<table class="episode"><tr><td><kbd>&nbsp;?&nbsp;</kbd><br></td></tr></table>\n'
+    ours = '<p><b>1 &lt; 2</b></p>\n<table class="episode">\n<tr><td><kbd>&nbsp;?&nbsp;</kbd><br></td></tr>\n</table>\n'
     path.write_text(ours)
     assert read_episodes(path) == ours
     path.write_text(ours + inside)
     with pytest.raises(ValueError, match=r"html: '<.*' is no tag of test episodes; make it again with the stage"):
         read_episodes(path)
+    for more in ("\n", "x", "\0" * 512):
+        path.write_text(ours + more)
+        with pytest.raises(ValueError, match=r"html: line 5 is '.*', no heading and no part of a table; make it again"):
+            read_episodes(path)
     path.write_bytes(b"\xff")
     with pytest.raises(ValueError, match=r"html: byte 1 is not UTF-8; make it again with the stage evaluate@short"):
         read_episodes(path)

@@ -93,6 +93,14 @@ def test_the_mirror_is_asked_where_no_folder_is_named_and_not_where_one_is(tmp_p
         download_dataset("small", PARAMS, tmp_path / "raw/other", str(tmp_path / "mirror"), str(tmp_path / "empty"))
 
 
+def test_a_sample_whose_checksum_is_not_listed(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "mirror" / "imagenet", {ARCHIVE: tar_of_synsets(small_archive())})
+    sums = folder.with_name("SHA256SUMS")
+    sums.write_text(f"{'0' * 64}  imagenet/another.tar\n")
+    with pytest.raises(DownloadError, match=rf"{sums} has no line for imagenet/{ARCHIVE}, and a sample is checked by"):
+        download_dataset("small", PARAMS, tmp_path / "raw", str(tmp_path / "mirror"))
+
+
 def test_a_missing_archive_says_where_to_get_it_and_where_to_put_it(tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match=r"sample: true is made of .* set MATCHNET_MIRROR to one that has it"):
         download_dataset("photographs", PARAMS, tmp_path / "raw", None)

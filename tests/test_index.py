@@ -109,7 +109,7 @@ def test_an_edited_shard_is_found_by_its_sha256(shards: Path) -> None:
 def test_a_missing_shard(shards: Path) -> None:
     tar = sorted(shards.glob("*.tar"))[0]
     tar.unlink()
-    with pytest.raises(ValueError, match=re.escape(f"{tar.name}: 0 bytes, but the manifest says")):
+    with pytest.raises(ValueError, match=re.escape(f"{tar.name}: 0 bytes, but dataset.json says")):
         ShardReader(ShardFolder(shards))
 
 

@@ -108,7 +108,7 @@ def test_only_the_groups_asked_for_come(root: Path, faults: Faults, cache: Cache
             others = np.setdiff1d(np.arange(len(whole.index)), rows)
             with pytest.raises(ValueError, match="of a group that was not asked for"):
                 reader.read_many([rows[0], others[0]])
-        with pytest.raises(ValueError, match=r"\.tar: 0 bytes, but the manifest says"):
+        with pytest.raises(ValueError, match=r"\.tar: 0 bytes, but dataset.json says"):
             ShardReader(ShardFolder(folder))
     with local_shards("far://small", cache) as folder:
         ShardFolder(folder).verify()
@@ -176,11 +176,11 @@ def test_a_shard_that_is_not_what_the_manifest_says(root: Path, faults: Faults, 
     content = bytearray(tar.read_bytes())
     content[700] ^= 1
     tar.write_bytes(content)
-    with (pytest.raises(ChangedError, match=rf"{re.escape(tar.name)}: SHA-256 [0-9a-f]+, but the manifest says"),
+    with (pytest.raises(ChangedError, match=rf"{re.escape(tar.name)}: SHA-256 [0-9a-f]+, but dataset.json says"),
           local_shards("far://small", cache)):
         pass
     tar.write_bytes(content[:700])
-    with (pytest.raises(ChangedError, match=rf"{re.escape(tar.name)}: 700 bytes, but the manifest says"),
+    with (pytest.raises(ChangedError, match=rf"{re.escape(tar.name)}: 700 bytes, but dataset.json says"),
           local_shards("far://small", cache)):
         pass
     assert not list(Path(cache.folder).rglob(f"{tar.name}*"))

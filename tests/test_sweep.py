@@ -1,4 +1,4 @@
-"""The sweep of faults: forty of them, drawn from a seed. `python tests/sweep.py --faults 1000` draws more."""
+"""The sweep of faults: forty of them, drawn from a seed. tests/sweep.py draws more."""
 
 import pytest
 from sweep import sweep

@@ -92,8 +92,8 @@ def _require_same_data(names: Sequence[str], shards: ShardFolder) -> None:
     for name in names:
         used = read_details(paths.details_file(name)).dataset.manifest_sha256
         if used != shards.sha256:
-            raise ValueError(f"{paths.details_file(name)}: was measured on data of SHA-256 {used}, and {shards} is now "
-                             f"of {shards.sha256}; make it again with {_stage(name)}")
+            raise ValueError(f"{paths.details_file(name)}: was measured on data of SHA-256 {used}, and "
+                             f"{shards}/dataset.json is now of {shards.sha256}; make it again with {_stage(name)}")
 
 
 def _stage(row: str) -> str:

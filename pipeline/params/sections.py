@@ -249,9 +249,9 @@ class RowParams:
 
     def __post_init__(self) -> None:
         if self.episodes < 2:
-            raise ValueError(f"episodes is {self.episodes}; an interval needs at least 2")
+            raise ValueError(f"episodes is {self.episodes}; an interval needs at least 2: write 2 or more")
         if self.queries < 1:
-            raise ValueError(f"queries is {self.queries}; a way needs at least 1")
+            raise ValueError(f"queries is {self.queries}; a way needs at least 1: write 1 or more")
         if self.nearest is not None and (self.nearest < 1 or self.adaptation is not None or self.oracle):
             raise ValueError(f"nearest is {self.nearest}; it must be at least 1, with adaptation: null and oracle: "
                              "false, or null")

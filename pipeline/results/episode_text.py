@@ -17,6 +17,7 @@ from pipeline.results.shown_episode import ShownEpisode, choose, way_name
 
 GAP = "<kbd>&nbsp;?&nbsp;</kbd>"  # the blank
 OUR_TAGS = re.compile(r'</?(p|b|i|tr|td|kbd|br|table)>|<table class="episode">')
+OUR_LINE = re.compile(r'<p><b>[^<]*</b></p>|<table class="episode">|<tr><td>.*</td></tr>|</table>')
 CUT = "…"  # the sentence goes on where the sample ends
 
 
@@ -36,7 +37,7 @@ def write_episodes(path: Path, episodes: Sequence[ShownEpisode], words: Sequence
 
 
 def read_episodes(path: Path) -> str:
-    """Read what `write_episodes` wrote; ValueError for other tags, or a tag with attributes."""
+    """Read what `write_episodes` wrote; ValueError for other tags, a tag with attributes, or text outside of them."""
     again = f"make it again with the stage evaluate@{path.parent.name}"
     try:
         text = path.read_bytes().decode("utf-8")
@@ -45,6 +46,9 @@ def read_episodes(path: Path) -> str:
     strange = re.search("<[^>]*", OUR_TAGS.sub("", text))
     if strange:
         raise ValueError(f"{path}: {shown(strange[0])} is no tag of test episodes; {again}")
+    for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
+        if not OUR_LINE.fullmatch(line):
+            raise ValueError(f"{path}: line {number} is {shown(line)}, no heading and no part of a table; {again}")
     return text
 
 

@@ -24,7 +24,7 @@ def read_table(path: Path, key: bytes, expected: str, what: str, remedy: str, sh
     content = path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if sha256 not in (None, found):
-        raise ValueError(f"{path}: edited after it was written: SHA-256 {found}, the manifest says {sha256}; {remedy}")
+        raise ValueError(f"{path}: edited after it was written: SHA-256 {found}, dataset.json says {sha256}; {remedy}")
     try:
         table = pq.read_table(pa.BufferReader(content))
     except Exception as error:  # pyarrow raises errors of several kinds for damaged bytes

@@ -241,7 +241,7 @@ def _fetch(source: Location, file: _File, version: Path, advance: Callable[[int]
     part = _part_of(version, file)
     found = patiently(source.address, lambda: _copy(source, part, file.size, advance))
     if found != file.sha256:
-        raise ChangedError(f"{source}: SHA-256 {found}, but the manifest says {file.sha256}: edited after it "
+        raise ChangedError(f"{source}: SHA-256 {found}, but dataset.json says {file.sha256}: edited after it "
                            f"was written; {AGAIN}")
     part.chmod(0o444)
     os.replace(part, version / file.name)
@@ -270,7 +270,7 @@ def _copy(source: Location, part: Path, size: int, advance: Callable[[int], None
 def _refuse_size(source: Location, done: int, size: int) -> None:
     there = source.size()
     if there != size:
-        raise ChangedError(f"{source}: {there or 0:,} bytes, but the manifest says {size:,}: cut short or "
+        raise ChangedError(f"{source}: {there or 0:,} bytes, but dataset.json says {size:,}: cut short or "
                            f"edited after it was written; {AGAIN}")
     raise OSError(f"the connection ended after {done:,} of {size:,} bytes")
 

@@ -63,7 +63,7 @@ def _upload(origin: Path, target: Location, sha256: str, advance: Callable[[int]
     found = patiently(target.address, lambda: _copy(origin, target, advance))
     if found != sha256:
         patiently(target.address, lambda: target.filesystem.delete_file(target.path))
-        raise ValueError(f"{origin}: edited after it was written: SHA-256 {found}, the manifest says {sha256}; run the "
+        raise ValueError(f"{origin}: edited after it was written: SHA-256 {found}, dataset.json says {sha256}; run the "
                          "shard stage again")
 
 

@@ -149,7 +149,13 @@ def _link(archive: RawFile, sample: bool, raw_dir: Path, folder: str | None, mir
     if not root:
         raise DownloadError("no folder is named, and no mirror is set")
     own = (_folder_checksums(root) if folder else mirror_sums) if sample else {}
-    return link_archive(archive, _join(root, path), own.get(path, archive.checksum), raw_dir)
+    try:
+        return link_archive(archive, _join(root, path), own.get(path, archive.checksum), raw_dir)
+    except DownloadError as error:
+        if not sample or path in own:
+            raise
+        raise DownloadError(f"{error}\n  {without_credentials(_join(root, CHECKSUMS))} has no line for {path}, and a "
+                            "sample is checked by that line: add it, as sha256sum writes it") from error
 
 
 def _find_prepared(name: str, raw_dir: Path, own: str | None, mirror: str | None,

@@ -139,7 +139,7 @@ class ShardFolder:
             path = self.path / name
             found = sha256_of(path) if path.is_file() else "no such file"
             if found != sha256:
-                raise ValueError(f"{path}: edited after it was written: SHA-256 {found}, the manifest says "
+                raise ValueError(f"{path}: edited after it was written: SHA-256 {found}, dataset.json says "
                                  f"{sha256}; run the shard stage again")
 
     def check_sizes(self, groups: Collection[str] | None = None) -> None:
@@ -160,5 +160,5 @@ class ShardFolder:
                 in_shard = index.shard_R == index.shards.index(entry.name)
                 lost = np.flatnonzero(in_shard & (index.offset_R + index.length_R > size))
                 first = f"; the first sample lost is {index.described(lost[0])}" if len(lost) else ""
-                raise ValueError(f"{path}: {size:,} bytes, but the manifest says {entry.size:,}: cut short or "
+                raise ValueError(f"{path}: {size:,} bytes, but dataset.json says {entry.size:,}: cut short or "
                                  f"edited after it was indexed{first}; run the shard stage again")
