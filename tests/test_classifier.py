@@ -71,6 +71,20 @@ def test_dropout_is_of_the_features_and_in_training_alone() -> None:
         assert torch.equal(method.embed(batch.image_BCHW), plain.embed(batch.image_BCHW))
 
 
+def test_a_cosine_head_is_a_softmax_of_scaled_cosines_that_learns_its_scale() -> None:
+    torch.manual_seed(0)
+    method, batch = Classifier(ClassifierSpec(encoder=SMALL, head="cosine"), SHAPE, CLASSES).eval(), images(10)
+    losses = []
+    for feature_D, y in zip(method.encoder(batch.image_BCHW), batch.class_B, strict=True):
+        cosine_C = torch.stack([feature_D @ weight_D / (feature_D.norm() * weight_D.norm())
+                                for weight_D in method.softmax.weight])
+        losses.append(-(10 * cosine_C).log_softmax(-1)[y])
+    loss = method(batch)["loss"]
+    torch.testing.assert_close(loss, torch.stack(losses).mean())
+    loss.backward()
+    assert all(weight.grad.abs().max() > 0 for weight in method.softmax.parameters())
+
+
 def test_names_of_weights_stay() -> None:
     """Those of the models that were trained before there was smoothing and dropout."""
     names = {name.split(".")[0] for name in classifier(0.1, 0.5).state_dict()}

@@ -8,7 +8,7 @@ from matchnet.encoders import build_encoder
 from matchnet.encoders.conv4 import Conv4, Conv4Spec
 
 
-def slow_block(image_CHW: Tensor, weight: Tensor, norm: nn.BatchNorm2d) -> Tensor:
+def slow_block(image_CHW: Tensor, weight: Tensor, norm: nn.BatchNorm2d, relu: bool = True) -> Tensor:
     """3 x 3 convolution of the zero-padded image, normalisation, ReLU, maximum of each 2 x 2 pixels."""
     C, H, W = image_CHW.shape
     padded = torch.zeros(C, H + 2, W + 2)
@@ -20,7 +20,8 @@ def slow_block(image_CHW: Tensor, weight: Tensor, norm: nn.BatchNorm2d) -> Tenso
                 convolved[f, y, x] = (weight[f] * padded[:, y:y + 3, x:x + 3]).sum()
         assert norm.running_mean is not None and norm.running_var is not None
         centred = (convolved[f] - norm.running_mean[f]) / (norm.running_var[f] + norm.eps).sqrt()
-        convolved[f] = (centred * norm.weight[f] + norm.bias[f]).clamp(min=0)
+        normalised = centred * norm.weight[f] + norm.bias[f]
+        convolved[f] = normalised.clamp(min=0) if relu else normalised
     pooled = torch.empty(len(weight), H // 2, W // 2)
     for y in range(H // 2):
         for x in range(W // 2):
@@ -28,21 +29,23 @@ def slow_block(image_CHW: Tensor, weight: Tensor, norm: nn.BatchNorm2d) -> Tenso
     return pooled
 
 
+@pytest.mark.parametrize("last_relu", [True, False])
 @torch.no_grad()
-def test_blocks_are_convolution_normalisation_relu_and_pooling() -> None:
+def test_blocks_are_convolution_normalisation_relu_and_pooling(last_relu: bool) -> None:
     torch.manual_seed(0)
-    encoder = Conv4(Conv4Spec(num_filters=3, num_blocks=2), (2, 6, 5)).train()
+    encoder = Conv4(Conv4Spec(num_filters=3, num_blocks=2, last_relu=last_relu), (2, 6, 5)).train()
     encoder(torch.rand(16, 2, 6, 5))  # gives the normalisation a mean and a variance other than 0 and 1
     for parameter in encoder.parameters():
         parameter.add_(torch.randn_like(parameter) * 0.1)
     encoder.eval()
     image_BCHW = torch.rand(2, 2, 6, 5)
     for image, embedding in zip(image_BCHW, encoder(image_BCHW), strict=True):
-        for block in encoder.blocks.children():
+        for number, block in enumerate(encoder.blocks.children()):
             convolution, norm = list(block.children())[:2]
             assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
-            image = slow_block(image, convolution.weight, norm)
+            image = slow_block(image, convolution.weight, norm, relu=last_relu or number == 0)
         torch.testing.assert_close(embedding, image.flatten())
+        assert bool((embedding < 0).any()) != last_relu
 
 
 @pytest.mark.parametrize("spec, sample_shape, size", [

@@ -1,6 +1,7 @@
 """Models of images that begin with another's weights: the encoder is taken over, and nothing seen before is tested."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,14 @@ def test_another_encoder_or_none_is_refused(small_shards: Path, tmp_path: Path) 
     write_base(tmp_path / "pixels.pt", small_shards, classes, PixelsSpec())
     with pytest.raises(CheckpointError, match=r"pixels\.pt: a pixels without an encoder"):
         take_weights(method, MODEL, tmp_path / "pixels.pt", ShardFolder(small_shards))
+
+
+def test_an_encoder_that_differs_by_a_relu_alone_is_refused(small_shards: Path, tmp_path: Path) -> None:
+    classes = read_manifest(small_shards).split("random")["train"]
+    write_base(tmp_path / "signed.pt", small_shards, classes,
+               ClassifierSpec(encoder=replace(ENCODER, last_relu=False)))
+    with pytest.raises(ValueError, match=r"signed\.pt: its encoder has last_relu: false; write the same in method\."):
+        take_weights(build_method(MODEL.method, SHAPE, 0), MODEL, tmp_path / "signed.pt", ShardFolder(small_shards))
 
 
 def test_published_weights_are_the_whole_classifier(small_shards: Path, tmp_path: Path) -> None:

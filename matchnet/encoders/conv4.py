@@ -10,6 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+RELU = 2  # its position in a block
+
 
 @dataclass(frozen=True)
 class Conv4Spec:
@@ -20,11 +22,14 @@ class Conv4Spec:
     Args:
         num_filters: filters of each block.
         num_blocks: how many blocks there are. Each halves the sides.
+        last_relu: false leaves out the last block's ReLU, so that an embedding has numbers of both signs, and cosines
+            use all of [-1, 1]  [Gidaris and Komodakis 2018, section 3.2].
     """
 
     name: Literal["conv4"] = "conv4"
     num_filters: int = 64
     num_blocks: int = 4
+    last_relu: bool = True
 
     def __post_init__(self) -> None:
         for field in ("num_filters", "num_blocks"):
@@ -51,7 +56,10 @@ class Conv4(nn.Module):
                              f"left; images of at least {shrunk} x {shrunk}, or fewer blocks")
         self.embedding_size = spec.num_filters * (height // shrunk) * (width // shrunk)
         sizes = [channels] + [spec.num_filters] * spec.num_blocks
-        self.blocks = nn.Sequential(*(conv_block(*pair) for pair in pairwise(sizes)))
+        blocks = [conv_block(*pair) for pair in pairwise(sizes)]
+        if not spec.last_relu:
+            blocks[-1][RELU] = nn.Identity()
+        self.blocks = nn.Sequential(*blocks)
         # Channels last is 1.5 times as fast as the default for these convolutions, on CPUs as on GPUs.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

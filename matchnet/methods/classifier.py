@@ -13,11 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from matchnet.attention import Attention, AttentionSpec, require_no_learning
+from matchnet.attention import Attention, AttentionSpec, require_no_learning, similarity
 from matchnet.encoders import EncoderSpec, build_encoder
 from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.encoders.inception import AuxiliaryHead, InceptionV3, initialise
 from matchnet.methods.base import Batch, LabelledBatch, Method
+from matchnet.running_attention import at_least_float32
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,9 @@ class ClassifierSpec:
 
     Args:
         encoder: what makes features of a sample.
+        head: the softmax over the training classes is of a linear map of the features, or of their cosines with a
+            learned vector for each class, times a learned scale. Then the training uses the similarity that the test
+            uses  [Gidaris and Komodakis 2018, section 3.2; Chen et al. 2019, Baseline++].
         attention: how the features are matched in a test. Several shots vote by its softmax.
         label_smoothing: share of each target that is spread evenly over all classes  [Szegedy et al. 2016, section 7].
         dropout: share of the features that is dropped before the softmax in training.
@@ -35,6 +39,7 @@ class ClassifierSpec:
 
     name: Literal["classifier"] = "classifier"
     encoder: EncoderSpec = field(default_factory=Conv4Spec)
+    head: Literal["linear", "cosine"] = "linear"
     attention: AttentionSpec = field(default_factory=lambda: AttentionSpec("cosine", "fixed", 30.0))
     label_smoothing: float = 0.0
     dropout: float = 0.0
@@ -59,7 +64,8 @@ class Classifier(Method):
     def __init__(self, spec: ClassifierSpec, sample_shape: tuple[int, ...], num_classes: int) -> None:
         super().__init__()
         self.encoder = build_encoder(spec.encoder, sample_shape)
-        self.softmax = nn.Linear(self.encoder.embedding_size, num_classes)
+        head = nn.Linear if spec.head == "linear" else CosineHead
+        self.softmax = head(self.encoder.embedding_size, num_classes)
         self.auxiliary: AuxiliaryHead | None = None
         if isinstance(self.encoder, InceptionV3):
             initialise(self.softmax)
@@ -96,6 +102,22 @@ class Classifier(Method):
 
     def cross_entropy(self, logits_BC: Tensor, class_B: Tensor) -> Tensor:
         return F.cross_entropy(logits_BC, class_B, label_smoothing=self.label_smoothing)
+
+
+class CosineHead(nn.Module):
+    """feature_BD -> logits_BC: cosines with a learned vector for each class, times a learned scale."""
+
+    FIRST_SCALE = 10.0
+
+    def __init__(self, embedding_size: int, num_classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(num_classes, embedding_size) / embedding_size**0.5)
+        self.log_scale = nn.Parameter(torch.tensor(self.FIRST_SCALE).log())
+
+    def forward(self, feature_BD: Tensor) -> Tensor:
+        with torch.autocast(feature_BD.device.type, enabled=False):  # as in attention, bf16 is too coarse for exp
+            cosine_BC = similarity("cosine", at_least_float32(feature_BD)[None], self.weight[None])[0]
+            return cosine_BC * self.log_scale.exp()
 
 
 def labelled_samples(batch: Batch | LabelledBatch) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from matchnet.augmentation import AffineSpec, distort
-from matchnet.encoders.conv4 import Conv4
+from matchnet.encoders.conv4 import RELU, Conv4
 from matchnet.methods.base import Batch, Method, episode_loss
 from matchnet.methods.classifier import Classifier
 from matchnet.methods.matching_network import MatchingNetwork
@@ -243,7 +243,7 @@ def apply_block(column_ET: Tensor, block: nn.Module, conv_EIO: Tensor, gamma_E1O
     scale_E1O = gamma_E1O * (variance_O + normalisation.eps).rsqrt()
     shift_E1O = beta_E1O - mean_O * scale_E1O
     output_EBO = column_ET.flatten(1, -2) @ conv_EIO * scale_E1O + shift_E1O
-    return output_EBO.relu().unflatten(1, T_H_W_4).amax(4).permute(0, 1, 4, 2, 3)
+    return block[RELU](output_EBO).unflatten(1, T_H_W_4).amax(4).permute(0, 1, 4, 2, 3)
 
 
 def softmax_head(feature_ETD: Tensor, weight_EDN: Tensor, bias_E1N: Tensor) -> Tensor:

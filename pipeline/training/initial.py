@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from matchnet.encoders import Encoder
+from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.encoders.language_model import LanguageModelStates
 from matchnet.methods import Method
 from matchnet.methods.torchvision_names import ATTENTION, from_torchvision
@@ -42,6 +43,7 @@ def take_weights(method: Method, model: ModelParams, init: Path | None, shards: 
                                  "train it again")
             load_weights(encoder.reader, _with_prefix(source.state_dict, READER), init)
         else:
+            _require_same_relu(source, model, init)
             load_weights(encoder, _encoder_of(source, init), init)
 
 
@@ -71,6 +73,14 @@ def _encoders(method: Method) -> Iterator[nn.Module]:
         raise ValueError(f"{type(method).__name__} has no encoder that could begin with another model's weights; "
                          "leave init out")
     yield from found
+
+
+def _require_same_relu(source: ModelFile, model: ModelParams, init: Path) -> None:
+    """A ReLU has no weights, so that loading them would not notice that it is missing, or one too many."""
+    theirs, ours = (getattr(method, "encoder", None) for method in (source.method, model.method))
+    if isinstance(theirs, Conv4Spec) and isinstance(ours, Conv4Spec) and theirs.last_relu != ours.last_relu:
+        raise ValueError(f"{init}: its encoder has last_relu: {str(theirs.last_relu).lower()}; write the same in "
+                         "method.encoder of the model that begins with it")
 
 
 def _encoder_of(source: ModelFile, init: Path) -> dict[str, Tensor]:
