@@ -84,7 +84,8 @@ def problems(tiny: bool) -> list[Problem]:
     many = replace(SGD, episode=EpisodeSpec(12, 0, 2))
     return [Problem("matching net, AdamW", MatchingNetworkSpec(encoder=conv4)),
             Problem("matching net, SGD", MatchingNetworkSpec(encoder=conv4), spec=SGD),
-            Problem("matching net with FCE, SGD", MatchingNetworkSpec(encoder=conv4, fce=FullContextSpec(3, 32)),
+            Problem("matching net with FCE, SGD",
+                    MatchingNetworkSpec(encoder=conv4, embedding_size=32, fce=FullContextSpec(3)),
                     spec=replace(SGD, gradient_clip=1.0)),
             Problem("siamese net, SGD", SiameseSpec(encoder=conv4), spec=SGD),
             Problem("classifier, distorted, SGD", ClassifierSpec(encoder=conv4, label_smoothing=0.1),
@@ -174,7 +175,7 @@ def same_answers(part: Part) -> None:
         return torch.cat([log_probs.cpu() for _, log_probs in answered])
 
     tuning, conv4 = FineTuningSpec(steps=2, num_copies=1), part.conv4
-    fce = MatchingNetworkSpec(encoder=conv4, fce=FullContextSpec(3, 32))
+    fce = MatchingNetworkSpec(encoder=conv4, embedding_size=32, fce=FullContextSpec(3))
     for name, spec, adapt in (("matching net", MatchingNetworkSpec(encoder=conv4), None),
                               ("matching net with FCE", fce, None),
                               ("matching net, fine-tuned", MatchingNetworkSpec(encoder=conv4), tuning),
@@ -198,7 +199,8 @@ def same_resumed(part: Part) -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     spec = replace(SPEC, affine=AffineSpec(), ema_decay=0.9, accumulate=2, gradient_clip=1.0)
     conv4 = part.conv4
-    for name, method in (("matching net with FCE", MatchingNetworkSpec(encoder=conv4, fce=FullContextSpec(3, 32))),
+    fce = MatchingNetworkSpec(encoder=conv4, embedding_size=32, fce=FullContextSpec(3))
+    for name, method in (("matching net with FCE", fce),
                          ("classifier, dropout", ClassifierSpec(encoder=conv4, dropout=0.5))):
         problem = Problem(name, method, spec=spec if name.startswith("matching") else
                           replace(spec, episode=EpisodeSpec(12, 0, 2)))

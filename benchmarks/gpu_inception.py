@@ -157,7 +157,7 @@ def classifier(part: Part, sizes: Sizes, peak: float, matmul: float) -> None:
 def matching_nets(part: Part, sizes: Sizes) -> None:
     """Measure matching nets as experiments/imagenet trains them: with running statistics and FCE."""
     method = MatchingNetworkSpec(encoder=InceptionSpec(width=sizes.width, batch_statistics=False),
-                                 fce=FullContextSpec(size=512))
+                                 embedding_size=512, fce=FullContextSpec())
     spec = EpisodicSpec(episode=EPISODE, episodes_per_step=sizes.episodes, schedule="constant", learning_rate=1e-4,
                         steps=LINES * sizes.steps, log_every=sizes.steps, checkpoint_every=LINES * sizes.steps)
     images = sizes.episodes * EPISODE.num_ways * EPISODE.samples_per_way

@@ -76,7 +76,7 @@ class Bench:
 
     def matching_nets(self, shards: Path, compiled: bool) -> None:
         method = MatchingNetworkSpec(encoder=InceptionSpec(width=self.width, batch_statistics=False),
-                                     fce=FullContextSpec(size=512))
+                                     embedding_size=512, fce=FullContextSpec())
         spec = EpisodicSpec(episode=EPISODE, episodes_per_step=self.episodes, schedule="constant", learning_rate=1e-4,
                             **self.lengths)
         resident = ResidentTask(self.random_episodes(), spec, self.num_images)

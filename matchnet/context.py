@@ -16,24 +16,15 @@ from matchnet.running_attention import at_least_float32, read_in_chunks
 class FullContextSpec:
     """Full context embeddings  [Vinyals et al. 2016, section 2.1.2 and appendix A].
 
-    Departs from the paper where `size` is not null. With Inception's 2,048 numbers, the dot products of equation 6
-    spread by 196 over five support items (15 photographs), so that a query reads one item alone. The LSTMs would have
-    117 million weights.
-
     Args:
         num_steps: K, how often a query reads the support set. The paper does not say its value.
-        size: one learned linear map first brings f'(x^) and g'(x_i) to this many numbers. Null leaves it out.
     """
 
     num_steps: int = 5
-    size: int | None = None
 
     def __post_init__(self) -> None:
         if self.num_steps < 1:
             raise ValueError(f"num_steps is {self.num_steps}; FCE reads the support set at least once (K >= 1)")
-        if self.size is not None and self.size < 1:
-            raise ValueError(f"size is {self.size}; FCE takes at least 1 number an item, or null for as many as it is "
-                             "given")
 
 
 class FullContext(nn.Module):
@@ -45,15 +36,12 @@ class FullContext(nn.Module):
 
     def __init__(self, spec: FullContextSpec, embedding_size: int) -> None:
         super().__init__()
-        self.linear = None if spec.size is None else nn.Linear(embedding_size, spec.size, bias=False)
-        self.support = SupportContext(spec.size or embedding_size)
-        self.query = QueryContext(spec.size or embedding_size, spec.num_steps)
+        self.support = SupportContext(embedding_size)
+        self.query = QueryContext(embedding_size, spec.num_steps)
 
     def forward(self, query_EQD: Tensor, support_ESD: Tensor, in_chunks: bool = False) -> tuple[Tensor, Tensor]:
         with torch.autocast(query_EQD.device.type, enabled=False):  # bf16 is too coarse for exp, as in attention
             query_EQD, support_ESD = at_least_float32(query_EQD), at_least_float32(support_ESD)
-            if self.linear is not None:
-                query_EQD, support_ESD = self.linear(query_EQD), self.linear(support_ESD)
             support_ESD = self.support(support_ESD)
             return self.query(query_EQD, support_ESD, in_chunks), support_ESD
 

@@ -4,6 +4,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import tee
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,10 +12,10 @@ from matchnet.augmentation import AffineSpec, distort
 from matchnet.chunks import ChunkSpec
 from matchnet.devices import to_device, to_input
 from matchnet.episodes import ClassRows, Episodes, EpisodeSpec, sample_episodes
-from matchnet.evaluation import evaluate
+from matchnet.evaluation import embed_rows, episode_results, evaluate, rows_drawn
 from matchnet.methods.base import Batch, Method
 from matchnet.statistics import mean_and_interval
-from matchnet.store import Store
+from matchnet.store import SomeRows, Store
 from matchnet.training import Task, TrainingSpec, Values
 
 VALID_SEED_OFFSET = 1_000_003  # validation episodes come from another stream than training's
@@ -51,23 +52,32 @@ class EpisodicSpec(ValidatedSpec):
         affine: how training images are distorted. Null leaves them as they are.
         chunk: for support sets of thousands. A step embeds and attends one chunk at a time, in memory that hardly grows
             with the support set. Null takes all at once, which is faster. For matching networks and siamese nets.
+        frozen: true leaves the encoder as it is, and trains what follows it. Each sample is embedded once, before the
+            first step, so that a step takes milliseconds. For matching networks and siamese nets, by one worker.
     """
 
     episode: EpisodeSpec
     episodes_per_step: int = 1
     affine: AffineSpec | None = None
     chunk: ChunkSpec | None = None
+    frozen: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_positive("episodes_per_step")
-        if self.accumulate > self.most_shares:
+        if self.accumulate > self.episodes_per_step:
             raise ValueError(f"accumulate is {self.accumulate}, and episodes_per_step {self.episodes_per_step}: some "
                              "parts would have no episode; lower the one or raise the other")
+        if self.frozen and self.accumulate > 1:
+            raise ValueError(f"accumulate is {self.accumulate}, and frozen true: features of a step take little "
+                             "memory; write accumulate: 1")
+        if self.frozen and (self.affine is not None or self.chunk is not None):
+            raise ValueError("frozen is true: each sample is embedded once, without distortions and not in chunks; "
+                             "write affine: null and chunk: null, or frozen: false")
 
     @property
     def most_shares(self) -> int:
-        return self.episodes_per_step
+        return 1 if self.frozen else self.episodes_per_step
 
 
 @dataclass(frozen=True)
@@ -89,12 +99,27 @@ class EpisodicTask(Task):
         samples = spec.episodes_per_step * spec.episode.num_ways * spec.episode.samples_per_way
         of_images = len(data.store.sample_shape) == 3  # (C, H, W); a sentence is (L,)
         self.units = {"episodes": spec.episodes_per_step, "images" if of_images else "sentences": samples}
+        self.features: SomeRows | None = None  # of the training classes' samples, where the encoder is frozen
+        self.valid_features: SomeRows | None = None
 
     def check(self, world_size: int) -> None:
+        if world_size > 1 and self.spec.frozen:
+            raise ValueError(f"{self.spec.sharing(world_size)} share a training with frozen: true, which takes one")
         if world_size > self.spec.most_shares:
             raise ValueError(f"{self.spec.sharing(world_size)} share episodes_per_step = "
                              f"{self.spec.episodes_per_step}: some would have nothing to do; at least one episode for "
                              "each, or fewer of them")
+
+    def begin(self, method: Method, device: torch.device | str) -> None:
+        """Embed all samples, if the encoder is frozen."""
+        if not self.spec.frozen:
+            return
+        data = self.data
+        self.features = embed_rows(method, data.store, np.unique(data.classes.rows), device)
+        if data.valid_classes is not None:
+            drawn = rows_drawn(data.valid_classes, self.spec.valid_episode, self.spec.valid_episodes,
+                               valid_seed(self.spec))
+            self.valid_features = embed_rows(method, valid_store(data), drawn, device)
 
     def batch(self, step: int, rank: int, world_size: int, device: torch.device | str) -> tuple[Batch, float]:
         """This share's episodes: every world_size-th of the step's."""
@@ -105,7 +130,8 @@ class EpisodicTask(Task):
         per_step = self.spec.episodes_per_step
         numbers_each = (range(step * per_step + rank, (step + 1) * per_step, world_size)
                         for step in steps for rank in ranks)
-        for batch in make_batches(self.data.store, self.data.classes, self.spec, numbers_each, device):
+        store = self.data.store if self.features is None else self.features
+        for batch in make_batches(store, self.data.classes, self.spec, numbers_each, device):
             yield batch, len(batch.class_EN) * world_size / per_step
 
     def validate(self, method: Method, device: torch.device | str) -> Values | None:
@@ -113,17 +139,31 @@ class EpisodicTask(Task):
         data = self.data
         if data.valid_classes is None:
             return None
-        store = data.store if data.valid_store is None else data.valid_store
-        return validate_on_episodes(method, store, data.valid_classes, self.spec, device)
+        if self.valid_features is None:
+            return validate_on_episodes(method, valid_store(data), data.valid_classes, self.spec, device)
+        results = episode_results(method, self.valid_features, data.valid_classes, self.spec.valid_episode,
+                                  range(self.spec.valid_episodes), valid_seed(self.spec))
+        return valid_figures(results.accuracy_E)
 
 
 def validate_on_episodes(method: Method, store: Store, classes: ClassRows, spec: ValidatedSpec,
                          device: torch.device | str) -> Values:
     """The mean accuracy with its interval, on the same episodes at each call."""
-    accuracy_E = evaluate(method, store, classes, spec.valid_episode, spec.valid_episodes,
-                          seed=spec.seed + VALID_SEED_OFFSET, device=device)
+    return valid_figures(evaluate(method, store, classes, spec.valid_episode, spec.valid_episodes,
+                                  seed=valid_seed(spec), device=device))
+
+
+def valid_figures(accuracy_E: np.ndarray) -> Values:
     mean, ci95 = mean_and_interval(accuracy_E)
-    return {"valid_accuracy": mean, "valid_ci95": ci95, "valid_episodes": spec.valid_episodes}
+    return {"valid_accuracy": mean, "valid_ci95": ci95, "valid_episodes": len(accuracy_E)}
+
+
+def valid_seed(spec: ValidatedSpec) -> int:
+    return spec.seed + VALID_SEED_OFFSET
+
+
+def valid_store(data: EpisodicData) -> Store:
+    return data.store if data.valid_store is None else data.valid_store
 
 
 def make_batches(store: Store, classes: ClassRows, spec: EpisodicSpec, numbers_each: Iterable[Sequence[int]],
@@ -139,11 +179,12 @@ def make_batches(store: Store, classes: ClassRows, spec: EpisodicSpec, numbers_e
 def _make_batch(episodes: Episodes, sample_ET: Tensor, spec: EpisodicSpec, numbers: Sequence[int],
                 device: torch.device | str) -> Batch:
     num_support = episodes.support_ES.shape[1]
-    as_bytes = spec.chunk is not None and spec.affine is None  # a chunk's bytes become floats when it is embedded
-    sample_ET = to_device(sample_ET, device) if as_bytes else to_input(sample_ET, device)
+    # a chunk's bytes become floats when it is embedded; features are floats
+    as_they_are = spec.frozen or (spec.chunk is not None and spec.affine is None)
+    sample_ET = to_device(sample_ET, device) if as_they_are else to_input(sample_ET, device)
     if spec.affine is not None:
         sample_ET = distort(sample_ET, spec.affine, spec.seed, numbers)
     support_way_ES, query_way_EQ, class_EN = (
         to_device(ways, device) for ways in (episodes.support_way_ES, episodes.query_way_EQ, episodes.class_EN))
     return Batch(sample_ET[:, :num_support], support_way_ES, sample_ET[:, num_support:], query_way_EQ, class_EN,
-                 spec.chunk)
+                 spec.chunk, spec.frozen)

@@ -81,6 +81,10 @@ class TrainingSpec:
         """The most shares, of workers and their micro-batches, that a step can be divided into."""
         raise NotImplementedError
 
+    def is_due(self, done: int, every: int) -> bool:
+        """Whether something that is done every so many steps is due after `done` steps; the last step is always."""
+        return done % every == 0 or done == self.steps
+
     def sharing(self, shares: int) -> str:
         """Description of the shares of a step, for messages."""
         return f"{shares} workers" if self.accumulate == 1 else f"{shares} parts (workers times accumulate)"
@@ -137,6 +141,10 @@ class Task(ABC):
         """Tell a method with fresh weights about the data before the first step; by default nothing is needed."""
         return
 
+    def begin(self, method: Method, device: torch.device | str) -> None:
+        """Called before the first batch, with the weights in place, fresh or resumed; by default nothing is needed."""
+        return
+
     def after_step(self, result: Values) -> None:
         """Keep the results of this step's `forward` that the next step needs; by default none."""
         return
@@ -179,14 +187,9 @@ def train(model: Method | DistributedDataParallel, task: Task, *,
     task.check(shares)
     method: Method = model.module if isinstance(model, DistributedDataParallel) else model
     optimizer = build_optimizer(method, spec, device)
-    first_step = 0
-    if state is None:
-        task.prepare(method)
-    else:
-        method.load_state_dict(state["trained" if "trained" in state else "model"])
-        optimizer.load_state_dict(state["optimizer"])
-        task.load_state_dict(state["task"], device)
-        first_step = state["step"]
+    first_step = _take_up(method, optimizer, task, state, device)
+    with autocast(device, precision):
+        task.begin(method, device)
     average = None if spec.ema_decay is None else Average(method, spec.ema_decay, state and state["model"])
     kept = average.method if average else method
 
@@ -216,18 +219,29 @@ def train(model: Method | DistributedDataParallel, task: Task, *,
             done = step + 1
             with meter.paused():
                 step_done()
-            if done % spec.log_every == 0 or done == spec.steps:
+            if spec.is_due(done, spec.log_every):
                 log({"step": done, "learning_rate": learning_rate(spec, step), **meter.read(done)})
-            if done % spec.valid_every == 0 or done == spec.steps:
+            if spec.is_due(done, spec.valid_every):
                 with meter.paused():
-                    figures = task.validate(kept, device)
-                    if figures is not None:
+                    if (figures := task.validate(kept, device)) is not None:
                         report({"step": done, **figures})
-            if done % spec.checkpoint_every == 0 or done == spec.steps:
+            if spec.is_due(done, spec.checkpoint_every):
                 meter.check(done)
                 with meter.paused():
                     save({"step": done, "model": kept.state_dict(), "optimizer": optimizer.state_dict(),
                           "task": task.state_dict(), **({"trained": method.state_dict()} if average else {})})
+
+
+def _take_up(method: Method, optimizer: torch.optim.Optimizer, task: Task, state: Values | None,
+             device: torch.device | str) -> int:
+    """Put what `save` was given back in its place, or tell a fresh method about the data; return the first step."""
+    if state is None:
+        task.prepare(method)
+        return 0
+    method.load_state_dict(state["trained" if "trained" in state else "model"])
+    optimizer.load_state_dict(state["optimizer"])
+    task.load_state_dict(state["task"], device)
+    return int(state["step"])
 
 
 def build_optimizer(method: Method, spec: TrainingSpec, device: torch.device | str) -> torch.optim.Optimizer:

@@ -154,16 +154,3 @@ def test_autocast_keeps_the_context_in_32_bits() -> None:
 def test_at_least_one_step() -> None:
     with pytest.raises(ValueError, match=r"num_steps is 0; .* at least once \(K >= 1\)"):
         FullContextSpec(num_steps=0)
-
-
-def test_a_map_to_fewer_numbers_comes_before_both_contexts() -> None:
-    torch.manual_seed(0)
-    mapped, plain = FullContext(FullContextSpec(2, size=3), 7), FullContext(FullContextSpec(2), 3)
-    plain.load_state_dict({name: weight for name, weight in mapped.state_dict().items() if name != "linear.weight"})
-    query_EQD, support_ESD = torch.randn(2, 4, 7), torch.randn(2, 5, 7)
-    found = mapped(query_EQD, support_ESD)
-    expected = plain(query_EQD @ mapped.linear.weight.T, support_ESD @ mapped.linear.weight.T)
-    for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other)
-    with pytest.raises(ValueError, match="size is 0; FCE takes at least 1 number"):
-        FullContextSpec(size=0)

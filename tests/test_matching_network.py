@@ -19,7 +19,8 @@ SMALL = Conv4Spec(num_filters=4, num_blocks=2)
 VARIANTS = [MatchingNetworkSpec(encoder=SMALL),
             MatchingNetworkSpec(encoder=SMALL, tied=False),
             MatchingNetworkSpec(encoder=SMALL, fce=FullContextSpec(2)),
-            MatchingNetworkSpec(encoder=SMALL, tied=False, fce=FullContextSpec(2))]
+            MatchingNetworkSpec(encoder=SMALL, tied=False, fce=FullContextSpec(2)),
+            MatchingNetworkSpec(encoder=SMALL, embedding_size=5, fce=FullContextSpec(2))]
 
 
 def small_network(spec: MatchingNetworkSpec) -> MatchingNetwork:
@@ -42,6 +43,18 @@ def log_probs(method: MatchingNetwork, support_ES: Tensor, way_ES: Tensor, query
     E = len(support_ES)
     support, query = (method.embed(x.flatten(0, 1)).unflatten(0, (E, -1)) for x in (support_ES, query_EQ))
     return method.classify(support, way_ES, query, 3)
+
+
+@torch.no_grad()
+def test_a_linear_map_comes_before_context_and_attention() -> None:
+    method = small_network(MatchingNetworkSpec(encoder=SMALL, embedding_size=5, fce=FullContextSpec(2))).eval()
+    support_ES, query_EQ = method.embed_batch(batch := random_batch())
+    assert method.linear is not None and method.context is not None
+    support, query = (x[..., 0, :] @ method.linear.weight.T + method.linear.bias for x in (support_ES, query_EQ))
+    expected = method.attention(*method.context(query, support), batch.support_way_ES, 3)
+    torch.testing.assert_close(method.classify(support_ES, batch.support_way_ES, query_EQ, 3), expected)
+    with pytest.raises(ValueError, match="embedding_size is 0; it must be at least 1, or null"):
+        MatchingNetworkSpec(embedding_size=0)
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -1,5 +1,6 @@
 """The training loop: it learns, resumes bit for bit, shares episodes among workers, and says what it does."""
 
+import copy
 import io
 import math
 from collections.abc import Callable
@@ -12,17 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from matchnet.augmentation import AffineSpec
+from matchnet.chunks import ChunkSpec
 from matchnet.context import FullContextSpec
 from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.episodes import ClassRows, EpisodeSpec, sample_episodes
 from matchnet.episodic_training import VALID_SEED_OFFSET, EpisodicData, EpisodicSpec, EpisodicTask, make_batches
 from matchnet.evaluation import evaluate
-from matchnet.methods import Batch, Method, build_method
+from matchnet.methods import Batch, MatchingNetwork, Method, build_method
 from matchnet.methods.base import episode_loss
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.statistics import mean_and_interval
 from matchnet.store import MemoryStore
-from matchnet.training import learning_rate, train
+from matchnet.training import build_optimizer, learning_rate, train
 
 SHAPE = (1, 8, 8)
 NETWORK = MatchingNetworkSpec(encoder=Conv4Spec(num_filters=4, num_blocks=2), fce=FullContextSpec(1))
@@ -402,3 +404,59 @@ def test_the_optimizer_is_given_the_steps_rate() -> None:
     step_size = (states[0]["weight"] - before * (1 - 0.25 * 0.4)).abs()
     torch.testing.assert_close(step_size, torch.full_like(step_size, 0.25), rtol=1e-3, atol=0)
     assert [state["rate"] for state in states] == [learning_rate(spec, step) for step in range(4)]
+
+
+FROZEN = replace(SPEC, frozen=True, affine=None)
+
+
+def test_a_frozen_encoder_stays_and_the_rest_learns_from_its_features() -> None:
+    """As if each step embedded its images anew, with the running statistics."""
+    method, by_hand = fresh_network(), fresh_network()
+    assert isinstance(method, MatchingNetwork) and isinstance(by_hand, MatchingNetwork)
+    before = {name: weight.clone() for name, weight in method.state_dict().items()}
+    run(method, FROZEN)
+    for name, weight in method.state_dict().items():
+        assert torch.equal(weight, before[name]) == name.startswith("encoder_f."), name
+    by_hand.encoder_f.requires_grad_(False)
+    optimizer = build_optimizer(by_hand, FROZEN, "cpu")
+    for step in range(FROZEN.steps):
+        batch = next(make_batches(DATA.store, DATA.classes, replace(FROZEN, frozen=False), [[2 * step, 2 * step + 1]],
+                                  "cpu"))
+        by_hand.eval()
+        with torch.no_grad():
+            support_ES, query_EQ = by_hand.embed_batch(batch)
+        loss = by_hand(replace(batch, support_ES=support_ES, query_EQ=query_EQ, is_embedded=True))["loss"]
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(FROZEN, step)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(by_hand.parameters(), FROZEN.gradient_clip)
+        optimizer.step()
+    for (name, weight), expected in zip(method.state_dict().items(), by_hand.state_dict().values(), strict=True):
+        torch.testing.assert_close(weight, expected, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_a_frozen_training_resumes_bit_for_bit_and_validates_as_others_do() -> None:
+    states: list[dict[str, Any]] = []
+    figures: list[dict[str, Any]] = []
+    whole, resumed = fresh_network(), fresh_network(1)
+    run(whole, FROZEN, save=lambda state: states.append(copy.deepcopy(state)), report=figures.append)
+    run(resumed, FROZEN, state=states[0])
+    assert all(torch.equal(*both) for both in zip(whole.state_dict().values(), resumed.state_dict().values(),
+                                                  strict=True))
+    assert DATA.valid_classes is not None
+    accuracy_E = evaluate(whole, DATA.store, DATA.valid_classes, FROZEN.valid_episode, FROZEN.valid_episodes,
+                          seed=FROZEN.seed + VALID_SEED_OFFSET)
+    assert figures[-1]["valid_accuracy"] == mean_and_interval(accuracy_E)[0]
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"affine": AffineSpec()}, "frozen is true: each sample is embedded once, .* write affine: null and chunk: null"),
+    ({"chunk": ChunkSpec(4)}, "frozen is true: each sample is embedded once"),
+    ({"accumulate": 2}, "accumulate is 2, and frozen true: .* write accumulate: 1"),
+])
+def test_frozen_goes_without_what_changes_the_images(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(FROZEN, **change)
+    with pytest.raises(ValueError, match="2 workers share a training with frozen: true, which takes one"):
+        EpisodicTask(DATA, FROZEN).check(2)

@@ -7,23 +7,29 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from matchnet.attention import Attention, AttentionSpec
 from matchnet.context import FullContext, FullContextSpec
 from matchnet.encoders import EncoderSpec, build_encoder
 from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.methods.base import Batch, Method, episode_loss
+from matchnet.running_attention import at_least_float32
 
 
 @dataclass(frozen=True)
 class MatchingNetworkSpec:
     """The paper's model: encoders, context and attention.
 
+    Departs from the paper where `embedding_size` is not null. FCE may need it: with Inception's 2,048 numbers, the dot
+    products of equation 6 spread by 196 over five support items (15 photographs), so that a query reads one item alone,
+    and the LSTMs would have 117 million weights.
+
     Args:
         encoder: f' and g', what makes numbers of a sample.
         tied: true is f' = g' (the paper: "potentially with f = g"). False gives all samples to both encoders, and batch
             normalisation takes the statistics of all.
+        embedding_size: one learned linear map brings f'(x^) and g'(x_i) to this many numbers. Null leaves it out.
         fce: full context embeddings. Null leaves them out.
         attention: how a query is matched with the support set.
     """
@@ -31,8 +37,14 @@ class MatchingNetworkSpec:
     name: Literal["matching_network"] = "matching_network"
     encoder: EncoderSpec = field(default_factory=Conv4Spec)
     tied: bool = True
+    embedding_size: int | None = None
     fce: FullContextSpec | None = None
     attention: AttentionSpec = field(default_factory=AttentionSpec)
+
+    def __post_init__(self) -> None:
+        if self.embedding_size is not None and self.embedding_size < 1:
+            raise ValueError(f"embedding_size is {self.embedding_size}; it must be at least 1, or null for no linear "
+                             "map")
 
 
 class MatchingNetwork(Method):
@@ -42,7 +54,9 @@ class MatchingNetwork(Method):
         super().__init__()
         self.encoder_f = build_encoder(spec.encoder, sample_shape)
         self.encoder_g = None if spec.tied else build_encoder(spec.encoder, sample_shape)
-        self.context = FullContext(spec.fce, self.encoder_f.embedding_size) if spec.fce else None
+        size = spec.embedding_size or self.encoder_f.embedding_size
+        self.linear = nn.Linear(self.encoder_f.embedding_size, size) if spec.embedding_size else None
+        self.context = FullContext(spec.fce, size) if spec.fce else None
         self.attention = Attention(spec.attention)
 
     def embed(self, sample_B: Tensor) -> Tensor:
@@ -57,6 +71,9 @@ class MatchingNetwork(Method):
     def in_context(self, support_ES: Tensor, query_EQ: Tensor, in_chunks: bool = False) -> tuple[Tensor, Tensor]:
         """f(x^, S) and g(x_i, S) of what `embed` gives: (E, Q, D), (E, S, D)."""
         support_ESD, query_EQD = support_ES[..., -1, :], query_EQ[..., 0, :]
+        if self.linear is not None:
+            with torch.autocast(query_EQD.device.type, enabled=False):
+                support_ESD, query_EQD = (self.linear(at_least_float32(item_D)) for item_D in (support_ESD, query_EQD))
         if self.context is not None:
             return self.context(query_EQD, support_ESD, in_chunks)
         return query_EQD, support_ESD

@@ -22,8 +22,7 @@ from matchnet.methods import Batch, Classifier, Mann, Method
 from matchnet.methods.classifier import ClassifierSpec
 from matchnet.methods.torchvision_names import ATTENTION, from_torchvision
 from matchnet.model_file import model_from
-from matchnet.pictures.folders import HEAD
-from matchnet.pictures.reading import format_of
+from matchnet.pictures.reading import first_bytes, format_of
 from matchnet.preparation import Preparation
 from matchnet.weights import CheckpointError, check_hash_in_name, load_tensors, load_weights
 
@@ -133,7 +132,7 @@ def _file_of(name: str) -> tuple[str, Path]:
 
 def _from_file(name: str, path: Path) -> Encoder:
     check_hash_in_name(path)
-    if kind := _kind_of_picture(path):
+    if kind := format_of(first_bytes(path)):
         raise CheckpointError(f"{path}: a {kind} picture, where a model file is wanted; name a model (`matchnet "
                               "models` lists those that come with the package)")
     content = load_tensors(path)
@@ -148,11 +147,6 @@ def _from_file(name: str, path: Path) -> Encoder:
         raise CheckpointError(f"{path}: a memory-augmented network answers for its own number of ways alone; name a "
                               "matching network, a classifier, a siamese net or pixels")
     return Encoder(name, method, model.preparation)
-
-
-def _kind_of_picture(path: Path) -> str | None:
-    with open(path, "rb") as file:
-        return format_of(file.read(HEAD))
 
 
 def _inception(content: dict[str, Any], path: Path) -> Classifier:

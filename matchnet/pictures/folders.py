@@ -6,10 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from matchnet.pictures.reading import FORMATS, format_of
+from matchnet.pictures.reading import FORMATS, first_bytes, format_of
 
 HIDDEN = (".", "~", "Thumbs.db", "desktop.ini")  # such names belong to the system, not to a picture
-HEAD = 12  # bytes that tell a picture's format
 
 
 @dataclass(frozen=True)
@@ -110,8 +109,7 @@ def _pictures(files: Iterable[Path]) -> tuple[list[Path], list[PassedOver]]:
     pictures, others = [], []
     for path in files:
         try:
-            with open(path, "rb") as file:
-                head = file.read(HEAD)
+            head = first_bytes(path)
         except OSError as error:
             others.append(PassedOver(path, f"cannot be opened: {error.strerror}"))
             continue

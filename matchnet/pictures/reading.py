@@ -66,8 +66,14 @@ class PictureError(ValueError):
         return f"{self.reason}; {self.remedy}" if self.remedy else self.reason
 
 
+def first_bytes(path: Path) -> bytes:
+    """The first bytes of a file, as many as `format_of` needs; OSError if it cannot be opened."""
+    with open(path, "rb") as file:
+        return file.read(_SIGNATURE_BYTES)
+
+
 def format_of(content: bytes) -> str | None:
-    """One of FORMATS, by the first bytes of a file (12 are enough); None for anything else."""
+    """One of FORMATS, by the first bytes of a file; None for anything else."""
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         return "WebP"
     return next((name for signature, name in _SIGNATURES if content.startswith(signature)), None)

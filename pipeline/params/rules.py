@@ -23,6 +23,7 @@ SAMPLES_PER_CLASS = {"omniglot": 20}
 IMAGES_ONLY = ("pixels", "mann", "classifier")  # a classifier needs all its classes; rare words are left out
 SYNSET_SOURCES = ("imagenet", "mini_imagenet")  # sources whose classes WordNet groups
 IN_CHUNKS = ("matching_network", "siamese")  # methods with the activations that a chunk keeps small
+ON_FEATURES = ("matching_network", "siamese")  # methods with weights that follow one encoder
 SENTENCES_ONLY = ("language_model",)
 
 
@@ -66,6 +67,7 @@ def _check_model(model: ModelParams, params: Params, path: str) -> None:
     _check_training(model, path)
     if isinstance(model.training, EpisodicSpec):
         _check_chunk(model, params.compute.compile, f"{path}.training.chunk")
+        _check_frozen(model, f"{path}.training.frozen")
         if not isinstance(model.method, ClassifierSpec):
             _require_support(model.training.episode, f"{path}.training.episode")
         _check_task(model.training.episode, dataset, model.split, model.train_parts, 4 if model.rotations else 1,
@@ -147,6 +149,15 @@ def _check_chunk(model: ModelParams, compiled: bool, path: str) -> None:
         raise ParamsError(f"{path}: found {model.training.chunk} with method {model.method.name} and compute.compile "
                           f"{str(compiled).lower()}; {' and '.join(IN_CHUNKS)} train in chunks, and not compiled: "
                           "write null, or change these")
+
+
+def _check_frozen(model: ModelParams, path: str) -> None:
+    """A frozen encoder has learnt before, and something that follows it is to learn."""
+    assert isinstance(model.training, EpisodicSpec)
+    if model.training.frozen and (model.method.name not in ON_FEATURES or model.init is None):
+        raise ParamsError(f"{path}: found true with method {model.method.name} and from: "
+                          f"{model.init or 'shards/' + model.dataset}; it is for {' and '.join(ON_FEATURES)} that "
+                          "begin with a trained model: write from: models/TABLE/MODEL, or frozen: false")
 
 
 def _check_training(model: ModelParams, path: str) -> None:
