@@ -18,7 +18,7 @@ from pipeline.data.shards.index import INDEX
 from pipeline.data.shards.manifest import MANIFEST, read_manifest
 from pipeline.data.shards.notes import WrittenShard, read_note, write_note
 from pipeline.data.shards.reader import ShardReader
-from pipeline.evaluate.compare import _column
+from pipeline.evaluate.compare import read_column
 from pipeline.evaluate.row import write_columns
 from pipeline.results.curves import CurvePoint, read_curve, write_curve
 from pipeline.results.episode_text import read_episodes
@@ -227,16 +227,16 @@ def test_a_damaged_record_of_verified_archives_is_none(tmp_path: Path, content: 
 def test_accuracies_of_episodes_that_are_damaged(tmp_path: Path) -> None:
     path = tmp_path / "accuracies.parquet"
     write_columns(path, {"5w1s": np.linspace(0, 1, 2000)})
-    assert _column(path, "5w1s", 2000, "omniglot/short")[-1] == 1
+    assert read_column(path, "5w1s", 2000, "omniglot/short")[-1] == 1
     whole = path.read_bytes()
     for damaged in (b"", whole[:-9], whole[:400] + bytes([whole[400] ^ 1]) + whole[401:]):
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match=r"parquet: not a whole Parquet file \(.*; make it with the stage"):
-            _column(path, "5w1s", 2000, "omniglot/short")
+            read_column(path, "5w1s", 2000, "omniglot/short")
     for column in (pa.array(["x"] * 2), pa.array([0.5, 2.0]), pa.array([0.5, float("nan")]), pa.array([0.5, None])):
         pq.write_table(pa.table({"5w1s": column}), path)
         with pytest.raises(ValueError, match=r"accuracies.parquet: 5w1s: what an episode has is a share of"):
-            _column(path, "5w1s", 2, "omniglot/short")
+            read_column(path, "5w1s", 2, "omniglot/short")
 
 
 @pytest.mark.parametrize("inside", ["<script>alert(1)</script>", "<p onclick=x>", "<img src=x>", "<b", "<!-- x -->"])

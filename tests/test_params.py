@@ -134,8 +134,8 @@ def test_a_table_is_a_page_or_two(folder, most):
      "models.mann.training.chunk: found ChunkSpec(size=64, statistics='set') with method mann and compute.compile "
      "false; matching_network and siamese train in chunks"),
     ("omniglot", "models.short-no-affine.training.frozen", True,
-     "training.frozen: found true with method matching_network and from: shards/omniglot; it is for matching_network and "
-     "siamese that begin with a trained model: write from"),
+     "training.frozen: found true with method matching_network and from: shards/omniglot; it is for matching_network "
+     "and siamese that begin with a trained model: write from"),
     ("demo", "evaluation.columns", [], "columns is empty; name at least one task, such as 5w1s"),
     ("demo", "rows.fce.columns", ["5w20s"], "rows.fce.columns: 5w20s: 20 shots and 5 queries need 25 samples"),
     ("demo", "rows.fce.model", "fec", "rows.fce.model: there is no 'fec' among the models of this table; did you mean"),

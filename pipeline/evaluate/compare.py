@@ -41,10 +41,10 @@ def compare(comparison: ComparisonParams, params: Params) -> Compared:
         ValueError: a row that was not evaluated, or was evaluated with other parameters or shards than now.
     """
     names = comparison.row, comparison.baseline
-    _require_same_data(names, ShardFolder(paths.SHARDS / params.rows[names[0]].dataset))
-    accuracies = [_column(paths.accuracies_file(name), comparison.column, params.rows[name].episodes, name)
+    require_same_data(names, ShardFolder(paths.SHARDS / params.rows[names[0]].dataset))
+    accuracies = [read_column(paths.accuracies_file(name), comparison.column, params.rows[name].episodes, name)
                   for name in names]
-    most_one_way = [_column(paths.most_one_way_file(name), comparison.column, params.rows[name].episodes, name)
+    most_one_way = [read_column(paths.most_one_way_file(name), comparison.column, params.rows[name].episodes, name)
                     for name in names]
     difference_E = difference_of(*accuracies)
     figures = compared((*names, comparison.column), difference_E, *most_one_way)
@@ -70,7 +70,8 @@ def _groups(figures: Comparison, ahead: Sequence[SharedEpisode], behind: Sequenc
     return [group for group in groups if group.episodes]
 
 
-def _column(path: Path, column: str, num_episodes: int, row: str) -> np.ndarray:
+def read_column(path: Path, column: str, num_episodes: int, row: str) -> np.ndarray:
+    """One column of a Parquet file that `evaluate` kept of a row's episodes; ValueError for anything else."""
     remedy = f"make it with {_stage(row)}"
     if not path.is_file():
         raise ValueError(f"{path}: there is no such file; {remedy}")
@@ -87,7 +88,7 @@ def _column(path: Path, column: str, num_episodes: int, row: str) -> np.ndarray:
     return values
 
 
-def _require_same_data(names: Sequence[str], shards: ShardFolder) -> None:
+def require_same_data(names: Sequence[str], shards: ShardFolder) -> None:
     """Raise ValueError unless all rows were measured on these shards: only then are their episodes the same."""
     for name in names:
         used = read_details(paths.details_file(name)).dataset.manifest_sha256
