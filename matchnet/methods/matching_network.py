@@ -21,9 +21,9 @@ from matchnet.running_attention import at_least_float32
 class MatchingNetworkSpec:
     """The paper's model: encoders, context and attention.
 
-    Departs from the paper where `embedding_size` is not null. FCE may need it: with Inception's 2,048 numbers, the dot
-    products of equation 6 spread by 196 over five support items (15 photographs), so that a query reads one item alone,
-    and the LSTMs would have 117 million weights.
+    Departs from the paper where `embedding_size` is not null. FCE may need it. With Inception's 2,048 numbers, the dot
+    products of equation 6 spread by 196 over five support items (15 photographs), so that a query reads one item alone.
+    The LSTMs would have 117 million weights.
 
     Args:
         encoder: f' and g', what makes numbers of a sample.

@@ -1,0 +1,380 @@
+"""Training under Ray: whatever is killed, the run ends with the same weights; workers share the same episodes."""
+
+import gzip
+import json
+import os
+import pickle
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from places import ROOT, TESTS
+
+from matchnet.encoders.conv4 import Conv4Spec
+from matchnet.episodes import EpisodeSpec
+from matchnet.episodic_training import EpisodicSpec, EpisodicTask
+from matchnet.methods import build_method
+from matchnet.methods.mann import MannSpec
+from matchnet.methods.matching_network import MatchingNetworkSpec
+from matchnet.training import train
+from pipeline.cluster.placement import ResourcesError, choose_placement
+from pipeline.data.nodes.cache import CacheParams
+from pipeline.data.nodes.upload import upload_file
+from pipeline.data.shards.folder import ShardFolder
+from pipeline.params import ComputeParams, ModelParams
+from pipeline.params.sections import ClusterParams, Params, ReportParams, RowParams
+from pipeline.system.memory import KEEP_FREED_MEMORY
+from pipeline.system.storage import location_of
+from pipeline.training import log_copies
+from pipeline.training.checkpoint import newest_state, save_state
+from pipeline.training.computing import choose_precision
+from pipeline.training.data import load_training_data, training_classes
+from pipeline.training.ray_training import TrainingError, name_runs_left_aside, run_training
+from pipeline.training.run_log import read_log, read_worker_logs
+from pipeline.training.runs import RunFiles, RunInUseError, forget_runs, only_driver, run_folder
+from pipeline.training.worker import WorkerSettings, init_file, room_of
+from stages.train import require_test_episodes
+
+TRAINING = EpisodicSpec(episode=EpisodeSpec(5, 1, 2), steps=160, valid_episode=EpisodeSpec(2, 1, 2), valid_episodes=10,
+                        valid_every=80, checkpoint_every=20, log_every=5)
+MODEL = ModelParams(dataset="small", split="random", image_size=16, training=TRAINING,
+                    method=MatchingNetworkSpec(encoder=Conv4Spec(num_filters=4)))
+COMPUTE = ComputeParams(num_workers=1, threads_per_worker=1, device="cpu", precision="fp32")
+LATE_ENOUGH = 45  # steps: at least two checkpoints lie there
+
+
+@pytest.fixture
+def arguments(small_shards: Path, tmp_path: Path) -> dict[str, Any]:
+    return {"name": "small", "model": MODEL, "compute": COMPUTE, "cluster": ClusterParams(),
+            "files": RunFiles(ShardFolder(small_shards), tmp_path / "runs")}
+
+
+def with_files(arguments: dict[str, Any], **changed: Any) -> dict[str, Any]:
+    return {**arguments, "files": replace(arguments["files"], **changed)}
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """A run that was left alone: how it was called, and its weights."""
+
+    arguments: dict[str, Any]
+    weights: dict[str, torch.Tensor]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(ray_session: None, small_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    arguments = {"name": "small", "model": MODEL, "compute": COMPUTE, "cluster": ClusterParams(),
+                 "files": RunFiles(ShardFolder(small_shards), tmp_path_factory.mktemp("undisturbed"))}
+    state, log = run_training(**arguments)
+    assert state["step"] == TRAINING.steps and [line["step"] for line in log if "valid_accuracy" in line] == [80, 160]
+    return Undisturbed(arguments, state["model"])
+
+
+def same_bits(weights: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> bool:
+    return weights.keys() == others.keys() and all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+def folder_of(arguments: dict[str, Any]) -> Path:
+    return run_folder("small", arguments["model"], arguments["compute"], arguments["files"])
+
+
+def when_training(folder: Path, act: Callable[[int], None], patience: float = 120) -> threading.Thread:
+    """Call `act` with the worker's process id once the run in `folder` is at LATE_ENOUGH."""
+    def wait() -> None:
+        end = time.monotonic() + patience
+        while time.monotonic() < end:
+            lines = read_log(folder)
+            if lines and lines[-1]["step"] >= LATE_ENOUGH:
+                act(lines[0]["process"])
+                return
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_killed_worker_changes_nothing(undisturbed, arguments):
+    folder, settings = folder_of(arguments), []
+
+    def kill(process: int) -> None:
+        settings.append(psutil.Process(process).environ())
+        os.kill(process, signal.SIGKILL)
+
+    when_training(folder, kill)
+    state, log = run_training(**arguments)
+    attempts = [line["step"] for line in log if "process" in line]
+    assert len(attempts) == 2 and 0 < attempts[1] < TRAINING.steps, "it was killed, and taken up from a checkpoint"
+    assert same_bits(state["model"], undisturbed.weights)
+    assert settings[0].items() >= KEEP_FREED_MEMORY.items(), "freed memory is kept where Ray trains"
+
+
+def test_a_run_on_storage_at_an_address_survives_its_worker_too(undisturbed, arguments, tmp_path, monkeypatch):
+    """Nothing but addresses reaches the worker: shards come through its node's cache, the log beside checkpoints."""
+    monkeypatch.setattr(log_copies, "SECONDS_BETWEEN_LISTINGS", 0.02)
+    storage, cache = tmp_path / "storage", CacheParams(folder=str(tmp_path / "cache"), gib=0.1)
+    arguments["cluster"] = ClusterParams(storage=f"file://{storage}", cache=cache)
+    folder = folder_of(arguments)
+    when_training(folder, lambda process: os.kill(process, signal.SIGKILL))
+    state, log = run_training(**with_files(arguments, trace=tmp_path / "profiles" / "small.json.gz"))
+    assert same_bits(state["model"], undisturbed.weights)
+    attempts = [line["step"] for line in log if "process" in line]
+    assert len(attempts) == 2 and 0 < attempts[1] < TRAINING.steps
+    assert (tmp_path / "profiles" / "small.json.gz").is_file()
+    assert {line["step"] for line in log if "loss" in line} == set(range(5, 161, 5)), "before the kill and after it"
+    assert sorted(path.name for path in folder.iterdir()) == ["lock", log_copies.LOG_FILE]
+    [run] = storage.glob(f"runs/*/{folder.name}")
+    assert len(list(run.glob("step*/state.pt"))) == 2
+    assert list(tmp_path.glob("cache/*/dataset.json")) and list(storage.glob("shards/*/dataset.json"))
+
+    other = storage / "runs" / "another checkout" / folder.name
+    other.mkdir(parents=True)
+    forget_runs("small", arguments["files"].runs, arguments["cluster"].storage)
+    assert other.exists() and not run.exists()
+
+
+def test_a_run_that_is_left_aside_is_named_if_there_is_something_to_go_on_from(tmp_path, capsys):
+    this, refused, far = (tmp_path / f"small-{digit * 12}" for digit in "abc")
+    for folder in (this, refused, far, tmp_path / "small-fce-dddddddddddd"):
+        folder.mkdir()
+    save_state(location_of(far), {"step": 40, "model": {}})
+    save_state(location_of(tmp_path / "small-fce-dddddddddddd"), {"step": 60, "model": {}})
+    name_runs_left_aside("small", this, storage=None)
+    [line] = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"small: begins anew; {far} has come to step 40 with another compute, model or data, and")
+
+
+def test_the_file_of_first_weights_comes_from_an_address_whole(tmp_path):
+    (tmp_path / "model.pt").write_bytes(b"weights" * 300_000)
+    target = location_of(f"file://{tmp_path}/storage/runs/small") / "init.pt"
+    upload_file(tmp_path / "model.pt", target)
+    with init_file(target.address) as copy:
+        assert copy is not None and copy.read_bytes() == (tmp_path / "model.pt").read_bytes()
+    assert not copy.exists()
+    with init_file(str(tmp_path / "model.pt")) as own, init_file(None) as nothing:
+        assert own == tmp_path / "model.pt" and nothing is None
+
+
+def test_a_killed_driver_changes_nothing(undisturbed, arguments, capfd):
+    folder = folder_of(arguments)
+    driver = subprocess.Popen([sys.executable, TESTS / "training_process.py"], stdin=subprocess.PIPE,
+                              env={**os.environ, "PYTHONPATH": str(ROOT)})
+    when_training(folder, lambda process: driver.kill())
+    driver.communicate(pickle.dumps(arguments))
+    assert driver.returncode == -signal.SIGKILL
+    state, _ = run_training(**arguments)
+    assert "small: goes on from step" in capfd.readouterr().out
+    assert same_bits(state["model"], undisturbed.weights)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("a file system of its own, which it can fill, takes the right to mount one")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_a_full_disk_leaves_the_checkpoints_that_there_are(undisturbed, arguments, small_disk):
+    arguments |= {"files": replace(arguments["files"], runs=small_disk), "cluster": ClusterParams(max_failures=1)}
+    folder, ballast = folder_of(arguments), small_disk / "ballast"
+
+    def fill(process: int) -> None:
+        with open(ballast, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(small_disk).free)
+
+    when_training(folder, fill)
+    with pytest.raises(TrainingError, match=r"No space left on device while it was written.*free some space"):
+        run_training(**arguments)
+    state = newest_state(str(folder))
+    assert state is not None and 20 <= state["step"] < TRAINING.steps
+    ballast.unlink()
+    again, _ = run_training(**arguments)
+    assert same_bits(again["model"], undisturbed.weights)
+
+
+def test_a_second_process_does_not_train_the_same_run(undisturbed):
+    with only_driver(folder_of(undisturbed.arguments)), pytest.raises(RunInUseError, match="another process trains"):
+        run_training(**undisturbed.arguments)
+
+
+def test_a_finished_run_is_not_run_again(undisturbed):
+    folder = folder_of(undisturbed.arguments)
+    before = len(read_log(folder))
+    again, _ = run_training(**undisturbed.arguments)
+    assert same_bits(again["model"], undisturbed.weights) and len(read_log(folder)) == before
+
+
+@pytest.mark.parametrize("num_workers", [2, (1, 2)])
+def test_two_workers_use_the_episodes_of_one(ray_session, arguments, num_workers, tmp_path):
+    """Also where they are the most of a range. Each has a log, with its speed; rank 0 writes the profile.
+
+    MANN has no batch normalisation: the mean gradient over an episode a worker is that over two in one worker.
+    Sums in another order, over five steps of Adam at a high rate: 1.3e-4 apart on a CPU with AVX-512.
+    """
+    training = replace(TRAINING, episodes_per_step=2, steps=5, valid_every=5, checkpoint_every=5, learning_rate=1e-2)
+    model = replace(MODEL, train_parts=("train", "valid"), method=MannSpec(), training=training)
+    arguments |= {"model": model, "compute": replace(COMPUTE, num_workers=num_workers)}
+    together = run_training(**with_files(arguments, trace=tmp_path / "trace.json.gz"))[0]["model"]
+    alone, with_others = (train_here(model, arguments["files"].shards, seed) for seed in (0, 1))
+    assert largest_difference(together, alone) < 3e-4 < 1e-3 < largest_difference(with_others, alone)
+    logs = read_worker_logs(folder_of(arguments))
+    assert list(logs) == [0, 1]
+    for lines in logs.values():
+        assert lines[0]["workers"] == 2
+        [speeds] = [line for line in lines if line["step"] == 5 and "loss" in line]
+        assert {"worker_episodes_per_second", "data_wait_share", "peak_rss_mib"} <= speeds.keys()
+    assert "traceEvents" in json.loads(gzip.decompress((tmp_path / "trace.json.gz").read_bytes()))
+
+
+def test_a_mistake_that_shows_in_training_ends_it_at_once(ray_session, arguments, monkeypatch):
+    """Three validation classes of the two that there are: a lost worker would be replaced, this is not tried again."""
+    monkeypatch.setattr("pipeline.training.ray_training.require_classes", lambda model, shards: None)
+    training = replace(TRAINING, valid_episode=EpisodeSpec(3, 1, 2), valid_every=5)
+    with pytest.raises(TrainingError, match=r"^small: 3 ways of 2 classes; lower num_ways or use a larger part"):
+        run_training(**{**arguments, "model": replace(MODEL, training=training)})
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"valid_episode": EpisodeSpec(3, 1, 2)},
+     "training.valid_episode: num_ways is 3, and there are 2 classes (dataset small, split random, valid); lower it"),
+    ({"episode": EpisodeSpec(700, 1, 2)}, "training.episode: num_ways is 700, and there are "),
+    ({"episode": EpisodeSpec(5, 1, 20)}, "training.episode: num_shots is 1 and num_queries 20, 21 samples of a class, "
+     "and class '")])
+def test_classes_that_cannot_serve_the_episodes_are_refused_before_ray_starts(arguments, monkeypatch, change, message):
+    monkeypatch.setattr("pipeline.training.ray_training.ray_cluster", None)  # calling it would be a TypeError
+    model = replace(MODEL, training=replace(TRAINING, **change))
+    with pytest.raises(ValueError, match="^" + re.escape(message)):
+        run_training(**{**arguments, "model": model})
+
+
+@pytest.mark.parametrize(("columns", "message"), [
+    (("5w1s", "700w1s"), "rows: t/row: column 700w1s: num_ways is 700, and there are "),
+    (("2w99s",), "rows: t/row: column 2w99s: num_shots is 99 and num_queries 5, 104 samples of a class, and class '")])
+def test_columns_that_the_test_classes_cannot_serve_are_refused_before_training(
+        small_shards, tmp_path, monkeypatch, columns, message):
+    monkeypatch.setattr("pipeline.paths.SHARDS", tmp_path)
+    row = RowParams(model="t/small", dataset="small", split="random", part="train", columns=columns)
+    params = Params(table="t", folder=Path("t"), datasets={}, models={"t/small": MODEL}, rows={"t/row": row},
+                    comparisons={}, report=ReportParams(title="t"))
+    require_test_episodes("t/small", params)  # no shards yet: nothing to look at
+    (tmp_path / "small").symlink_to(small_shards)
+    with pytest.raises(ValueError, match="^" + re.escape(message)):
+        require_test_episodes("t/small", params)
+    require_test_episodes("t/other", params)
+
+
+def test_a_training_without_shards_names_the_command_that_makes_them(arguments, tmp_path):
+    with pytest.raises(ValueError, match=r"nothing/dataset.json: no such file: dataset nothing has no finished shards; "
+                       r"run this stage by `dvc repro`, .* or run `python -m stages.download` and then "):
+        run_training(**with_files(arguments, shards=ShardFolder(tmp_path / "nothing")))
+    with pytest.raises(ValueError, match=r"model.pt: there is no such file: the model that this one begins with"):
+        run_training(**with_files(arguments, init=tmp_path / "model.pt"))
+
+
+def train_here(model: ModelParams, shards: ShardFolder, seed: int) -> dict[str, torch.Tensor]:
+    """The weights after training in this process, from the same start whatever the seed of the episodes."""
+    assert model.training is not None
+    torch.manual_seed(model.training.seed)
+    classes = training_classes(model, shards)
+    method = build_method(model.method, classes.sample_shape, len(classes.names))
+    task = EpisodicTask(load_training_data(model, shards), replace(model.training, seed=seed))
+    train(method, task, report=ignore, save=ignore, log=ignore)
+    return method.state_dict()
+
+
+def ignore(values: dict[str, Any]) -> None:
+    pass
+
+
+def largest_difference(weights: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> float:
+    return max(float((weights[name] - others[name]).abs().max()) for name in weights)
+
+
+@pytest.mark.parametrize(("compute", "message"), [
+    (replace(COMPUTE, num_workers=3), "compute.num_workers is 3 with 1 threads each (compute.threads_per_worker): "
+                                      "3 cores, and the cluster has 2; lower one of them or add nodes"),
+    (replace(COMPUTE, device="gpu", num_workers=64), "compute.num_workers is 64 with a GPU each, and the cluster has"),
+])
+def test_a_cluster_that_is_too_small_is_refused_at_once(ray_session, compute, message):
+    with pytest.raises(ResourcesError) as refusal:
+        choose_placement(compute)
+    assert message in str(refusal.value)
+
+
+def test_threads_are_the_cores_shared_by_the_workers(ray_session):
+    assert choose_placement(replace(COMPUTE, threads_per_worker=None)).threads == 2
+    assert choose_placement(replace(COMPUTE, threads_per_worker=None, num_workers=2)).threads == 1
+
+
+@pytest.mark.parametrize(("change", "threads"), [
+    ({}, 8), ({"num_workers": 4}, 4), ({"num_workers": (1, 6)}, 4), ({"num_workers": (1, 100)}, 1),
+    ({"num_workers": 3, "threads_per_worker": 2}, 2)])
+def test_a_workers_threads_are_of_one_node(monkeypatch, change, threads):
+    three_nodes(monkeypatch)
+    assert choose_placement(replace(COMPUTE, **{"threads_per_worker": None, **change})).threads == threads
+
+
+def test_a_range_of_workers_takes_the_gpus_that_there_are(monkeypatch):
+    three_nodes(monkeypatch, gpus=1)
+    found = choose_placement(replace(COMPUTE, num_workers=(1, 8), threads_per_worker=None, device="auto"))
+    assert found.use_gpu and found.threads == 8
+    assert not choose_placement(replace(COMPUTE, num_workers=(4, 8), device="auto")).use_gpu
+    three_nodes(monkeypatch, gpus=4)
+    few = choose_placement(replace(COMPUTE, num_workers=2, threads_per_worker=None, device="auto"))
+    assert few.use_gpu and few.threads == 2, "the other GPUs keep their cores"
+
+
+def test_workers_that_no_node_has_room_for_are_refused(monkeypatch):
+    three_nodes(monkeypatch)
+    with pytest.raises(ResourcesError, match=r"num_workers is 4 with 5 threads each .*: 20 cores, and the cluster has "
+                                             "24 on 3 nodes, which hold 3 such workers; lower one of them"):
+        choose_placement(replace(COMPUTE, num_workers=(4, 8), threads_per_worker=5))
+
+
+def three_nodes(monkeypatch: pytest.MonkeyPatch, gpus: int = 0) -> None:
+    """Of 8 cores each, and one that is gone."""
+    nodes = [{"Alive": alive, "Resources": {"CPU": 8.0, "GPU": gpus}} for alive in (True, True, False, True)]
+    monkeypatch.setattr("pipeline.cluster.connection.ray.nodes", lambda: nodes)
+
+
+def test_precision_is_what_was_asked_for_or_what_the_device_has():
+    cpu = torch.device("cpu")
+    assert (choose_precision("fp32", cpu), choose_precision("bf16", cpu)) == ("fp32", "bf16")
+    found = torch.cpu.get_capabilities()
+    assert choose_precision("auto", cpu) == ("bf16" if found.get("avx512_bf16") or found.get("amx_bf16") else "fp32")
+
+
+def test_workers_of_a_node_divide_what_its_processes_may_share(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ray.train.get_context", lambda: SimpleNamespace(get_local_world_size=lambda: 4))
+    monkeypatch.setattr("pipeline.training.worker.memory_to_share", lambda: 800)
+    task = WorkerSettings(MODEL, None, "shards", None, (), "run", threads=3, precision="auto", compile=False)
+    room = room_of(task)
+    assert (room.num_processes, room.shared_bytes) == (3, 100)
+
+
+@pytest.mark.parametrize("change", [
+    {"model": replace(MODEL, rotations=True)},
+    {"model": replace(MODEL, training=replace(TRAINING, seed=1))},
+    {"compute": replace(COMPUTE, num_workers=2)},
+    {"compute": replace(COMPUTE, compile=True)},
+])
+def test_other_parameters_are_another_run(arguments, change):
+    assert folder_of({**arguments, **change}) != folder_of(arguments)

@@ -1,0 +1,60 @@
+"""`make install` in a clone, and in the ZIP of the repository, where DVC would ask for git after the installing."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from places import ROOT
+
+
+@pytest.fixture
+def unpacked(tmp_path: Path) -> Path:
+    """The files that `make install` reads, with a Python in .venv that installs nothing; outside of any repository."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt", ".dvc/config"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    python = tmp_path / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "$@" >> .venv/asked\n')
+    python.chmod(0o755)
+    return tmp_path
+
+
+def install(folder: Path, python: str = sys.executable, target: str = "install") -> subprocess.CompletedProcess[str]:
+    outside = {**os.environ, "GIT_CEILING_DIRECTORIES": str(folder.parent)}
+    return subprocess.run(["make", target, f"PYTHON={python}"], cwd=folder, env=outside, capture_output=True, text=True)
+
+
+def test_the_zip_of_the_repository_needs_no_git(unpacked: Path) -> None:
+    done = install(unpacked)
+    assert done.returncode == 0, done.stderr
+    assert (unpacked / ".dvc/config.local").read_text() == "[core]\n    no_scm = true\n"
+
+
+def test_a_clone_and_settings_that_are_there_are_left_alone(unpacked: Path) -> None:
+    (unpacked / ".git").mkdir()
+    assert install(unpacked).returncode == 0
+    assert not (unpacked / ".dvc/config.local").exists()
+    (unpacked / ".git").rmdir()
+    (unpacked / ".venv/.dev").unlink()
+    (unpacked / ".dvc/config.local").write_text("[cache]\n    dir = /elsewhere\n")
+    assert install(unpacked).returncode == 0
+    assert (unpacked / ".dvc/config.local").read_text() == "[cache]\n    dir = /elsewhere\n"
+
+
+def test_an_old_python_is_refused_before_the_install(unpacked: Path) -> None:
+    old = unpacked / "python3.9"
+    old.write_text("#!/bin/sh\nexit 1\n")  # to the question for its version
+    old.chmod(0o755)
+    done = install(unpacked, str(old))
+    assert done.returncode != 0 and f"Python 3.11 or newer is needed; {old} is older" in done.stdout + done.stderr
+
+
+def test_a_table_installs_less_than_the_tests_and_nothing_twice(unpacked: Path) -> None:
+    for target in (".venv/.pipeline", "install", ".venv/.pipeline", "install"):
+        assert install(unpacked, target=target).returncode == 0
+    asked = (unpacked / ".venv/asked").read_text().splitlines()
+    assert [line.split()[-1] for line in asked] == [".[pipeline]", ".[dev]"]
