@@ -45,8 +45,9 @@ import pytest
 import torch
 from chaos_files import FILE_KINDS, kill_while_files_are_written
 from kill_points import AFTER, BEFORE, HALF
+from places import TESTS
 from power_loss import cut_power
-from ray_nodes import Cluster, environment
+from ray_nodes import Cluster, Host, environment
 from small_omniglot import PARAMS, small_omniglot
 
 from matchnet.encoders.conv4 import Conv4Spec
@@ -103,13 +104,13 @@ class Kill:
 
 
 class Driver:
-    """`run_training` in a process of its own."""
+    """`run_training` in a process of its own, on the head's host."""
 
-    def __init__(self, arguments: dict[str, Any], output: Path) -> None:
+    def __init__(self, arguments: dict[str, Any], output: Path, host: Host) -> None:
         self.output = output
         with open(output, "w") as file:
             self.process = subprocess.Popen(
-                [sys.executable, Path(__file__).with_name("training_process.py"), str(RESIZE_SECONDS)],
+                [*host[0], sys.executable, str(TESTS / "training_process.py"), str(RESIZE_SECONDS)],
                 stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT, env=environment())
         assert self.process.stdin is not None
         self.process.stdin.write(pickle.dumps(arguments))
@@ -144,7 +145,7 @@ class Run:
 
     def start(self) -> None:
         self.drivers += 1
-        self.driver = Driver(self.arguments, self.folder / f"driver{self.drivers}.txt")
+        self.driver = Driver(self.arguments, self.folder / f"driver{self.drivers}.txt", self.cluster.hosts[0])
 
     def wait_for_step(self, step: int, after_attempt: int = 0) -> None:
         deadline = time.monotonic() + PATIENCE

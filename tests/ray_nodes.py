@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import psutil
+from places import ROOT, TESTS
 from ray_head import cluster_environment, free_ports, processes_naming
 
 from pipeline.cluster.ray_environment import SETTINGS
@@ -18,8 +19,9 @@ START_SECONDS, END_SECONDS = 300, 60
 STARTED = "Ray runtime started."
 OWN_PORTS = ("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "runtime-env-agent-port",
              "metrics-export-port", "node-manager-port", "object-manager-port")  # of one node; else they would meet
-ROOT = Path(__file__).parent.parent
-SITE = Path(__file__).parent / "chaos_site"  # its sitecustomize does nothing unless CHAOS_DISK is set
+Host = tuple[tuple[str, ...], str]
+HERE: Host = ((), "127.0.0.1")
+SITE = TESTS / "chaos_site"  # its sitecustomize does nothing unless CHAOS_DISK is set
 
 
 def environment() -> dict[str, str]:
@@ -28,10 +30,13 @@ def environment() -> dict[str, str]:
 
 
 class Node:
-    """One `ray start --block`, and all processes below it."""
+    """One `ray start --block`, and all processes below it.
 
-    def __init__(self, folder: Path, *options: str) -> None:
-        self.folder, self.options = folder, options
+    host: what runs a command there, and its address.
+    """
+
+    def __init__(self, folder: Path, *options: str, host: Host = HERE) -> None:
+        self.folder, self.options, self.host = folder, options, host
         self._start()
 
     def _start(self) -> None:
@@ -39,8 +44,8 @@ class Node:
         ports = zip(OWN_PORTS, free_ports(len(OWN_PORTS)), strict=True)
         with open(self.output, "w") as output:
             self.process = subprocess.Popen(
-                [str(Path(sys.executable).parent / "ray"), "start", "--block", "--disable-usage-stats",
-                 "--node-ip-address=127.0.0.1", "--object-store-memory=83886080", "--min-worker-port=0",
+                [*self.host[0], str(Path(sys.executable).parent / "ray"), "start", "--block", "--disable-usage-stats",
+                 f"--node-ip-address={self.host[1]}", "--object-store-memory=83886080", "--min-worker-port=0",
                  "--max-worker-port=0", *(f"--{name}={port}" for name, port in ports), *self.options],
                 env=environment(), cwd=self.folder, stdout=output, stderr=subprocess.STDOUT)
 
@@ -87,24 +92,28 @@ class Cluster:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="ch", dir="/tmp"))  # short: sockets lie in it
         self.ports = free_ports(2)
-        self.address = f"127.0.0.1:{self.ports[0]}"
+        self.hosts = [HERE] * 3  # of the head and of each node
         self.nodes: list[Node] = []
+
+    @property
+    def address(self) -> str:
+        return f"{self.hosts[0][1]}:{self.ports[0]}"
 
     def start(self) -> None:
         self.head = Node(self.folder, "--head", f"--port={self.ports[0]}", "--include-dashboard=false", "--num-cpus=0",
-                         f"--ray-client-server-port={self.ports[1]}", f"--temp-dir={self.folder}")
+                         f"--ray-client-server-port={self.ports[1]}", f"--temp-dir={self.folder}", host=self.hosts[0])
         self.nodes = [self.head]
         self.head.wait()
-        for _ in range(2):
-            self.nodes.append(self._node())
+        for host in self.hosts[1:]:
+            self.nodes.append(self._node(host))
             self.nodes[-1].wait()
 
-    def _node(self) -> Node:
-        return Node(self.folder, f"--address={self.address}", "--num-cpus=1")
+    def _node(self, host: Host) -> Node:
+        return Node(self.folder, f"--address={self.address}", "--num-cpus=1", host=host)
 
-    def replace(self, node: Node) -> None:
-        """Training waits for the new node."""
-        new = self.nodes[self.nodes.index(node)] = self._node()
+    def replace(self, node: Node, host: Host | None = None) -> None:
+        """Training waits for the new node, which is on the same host unless another is given."""
+        new = self.nodes[self.nodes.index(node)] = self._node(host or node.host)
         new.wait()
 
     def training_workers(self) -> list[int]:

@@ -9,7 +9,7 @@ def terminal_table(table: Table) -> str:
     found = collect_grids(table)
     if not found.grids:
         return f"{table.title}: no results yet"
-    lines = [table.title + (" (stand-in data)" if table.stand_in else "")]
+    lines = [table.title + (" (on other data than the paper's)" if table.stand_in else "")]
     for grid in found.grids:
         lines += [f"\n{grid.title}"] * (len(found.grids) > 1) + [_aligned(grid)]
     lines += [f"{STALE} {', '.join(rows)}: {reason}" for reason, rows in stale_lines(table).items()]

@@ -352,7 +352,7 @@ def test_terminal_table() -> None:
     assert lines[8] == "Not in the paper, tested on omniglot" and re.fullmatch(r"old_row +55\.5 ± 0\.1", lines[11])
     assert lines[12:] == ["not run: Siamese"]
     alone = terminal_table(replace(TABLE, stand_in=True, rows=ROWS[:1])).splitlines()
-    assert alone[0] == "Table 1: <Omniglot> (stand-in data)" and len(alone) == 4
+    assert alone[0] == "Table 1: <Omniglot> (on other data than the paper's)" and len(alone) == 4
 
 
 @pytest.mark.parametrize(("of_sentences", "expected"), [
