@@ -53,7 +53,7 @@ class EpisodicSpec(ValidatedSpec):
         chunk: for support sets of thousands. A step embeds and attends one chunk at a time, in memory that hardly grows
             with the support set. Null takes all at once, which is faster. For matching networks and siamese nets.
         frozen: true leaves the encoder as it is, and trains what follows it. Each sample is embedded once, before the
-            first step, so that a step takes milliseconds. For matching networks and siamese nets, by one worker.
+            first step, so that a step takes milliseconds. Only for matching networks and siamese nets, with one worker.
     """
 
     episode: EpisodeSpec
@@ -104,7 +104,8 @@ class EpisodicTask(Task):
 
     def check(self, world_size: int) -> None:
         if world_size > 1 and self.spec.frozen:
-            raise ValueError(f"{self.spec.sharing(world_size)} share a training with frozen: true, which takes one")
+            raise ValueError(f"{self.spec.sharing(world_size)} share a training with frozen: true, which one worker "
+                             "does: write compute.num_workers: 1")
         if world_size > self.spec.most_shares:
             raise ValueError(f"{self.spec.sharing(world_size)} share episodes_per_step = "
                              f"{self.spec.episodes_per_step}: some would have nothing to do; at least one episode for "
@@ -130,6 +131,7 @@ class EpisodicTask(Task):
         per_step = self.spec.episodes_per_step
         numbers_each = (range(step * per_step + rank, (step + 1) * per_step, world_size)
                         for step in steps for rank in ranks)
+        assert self.features is not None or not self.spec.frozen, "begin comes before the first batch"
         store = self.data.store if self.features is None else self.features
         for batch in make_batches(store, self.data.classes, self.spec, numbers_each, device):
             yield batch, len(batch.class_EN) * world_size / per_step

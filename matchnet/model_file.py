@@ -103,7 +103,7 @@ def model_from(content: dict[str, Any], path: Path) -> ModelFile:
     found = {field.name: content[field.name] for field in fields(ModelFile) if field.name in content}
     _check_fields(found, path)
     try:
-        found["method"] = parse(MethodSpec, found["method"], f"{path}: method")
+        found["method"] = parse(MethodSpec, _without_old_size(found["method"]), f"{path}: method")
         if found.get("preparation") is not None:
             found["preparation"] = parse(Preparation, found["preparation"], f"{path}: preparation")
         return ModelFile(**found | {"sample_shape": tuple(found["sample_shape"])})
@@ -111,6 +111,14 @@ def model_from(content: dict[str, Any], path: Path) -> ModelFile:
         raise
     except ValueError as error:
         raise CheckpointError(f"{error}; the file is of another version of matchnet: train it again") from error
+
+
+def _without_old_size(method: dict[str, Any]) -> dict[str, Any]:
+    """FCE had a `size` once, null in nearly all files: it is `embedding_size` of the method now."""
+    context = method.get("fce")
+    if isinstance(context, dict) and "size" in context and context["size"] is None:
+        return {**method, "fce": {name: value for name, value in context.items() if name != "size"}}
+    return method
 
 
 WHOLE_NUMBERS, TEXTS = ("num_classes", "step", "seed"), ("model_name", "dataset", "dataset_sha256", "split")

@@ -188,8 +188,7 @@ def train(model: Method | DistributedDataParallel, task: Task, *,
     method: Method = model.module if isinstance(model, DistributedDataParallel) else model
     optimizer = build_optimizer(method, spec, device)
     first_step = _take_up(method, optimizer, task, state, device)
-    with autocast(device, precision):
-        task.begin(method, device)
+    task.begin(method, device)
     average = None if spec.ema_decay is None else Average(method, spec.ema_decay, state and state["model"])
     kept = average.method if average else method
 

@@ -3,34 +3,56 @@
     python -m pipeline.seeds mini --column 5w1s fce=linear fce-1=linear-1 fce-2=linear-2
 
 Each pair is ROW=BASELINE of a table, and all of them differ in the seed of the training alone. It reads what the stage
-`evaluate` kept of each episode, and prints the mean difference with its 95% interval over seeds and episodes.
+`evaluate` kept of each episode, and prints the mean difference with its 95% interval over seeds and episodes. What the
+trainings share, such as an encoder that all begin with, is not among what the interval covers.
 """
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from pipeline import paths
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.evaluate.compare import read_column, require_same_data
-from pipeline.params import named, read_params
+from pipeline.params import ModelParams, Params, named, read_params
+from pipeline.params.rules import SAME_EPISODES
 from pipeline.results.comparison import difference_of
 from pipeline.results.seeds import mean_over_seeds
 
 
-def differences(table: str, column: str, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
-    """difference_TE of pairs of rows; ValueError for rows that were not evaluated on the same data and episodes."""
-    params, found = read_params(table), []
-    for pair in pairs:
-        names = [f"{table}/{row}" for row in pair]
-        rows = [named(params.rows, "rows", name) for name in names]
-        require_same_data(names, ShardFolder(paths.SHARDS / rows[0].dataset))
-        found.append(difference_of(*(read_column(paths.accuracies_file(name), column, row.episodes, name)
-                                     for name, row in zip(names, rows, strict=True))))
-    if len({len(difference_E) for difference_E in found}) > 1:
-        raise ValueError(f"rows with {', '.join(str(len(one)) for one in found)} episodes; give all rows as many")
-    return np.stack(found)
+def differences(params: Params, column: str, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+    """difference_TE of pairs (row, baseline) of full names.
+
+    Raises:
+        ValueError: rows that were not evaluated on the same data and episodes, or models that differ in more than the
+            seed.
+    """
+    rows = {name: named(params.rows, "rows", name) for pair in pairs for name in pair}
+    first = next(iter(rows.values()))
+    for name, row in rows.items():
+        for field in SAME_EPISODES:
+            if getattr(row, field) != getattr(first, field):
+                raise ValueError(f"{name}: {field} is {getattr(row, field)}, and another row has "
+                                 f"{getattr(first, field)}; rows are compared on the same episodes")
+    for side in zip(*pairs, strict=True):
+        _require_seeds_alone([params.models[rows[name].model] for name in side], side)
+    require_same_data(list(rows), ShardFolder(paths.SHARDS / first.dataset))
+    accuracies = {name: read_column(paths.accuracies_file(name), column, row.episodes, name)
+                  for name, row in rows.items()}
+    return np.stack([difference_of(accuracies[row], accuracies[baseline]) for row, baseline in pairs])
+
+
+def _require_seeds_alone(models: Sequence[ModelParams], names: Sequence[str]) -> None:
+    """Models are trainings of one method; each has a seed of its own."""
+    trainings = [model.training for model in models]
+    seeds = [training.seed for training in trainings if training is not None]
+    alike = {repr(replace(model, training=model.training and replace(model.training, seed=0))) for model in models}
+    if len(alike) > 1 or len(set(seeds)) < len(models):
+        raise ValueError(f"{', '.join(names)}: their models have the seeds {seeds}, and "
+                         f"{'differ in more' if len(alike) > 1 else 'nothing else differs'}; name rows of models that "
+                         "differ in training.seed alone, each once")
 
 
 def in_words(difference_TE: np.ndarray) -> str:
@@ -49,11 +71,12 @@ def main() -> None:
     parser.add_argument("pairs", nargs="+", metavar="ROW=BASELINE")
     parser.add_argument("--column", required=True, help="the task, such as 5w1s")
     arguments = parser.parse_args()
-    pairs = [tuple(pair.split("=")) for pair in arguments.pairs]
-    if any(len(pair) != 2 for pair in pairs):
+    if any(pair.count("=") != 1 for pair in arguments.pairs):
         parser.error("a pair is written ROW=BASELINE, such as fce=linear")
+    pairs = [(f"{arguments.table}/{row}", f"{arguments.table}/{baseline}")
+             for row, baseline in (pair.split("=") for pair in arguments.pairs)]
     try:
-        print(in_words(differences(arguments.table, arguments.column, pairs)))
+        print(in_words(differences(read_params(arguments.table), arguments.column, pairs)))
     except (ValueError, OSError) as error:
         parser.exit(1, f"{type(error).__name__}: {error}\n")
 

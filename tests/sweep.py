@@ -299,7 +299,7 @@ def leave_ray_out() -> None:
         importlib.import_module(module)
     Image.init()
     torch.optim.AdamW([torch.zeros(1, requires_grad=True)])  # imports 800 modules, which each process would
-    resource_tracker.ensure_running()  # of multiprocessing: nobody may not start it where Python is root's own
+    resource_tracker.ensure_running()  # started here: the user `nobody` cannot run root's Python
     ray_training.TorchTrainer = HereTrainer  # type: ignore[misc, assignment]
     ray_training.ray_cluster = lambda address: contextlib.nullcontext()  # type: ignore[assignment]
     ray_training.choose_placement = lambda compute: Placement(False, 1)  # type: ignore[assignment]
@@ -772,7 +772,7 @@ KINDS: dict[str, tuple[int, Callable[[random.Random, Path], Fault]]] = {
 # -- the rule --------------------------------------------------------------------------------------------------------
 
 WHAT_TO_DO = re.compile(
-    r"\b(run|trains|delete|write|free|check|remove|names?|set|make|lower|take|restore|mount|correct|train|add|use|"
+    r"\b(run|trains it|delete|write|free|check|remove|names?|set|make|lower|take|restore|mount|correct|train|add|use|"
     r"give|save|put|choose|fetch|download|rename|change|let|leave|known are|did you mean|raise|is it|"
     r"must be|must have)\b"
 )

@@ -8,19 +8,21 @@ import subprocess
 from ray_nodes import Cluster, Host
 
 LINK, SUBNET = "eth0", "10.77.0"
-RATE = "200mbit"  # of the link, in each direction
+SLOW = ("rate", "200mbit", "burst", "256kb", "latency", "50ms")  # the link, in each direction
+NOTHING = ("rate", "8kbit", "burst", "1600", "limit", "1")  # a queue that no packet fits into: all are dropped
 # gloo would take the address of the machine's name, which is the loopback's
 ENVIRONMENT = {"GLOO_SOCKET_IFNAME": LINK}
 
 
 def can_be_made() -> bool:
-    """Whether this user may make network namespaces, and has the programs for it."""
+    """Whether this user may make such hosts, and has the programs for it."""
     if os.getuid() != 0 or not (shutil.which("ip") and shutil.which("tc")):
         return False
-    name = f"try{os.getpid()}"
-    made = subprocess.run(["ip", "netns", "add", name], capture_output=True).returncode == 0
-    subprocess.run(["ip", "netns", "del", name], capture_output=True)
-    return made
+    try:
+        Hosts().close()
+    except subprocess.CalledProcessError:
+        return False
+    return True
 
 
 class Hosts:
@@ -28,19 +30,25 @@ class Hosts:
 
     def __init__(self) -> None:
         self.names = [f"mn{os.getpid()}{side}" for side in "ab"]
-        for name in self.names:
-            _ip("netns", "add", name)
-        _ip("link", "add", LINK, "netns", self.names[0], "type", "veth", "peer", "name", LINK, "netns", self.names[1])
-        for number in range(2):
-            self._ip_on(number, "link", "set", "lo", "up")
-            self._ip_on(number, "address", "add", f"{self.address(number)}/24", "dev", LINK)
-            self._run_on(number, "tc", "qdisc", "add", "dev", LINK, "root", "tbf", "rate", RATE, "burst", "256kb",
-                         "latency", "50ms")
-            self._up(number)
+        try:
+            for name in self.names:
+                _run("ip", "netns", "add", name)
+            near, far = self.names
+            _run("ip", "link", "add", LINK, "netns", near, "type", "veth", "peer", "name", LINK, "netns", far)
+            for number in range(2):
+                self._run_on(number, "ip", "link", "set", "lo", "up")
+                self._run_on(number, "ip", "address", "add", f"{self.address(number)}/24", "dev", LINK)
+                self._run_on(number, "ip", "link", "set", LINK, "up")
+                # Ray asks the system which address a packet to the internet would have
+                self._run_on(number, "ip", "route", "add", "default", "via", self.address(1 - number))
+            self.mend()
+        except subprocess.CalledProcessError:
+            self.close()
+            raise
 
     def close(self) -> None:
         for name in self.names:
-            _ip("netns", "del", name)
+            subprocess.run(["ip", "netns", "del", name], capture_output=True)
 
     def address(self, number: int) -> str:
         return f"{SUBNET}.{number + 1}"
@@ -50,30 +58,26 @@ class Hosts:
 
     def cut(self) -> None:
         """Nothing goes through the link any more; neither side is told."""
-        self._ip_on(1, "link", "set", LINK, "down")
+        self._queue(NOTHING)
 
     def mend(self) -> None:
-        self._up(1)
+        self._queue(SLOW)
 
     def bytes_sent(self) -> list[int]:
         """Over the link, by each host."""
-        shown = [json.loads(self._ip_on(number, "-s", "-j", "link", "show", LINK)) for number in range(2)]
+        shown = [json.loads(self._run_on(number, "ip", "-s", "-j", "link", "show", LINK)) for number in range(2)]
         return [one[0]["stats64"]["tx"]["bytes"] for one in shown]
 
-    def _up(self, number: int) -> None:
-        self._ip_on(number, "link", "set", LINK, "up")
-        # Ray asks the system which address a packet to the internet would have
-        self._ip_on(number, "route", "replace", "default", "via", self.address(1 - number))
+    def _queue(self, kind: tuple[str, ...]) -> None:
+        for number in range(2):
+            self._run_on(number, "tc", "qdisc", "replace", "dev", LINK, "root", "tbf", *kind)
 
-    def _ip_on(self, number: int, *arguments: str) -> str:
-        return _ip("-n", self.names[number], *arguments)
-
-    def _run_on(self, number: int, *command: str) -> None:
-        subprocess.run([*self.host(number)[0], *command], check=True)
+    def _run_on(self, number: int, *command: str) -> str:
+        return _run(*self.host(number)[0], *command)
 
 
-def _ip(*arguments: str) -> str:
-    return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
+def _run(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 class ClusterOfTwo(Cluster):

@@ -25,7 +25,7 @@ class Batch:
     query_way_EQ: Tensor
     class_EN: Tensor  # position of each way's class in the training classes
     chunk: ChunkSpec | None = None  # embed, and attend, a chunk at a time
-    is_embedded: bool = False  # what is called samples above are their features, as `Method.embed` gives them
+    is_embedded: bool = False  # true: support_ES and query_EQ hold features, as `Method.embed` gives them
 
     @property
     def num_ways(self) -> int:
@@ -62,7 +62,10 @@ class Method(nn.Module, ABC):
                              episodes.num_ways)
 
     def embed_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Features of support (E, S, ...) and queries (E, Q, ...), in one pass through the encoder or in chunks."""
+        """Features of support (E, S, ...) and queries (E, Q, ...), in one pass through the encoder or in chunks.
+
+        A batch that is embedded has them already.
+        """
         if batch.is_embedded:
             return batch.support_ES, batch.query_EQ
         E, S = batch.support_ES.shape[:2]

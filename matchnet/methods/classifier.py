@@ -29,7 +29,8 @@ class ClassifierSpec:
         encoder: what makes features of a sample.
         head: the softmax over the training classes is of a linear map of the features, or of their cosines with a
             learned vector for each class, times a learned scale. Then the training uses the similarity that the test
-            uses  [Gidaris and Komodakis 2018, section 3.2; Chen et al. 2019, Baseline++].
+            uses  [Gidaris and Komodakis 2018, section 3.2; Chen et al. 2019, Baseline++]. Inception's auxiliary head
+            stays linear.
         attention: how the features are matched in a test. Several shots vote by its softmax.
         label_smoothing: share of each target that is spread evenly over all classes  [Szegedy et al. 2016, section 7].
         dropout: share of the features that is dropped before the softmax in training.
@@ -55,7 +56,7 @@ class ClassifierSpec:
 
 
 class Classifier(Method):
-    """Trains with a linear softmax over all training classes; matches without it.
+    """Trains with a softmax over all training classes; matches without it.
 
     A minibatch is labelled images, or an episode without support, e.g. EpisodeSpec(num_ways=128, num_shots=0,
     num_queries=1): 128 classes of all, a sample each. Where the store has rotations as classes, they are classes here.

@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Mapping
 
 from matchnet.classifier_training import ClassifierTrainingSpec
+from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.encoders.inception import InceptionSpec
 from matchnet.encoders.language_model import LanguageModelStatesSpec
 from matchnet.episodes import ALL_WAYS, EpisodeSpec
 from matchnet.episodic_training import EpisodicSpec, ValidatedSpec
 from matchnet.methods.classifier import ClassifierSpec
 from matchnet.methods.language_model import LanguageModelSpec
+from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.parsing import ParamsError, nearest
 from matchnet.text_training import TextSpec
 from pipeline.data.spec import TEXT_SOURCES, DatasetParams, Part, RandomSplit, WholeSplit
@@ -113,6 +115,10 @@ def _check_init(model: ModelParams, params: Params, path: str) -> None:
         if name is None or name != other:
             raise ParamsError(f"{path}: found {model.init!r}, whose encoder is {other}, and this model's is {name}; "
                               "name a model with the same encoder, or write shards/DATASET")
+        theirs = getattr(source.method, "encoder", None)
+        if isinstance(encoder, Conv4Spec) and isinstance(theirs, Conv4Spec) and encoder.last_relu != theirs.last_relu:
+            raise ParamsError(f"{path}: found {model.init!r}, whose encoder has last_relu: "
+                              f"{str(theirs.last_relu).lower()}; write the same in method.encoder of this model")
         return
     if not isinstance(source.method, LanguageModelSpec) or source.dataset != model.dataset:
         raise ParamsError(f"{path}: {model.init!r} is no language model of {model.dataset}; name one")
@@ -126,10 +132,11 @@ def _check_published(model: ModelParams, path: str) -> None:
     if model.published is None:
         return
     is_inception = isinstance(model.method, ClassifierSpec) and isinstance(model.method.encoder, InceptionSpec)
-    if not is_inception or model.training is not None or model.init is not None:
+    is_linear = isinstance(model.method, ClassifierSpec) and model.method.head == "linear"
+    if not (is_inception and is_linear) or model.training is not None or model.init is not None:
         raise ParamsError(f"{path}: found {model.published!r}; published weights are those of a classifier with "
-                          "encoder inception_v3, with training: null and from: shards/DATASET; write so, or leave "
-                          "published out")
+                          "encoder inception_v3 and head linear, with training: null and from: shards/DATASET; write "
+                          "so, or leave published out")
 
 
 def _check_stream(model: ModelParams, path: str) -> None:
@@ -152,12 +159,17 @@ def _check_chunk(model: ModelParams, compiled: bool, path: str) -> None:
 
 
 def _check_frozen(model: ModelParams, path: str) -> None:
-    """A frozen encoder has learnt before, and something that follows it is to learn."""
+    """The encoder must have been trained, and something that follows it must learn."""
     assert isinstance(model.training, EpisodicSpec)
     if model.training.frozen and (model.method.name not in ON_FEATURES or model.init is None):
         raise ParamsError(f"{path}: found true with method {model.method.name} and from: "
                           f"{model.init or 'shards/' + model.dataset}; it is for {' and '.join(ON_FEATURES)} that "
                           "begin with a trained model: write from: models/TABLE/MODEL, or frozen: false")
+    method = model.method
+    if model.training.frozen and isinstance(method, MatchingNetworkSpec) \
+            and method.embedding_size is None and method.fce is None and method.attention.scale != "learned":
+        raise ParamsError(f"{path}: found true, and nothing that follows the encoder would learn; write "
+                          "method.embedding_size, method.fce, or method.attention.scale: learned")
 
 
 def _check_training(model: ModelParams, path: str) -> None:
@@ -167,7 +179,7 @@ def _check_training(model: ModelParams, path: str) -> None:
     if model.training is not None and reads_text != isinstance(model.training, TextSpec):
         raise ParamsError(f"{path}.training: method {model.method.name} trains on "
                           f"{'running text: num_streams, window' if reads_text else 'episodes: episode'}, ...; found "
-                          "the parameters of the other kind")
+                          "the parameters of the other kind: write those of its own kind, or another method")
     if reads_text and model.train_parts != ("train",):
         raise ParamsError(f"{path}.train_parts: found {list(model.train_parts)}; a language model reads the training "
                           "file and validates on that of valid: write [train]")

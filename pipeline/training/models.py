@@ -22,8 +22,8 @@ def make_model(name: str, params: Params, files: RunFiles) -> tuple[ModelFile, l
 
     compute, asked = params.compute_of(name), params.compute.most_workers
     if compute.most_workers < asked:
-        print(f"{name}: {compute.most_workers} of the {asked} workers (compute.num_workers) train: a step has nothing "
-              "for more of them", flush=True)
+        print(f"{name}: {compute.most_workers} of the {asked} workers (compute.num_workers) train: this training "
+              "has no work for more of them", flush=True)
     state, log = run_training(name, model, compute, params.cluster, files)
     return _model_file(name, model, files, state, seconds_spent(log)), log
 

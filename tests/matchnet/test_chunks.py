@@ -23,7 +23,9 @@ from matchnet.methods.siamese import SiameseSpec
 SHAPE = (1, 8, 8)
 SMALL = Conv4Spec(num_filters=6, num_blocks=3)
 SPECS = {"plain": MatchingNetworkSpec(encoder=SMALL), "untied": MatchingNetworkSpec(encoder=SMALL, tied=False),
-         "fce": MatchingNetworkSpec(encoder=SMALL, fce=FullContextSpec(3)), "siamese": SiameseSpec(encoder=SMALL),
+         "fce": MatchingNetworkSpec(encoder=SMALL, fce=FullContextSpec(3)),
+         "linear": MatchingNetworkSpec(encoder=SMALL, embedding_size=6, fce=FullContextSpec(3)),
+         "siamese": SiameseSpec(encoder=SMALL),
          "euclidean": MatchingNetworkSpec(encoder=SMALL, attention=AttentionSpec("euclidean", "fixed", 0.1))}
 TOLERANCE = {torch.float32: 2e-4, torch.float64: 1e-11}  # relative to the largest number of a tensor
 

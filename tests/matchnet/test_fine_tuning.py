@@ -35,9 +35,10 @@ EPISODE = FineTuningSpec(steps=2, frozen_blocks=1, num_copies=2)
 SOFTMAX = replace(EPISODE, loss="softmax")
 METHODS = [ClassifierSpec(encoder=SMALL), SiameseSpec(encoder=SMALL), MatchingNetworkSpec(encoder=SMALL),
            MatchingNetworkSpec(encoder=SMALL, fce=FullContextSpec(num_steps=2)),
-           ClassifierSpec(encoder=replace(SMALL, last_relu=False), head="cosine")]
+           ClassifierSpec(encoder=replace(SMALL, last_relu=False), head="cosine"),
+           MatchingNetworkSpec(encoder=SMALL, embedding_size=5, fce=FullContextSpec(2))]
 CASES = [(method, EPISODE) for method in METHODS] + [(METHODS[0], SOFTMAX)]
-IDS = ["classifier", "siamese", "matching_network", "fce", "no last ReLU", "softmax"]
+IDS = ["classifier", "siamese", "matching_network", "fce", "no last ReLU", "linear map", "softmax"]
 NOTHING = 1e-30  # a learning rate
 
 
@@ -52,7 +53,7 @@ def small(spec: MethodSpec, shape: tuple[int, ...] = SHAPE) -> Method:
     return method.eval()
 
 
-@pytest.mark.parametrize("spec", METHODS, ids=IDS[:5])
+@pytest.mark.parametrize("spec", METHODS, ids=IDS[:6])
 @pytest.mark.parametrize("frozen_blocks", [0, 1])
 @torch.no_grad()
 def test_without_a_step_it_is_the_method_itself(spec: MethodSpec, frozen_blocks: int) -> None:
@@ -95,7 +96,7 @@ def tuned_by_the_book(method: Method, adaptation: FineTuningSpec, support_S: Ten
     return log_probs[0], weights[0]
 
 
-@pytest.mark.parametrize("spec", METHODS, ids=IDS[:5])
+@pytest.mark.parametrize("spec", METHODS, ids=IDS[:6])
 @pytest.mark.parametrize("k", [1, 3])
 def test_each_episode_is_tuned_as_if_it_were_alone(spec: MethodSpec, k: int) -> None:
     """What tuning changes, against a copy of the method for every episode: to a hundredth of the largest change."""

@@ -344,15 +344,21 @@ def test_a_frozen_encoder_stays_and_the_rest_learns_from_its_features() -> None:
         torch.testing.assert_close(weight, expected, msg=lambda text, name=name: f"{name}: {text}")
 
 
-def test_a_frozen_training_resumes_bit_for_bit_and_validates_as_others_do() -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+def test_a_frozen_training_resumes_bit_for_bit_and_validates_as_others_do(precision: str,
+                                                                          ema_decay: float | None) -> None:
     states: list[dict[str, Any]] = []
     figures: list[dict[str, Any]] = []
+    spec = replace(FROZEN, ema_decay=ema_decay)
     whole, resumed = fresh_network(), fresh_network(1)
-    run(whole, FROZEN, save=lambda state: states.append(copy.deepcopy(state)), report=figures.append)
-    run(resumed, FROZEN, state=states[0])
+    run(whole, spec, precision=precision, save=lambda state: states.append(copy.deepcopy(state)),
+        report=figures.append)
+    run(resumed, spec, precision=precision, state=states[0])
     assert all(torch.equal(*both) for both in zip(whole.state_dict().values(), resumed.state_dict().values(),
                                                   strict=True))
     assert DATA.valid_classes is not None
+    whole.load_state_dict(states[-1]["model"])  # the average, if there is one
     accuracy_E = evaluate(whole, DATA.store, DATA.valid_classes, FROZEN.valid_episode, FROZEN.valid_episodes,
                           seed=FROZEN.seed + VALID_SEED_OFFSET)
     assert figures[-1]["valid_accuracy"] == mean_and_interval(accuracy_E)[0]
@@ -366,5 +372,5 @@ def test_a_frozen_training_resumes_bit_for_bit_and_validates_as_others_do() -> N
 def test_frozen_goes_without_what_changes_the_images(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(FROZEN, **change)
-    with pytest.raises(ValueError, match="2 workers share a training with frozen: true, which takes one"):
+    with pytest.raises(ValueError, match="2 workers share a training with frozen: true, which one worker does"):
         EpisodicTask(DATA, FROZEN).check(2)

@@ -119,9 +119,10 @@ def test_the_equation_map_names_what_is_there() -> None:
         assert path, f"no file: {row}"
         for name in re.findall(r"`([\w.]+)`", function):
             assert name in definitions(path[1]), f"{path[1]} has no {name}"
-        for test_name, test_file in re.findall(r"\[test_\w+\.py: (test_\w+)\]\(\.\./([^)]+)\)", test):
-            assert test_name in definitions(test_file), f"{test_file} has no {test_name}"
-        assert "test_" in test, f"no test: {row}"
+        tests = re.findall(r"\[(test_\w+\.py): (test_\w+)\]\(\.\./([^)]+)\)", test)
+        assert len(tests) == test.count(": test_") > 0, f"no test, or not as [file: test](../path): {row}"
+        for shown_file, test_name, test_file in tests:
+            assert test_file.endswith(f"/{shown_file}") and test_name in definitions(test_file), f"{test_file}: {row}"
 
 
 @pytest.mark.parametrize(("text", "lengths"), [

@@ -1,11 +1,23 @@
 """Comparing methods over seeds: the interval holds the truth as often as it says, and the sentence says no more."""
 
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
+from test_comparison import COLUMN, ROWS, prepared
 
+from matchnet.encoders.conv4 import Conv4Spec
+from matchnet.episodes import EpisodeSpec
+from matchnet.episodic_training import EpisodicSpec
+from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.statistics import mean_and_interval
+from pipeline import paths
+from pipeline.evaluate.row import write_columns
+from pipeline.params import ModelParams, Params
 from pipeline.results.seeds import mean_over_seeds
-from pipeline.seeds import in_words
+from pipeline.seeds import differences, in_words
 
 
 @pytest.mark.parametrize(("of_training", "of_episode", "rest"), [(1.0, 0.0, 5.0), (0.2, 5.0, 5.0), (0.0, 0.0, 5.0)])
@@ -48,3 +60,43 @@ def test_the_sentence_says_what_is_shown() -> None:
     assert in_words(0.05 + noise_TE).endswith(": a gain is shown")
     assert in_words(noise_TE - 0.05).endswith(": a loss is shown")
     assert in_words(noise_TE).endswith(": no difference is shown")
+
+
+PAIRS = [("t/fce", "t/linear"), ("t/fce-1", "t/linear-1")]
+
+
+Evaluated = tuple[Params, dict[str, np.ndarray]]
+
+
+@pytest.fixture
+def evaluated(small_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluated:
+    """Two trainings of each of two methods, with accuracies made up, and kept as the evaluation keeps them."""
+    params = prepared(small_shards, tmp_path, monkeypatch)
+    row, generator = ROWS["t/ours"], np.random.default_rng(3)
+    models, rows, accuracies = {}, {}, {}
+    for seed, pair in enumerate(PAIRS):
+        for name, size in zip(pair, (4, 5), strict=True):
+            models[name] = ModelParams(dataset="small", split="random", image_size=16,
+                                       method=MatchingNetworkSpec(encoder=Conv4Spec(num_filters=size)),
+                                       training=EpisodicSpec(episode=EpisodeSpec(2, 1, 1), steps=1, seed=seed))
+            rows[name], accuracies[name] = replace(row, model=name), generator.integers(0, 13, row.episodes) / 12
+            write_columns(paths.accuracies_file(name), {COLUMN: accuracies[name]})
+            shutil.copy(paths.details_file("t/ours"), paths.details_file(name))
+    return replace(params, models=models, rows=rows), accuracies
+
+
+def test_differences_are_those_of_what_was_kept(evaluated: Evaluated) -> None:
+    params, accuracies = evaluated
+    expected = [accuracies[row] - accuracies[baseline] for row, baseline in PAIRS]
+    np.testing.assert_allclose(differences(params, COLUMN, PAIRS), expected, atol=1e-9)
+
+
+def test_rows_that_differ_in_more_than_the_seed_are_refused(evaluated: Evaluated) -> None:
+    params, _ = evaluated
+    with pytest.raises(ValueError, match=r"t/fce, t/fce: their models have the seeds \[0, 0\], and nothing else"):
+        differences(params, COLUMN, [PAIRS[0], PAIRS[0]])
+    with pytest.raises(ValueError, match=r"t/fce, t/linear-1: their models have the seeds \[0, 1\], and differ in"):
+        differences(params, COLUMN, [PAIRS[0], PAIRS[1][::-1]])
+    other = replace(params, rows={**params.rows, "t/fce-1": replace(params.rows["t/fce-1"], seed=9)})
+    with pytest.raises(ValueError, match=r"t/fce-1: seed is 9, and another row has 3; rows are compared on the same"):
+        differences(other, COLUMN, PAIRS)
