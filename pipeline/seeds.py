@@ -1,6 +1,6 @@
 """Compare two methods over several trainings of each, on the same test episodes.
 
-    python -m pipeline.seeds mini --column 5w1s fce=linear fce-1=linear-1 fce-2=linear-2
+    python -m pipeline.seeds mini --column 5w1s fce=matching fce-1=matching-1 fce-2=matching-2
 
 Each pair is ROW=BASELINE of a table, and all of them differ in the seed of the training alone. It reads what the stage
 `evaluate` kept of each episode, and prints the mean difference with its 95% interval over seeds and episodes. What the
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--column", required=True, help="the task, such as 5w1s")
     arguments = parser.parse_args()
     if any(pair.count("=") != 1 for pair in arguments.pairs):
-        parser.error("a pair is written ROW=BASELINE, such as fce=linear")
+        parser.error("a pair is written ROW=BASELINE, such as fce=matching")
     pairs = [(f"{arguments.table}/{row}", f"{arguments.table}/{baseline}")
              for row, baseline in (pair.split("=") for pair in arguments.pairs)]
     try:

@@ -136,10 +136,10 @@ def test_a_table_is_a_page_or_two(folder, most):
     ("omniglot", "models.short-no-affine.training.frozen", True,
      "training.frozen: found true with method matching_network and from: shards/omniglot; it is for matching_network "
      "and siamese that begin with a trained model: write from"),
-    ("mini", "models.linear.method", {"embedding_size": None, "attention": {"scale": "none"}},
+    ("mini", "models.matching.method", {"embedding_size": None, "attention": {"scale": "none"}},
      "training.frozen: found true, and nothing that follows the encoder would learn; write method.embedding_size"),
-    ("mini", "models.matching.method", {"encoder": {"last_relu": True}},
-     "models.matching.from: found 'mini/classifier', whose encoder has last_relu: false; write the same in"),
+    ("mini", "models.end-to-end.method", {"encoder": {"last_relu": True}},
+     "models.end-to-end.from: found 'mini/classifier', whose encoder has last_relu: false; write the same in"),
     ("demo", "evaluation.columns", [], "columns is empty; name at least one task, such as 5w1s"),
     ("demo", "rows.fce.columns", ["5w20s"], "rows.fce.columns: 5w20s: 20 shots and 5 queries need 25 samples"),
     ("demo", "rows.fce.model", "fec", "rows.fce.model: there is no 'fec' among the models of this table; did you mean"),
