@@ -109,6 +109,9 @@ def _answers(row: RowParams, spec: EpisodeSpec, numbers: Sequence[int],
         return []
     path = paths.model_file(row.model)
     model = read_model(path)
+    if model.model_name != row.model:
+        raise ValueError(f"{path}: holds the model {model.model_name}, and not {row.model}: it is another file; "
+                         "train it again")
     with loaded_samples(row, model, ShardFolder(paths.SHARDS / row.dataset), FEW) as samples:
         spec = samples.task(spec)
         classes = samples.classes_for(spec)

@@ -121,6 +121,14 @@ def test_from_evaluations_to_picture_figures_and_report(small_shards: Path, tmp_
     assert pages[1].read_text().count("data:image/webp;base64,") == 1
 
 
+def test_a_model_file_in_the_place_of_another_is_refused(small_shards: Path, tmp_path: Path,
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    params = prepared(small_shards, tmp_path, monkeypatch)
+    paths.model_file("t/baseline").write_bytes(paths.model_file("t/ours").read_bytes())
+    with pytest.raises(ValueError, match=r"baseline/model\.pt: holds the model t/ours, and not t/baseline: it"):
+        compare(COMPARISON, params)
+
+
 def test_evaluations_that_do_not_fit_are_refused(small_shards: Path, tmp_path: Path,
                                                  monkeypatch: pytest.MonkeyPatch) -> None:
     params = prepared(small_shards, tmp_path, monkeypatch)
