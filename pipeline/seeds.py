@@ -17,7 +17,7 @@ from pipeline import paths
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.evaluate.compare import read_column, require_same_data
 from pipeline.params import ModelParams, Params, named, read_params
-from pipeline.params.rules import SAME_EPISODES
+from pipeline.params.rules import other_episodes
 from pipeline.results.comparison import difference_of
 from pipeline.results.seeds import mean_over_seeds
 
@@ -32,10 +32,9 @@ def differences(params: Params, column: str, pairs: Sequence[tuple[str, str]]) -
     rows = {name: named(params.rows, "rows", name) for pair in pairs for name in pair}
     first = next(iter(rows.values()))
     for name, row in rows.items():
-        for field in SAME_EPISODES:
-            if getattr(row, field) != getattr(first, field):
-                raise ValueError(f"{name}: {field} is {getattr(row, field)}, and another row has "
-                                 f"{getattr(first, field)}; rows are compared on the same episodes")
+        if field := other_episodes(row, first):
+            raise ValueError(f"{name}: {field} is {getattr(row, field)}, and another row has {getattr(first, field)}; "
+                             "rows are compared on the same episodes")
     for side in zip(*pairs, strict=True):
         _require_seeds_alone([params.models[rows[name].model] for name in side], side)
     require_same_data(list(rows), ShardFolder(paths.SHARDS / first.dataset))

@@ -9,11 +9,11 @@ import pytest
 import small_corpus
 import small_omniglot
 import torch
+from places import ROOT
 
 from pipeline.data.shards.make import shard_dataset
 
 # pipeline and stages are not installed: processes that tests start find them as `python -m` in the checkout does
-ROOT = Path(__file__).parent.parent
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 torch.set_num_threads(1)  # tiny problems: more threads only wait for each other
 

@@ -6,9 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from places import ROOT
 from ruamel.yaml import YAML
 
-ROOT = Path(__file__).parent.parent
 COPIED = ("matchnet", "pipeline", "stages", ".dvc/config", ".dvcignore", ".gitignore", "dvc.yaml")
 DEMO = """\
 table: demo
@@ -115,3 +115,8 @@ def small_copy(folder: Path, trained: bool = False) -> Copy:
     copy.write(f"{DEMO}{model}{ROWS}  {name}: {{model: {name}, dataset: glyphs}}\n{REPORT}")
     copy.run("git", "init", "-q")
     return copy
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """The content of every file below a folder, by its path there."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -48,6 +48,7 @@ import small_omniglot
 import torch
 from odd_pictures import odd_pictures
 from PIL import Image
+from places import ROOT
 
 import stages.compare
 import stages.download
@@ -65,7 +66,6 @@ from pipeline.stage_code import PACKAGES
 from pipeline.training import ray_training, worker
 from stages.command import run_stage
 
-ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 120  # of the processor; a stage takes two
 PATIENCE = 3600  # seconds by the clock: on a busy machine a stage hardly runs
 TICKS = os.sysconf("SC_CLK_TCK")

@@ -255,6 +255,11 @@ def _require_known(name: str, known: Mapping | Iterable[str], path: str) -> None
 SAME_EPISODES = ("dataset", "split", "part", "seed", "episodes", "queries")  # fields that decide a row's episodes
 
 
+def other_episodes(row: RowParams, other: RowParams) -> str | None:
+    """The first field by which two rows are tested on different episodes; None if their episodes are the same."""
+    return next((field for field in SAME_EPISODES if getattr(row, field) != getattr(other, field)), None)
+
+
 def _check_comparison(comparison: ComparisonParams, params: Params, path: str) -> None:
     rows = {short_name(name): row for name, row in params.rows.items()}
     names = {role: short_name(getattr(comparison, role)) for role in ("row", "baseline")}
@@ -262,11 +267,10 @@ def _check_comparison(comparison: ComparisonParams, params: Params, path: str) -
         _require_known(name, rows, f"{path}.{role}")
         _require_known(comparison.column, rows[name].columns, f"{path}.column: of row {name}")
     ours, baseline = rows[names["row"]], rows[names["baseline"]]
-    for field in SAME_EPISODES:
-        if getattr(ours, field) != getattr(baseline, field):
-            raise ParamsError(f"{path}.baseline: {names['baseline']!r} has {field} {getattr(baseline, field)}, and "
-                              f"{names['row']!r} has {getattr(ours, field)}; two rows are compared on the same "
-                              f"episodes: name rows that agree in {', '.join(SAME_EPISODES)}")
+    if field := other_episodes(ours, baseline):
+        raise ParamsError(f"{path}.baseline: {names['baseline']!r} has {field} {getattr(baseline, field)}, and "
+                          f"{names['row']!r} has {getattr(ours, field)}; two rows are compared on the same "
+                          f"episodes: name rows that agree in {', '.join(SAME_EPISODES)}")
     if names["row"] == names["baseline"]:
         raise ParamsError(f"{path}.baseline: found {names['baseline']!r}, the row itself; name another")
     if params.datasets[ours.dataset].source in TEXT_SOURCES:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from ray_nodes import Cluster
-from repository_copy import Copy, small_copy
+from repository_copy import Copy, files, small_copy
 
 from matchnet.model_file import read_model
 
@@ -31,10 +31,6 @@ def checkout(folder: Path, storage: Path | None = None) -> Copy:
     if storage is not None:
         copy.set("cluster.storage", str(storage))
     return copy
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("with_storage", [False, True])
