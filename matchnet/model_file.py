@@ -93,7 +93,7 @@ def model_from(content: dict[str, Any], path: Path) -> ModelFile:
     if "format" not in content:
         raise CheckpointError(f"{path}: not a model file of matchnet: it holds {_some_names(content)}; name a file "
                               "that `python -m stages.train` wrote, data/models/<model>/model.pt")
-    if content["format"] != FORMAT:
+    if type(content["format"]) is not int or content["format"] != FORMAT:
         raise CheckpointError(f"{path}: format is {shown(content['format'])}, this version reads {FORMAT}; "
                               "delete it and train again")
     missing = [field.name for field in fields(ModelFile) if field.name not in content
@@ -109,12 +109,18 @@ def model_from(content: dict[str, Any], path: Path) -> ModelFile:
         return ModelFile(**found | {"sample_shape": tuple(found["sample_shape"])})
     except CheckpointError:
         raise
-    except ValueError as error:
-        raise CheckpointError(f"{error}; the file is of another version of matchnet: train it again") from error
+    except (ValueError, OverflowError) as error:  # a whole number that is no float
+        raise CheckpointError(f"{_about(error, path)}; the file is of another version of matchnet: train it again") from error
 
 
-def _without_old_size(method: dict[str, Any]) -> dict[str, Any]:
+def _about(error: Exception, path: Path) -> str:
+    return str(error) if str(error).startswith(str(path)) else f"{path}: {error}"
+
+
+def _without_old_size(method: object) -> object:
     """FCE had a `size` once, null in nearly all files: it is `embedding_size` of the method now."""
+    if not isinstance(method, dict):
+        return method
     context = method.get("fce")
     if isinstance(context, dict) and "size" in context and context["size"] is None:
         return {**method, "fce": {name: value for name, value in context.items() if name != "size"}}

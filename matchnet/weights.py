@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from matchnet.files import FULL_DISK, atomic_write, sha256_of
 from matchnet.messages import said, shown
 
+PLAIN_TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16,
+               torch.int8, torch.uint8, torch.bool)  # torch cannot compare numbers of other types, or copy them
+
 
 class CheckpointError(ValueError):
     """A file with weights that cannot be used; the text names it and says what to do."""
@@ -103,13 +106,19 @@ def check_weights(weights: object, what: str) -> None:
     if not isinstance(weights, Mapping):
         raise CheckpointError(f"{what} is a {type(weights).__name__}, not weights by name; {again}")
     for name, weight in weights.items():
-        if not isinstance(name, str) or not isinstance(weight, Tensor) or weight.layout != torch.strided:
+        if not isinstance(name, str) or not _is_plain(weight):
             raise CheckpointError(f"{what}: {shown(name)} is no plain tensor; {again}")
         if weight.untyped_storage().nbytes() < weight.nbytes:
             raise CheckpointError(f"{what}: {shown(name)} of shape {shown(tuple(weight.shape))} has fewer numbers than "
                                   f"that; {again}")
         if not torch.isfinite(weight).all():
             raise CheckpointError(f"{what}: {shown(name)} has numbers that are not finite; {again}")
+
+
+def _is_plain(weight: object) -> bool:
+    """Whether it is a tensor whose numbers are all there, one by one: not sparse, quantised, nested or on "meta"."""
+    return (isinstance(weight, Tensor) and weight.layout == torch.strided and weight.dtype in PLAIN_TYPES
+            and not weight.is_meta and not weight.is_nested)
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, Tensor], path: Path | str) -> None:

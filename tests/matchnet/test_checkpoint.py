@@ -1,10 +1,12 @@
 """Files with weights: whole or refused, with the reason."""
 
 import errno
+import math
 import pickle
 import re
 import subprocess
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -117,6 +119,94 @@ def test_a_file_that_does_not_say_all_is_refused(tmp_path, edit, message):
     save_tensors(path, content)
     with pytest.raises(CheckpointError, match=message):
         read_model(path)
+
+
+FIELDS = {
+    "method": ([None, 7, "matching_network", [], {}, {"name": ["matching_network"]}, {1: 2}, torch.zeros(2)], "method"),
+    "preparation": ([7, "0 to 1", [1, 16], {}, {"channels": 10**12, "size": 16}], "preparation"),
+    "format": ([None, "2", 2.0, True, [2], torch.zeros(2)], "format is "),
+    "num_classes": ([None, "3", 3.0, True, -1, math.nan, [3], 2**63], "num_classes is .*, not a whole number"),
+    "step": ([None, "7", 7.5, -1, math.nan, {}, 10**30], "step is .*, not a whole number"),
+    "seconds": ([None, "1", -1, math.nan, math.inf, [1.0]], "seconds is .*, not a number of seconds"),
+    "sample_shape": ([None, 16, "1x16x16", [], [1, 16], [1, 16, 0], [1, 16, 16.0], [1, math.nan, 16],
+                      (1, 10**12, 16), {"C": 1}], "sample.shape|samples have the shape"),
+    "model_name": ([None, 7, ["small"]], "model_name is .*, not a text"),
+    "dataset_sha256": ([None, 7], "dataset_sha256 is .*, not a text"),
+    "train_classes": ([None, "abc", [1, 2], {"a": 1}, [["a"]]], "train_classes is .*, not a list of names"),
+    "state_dict": ([None, [torch.zeros(1)], {1: torch.zeros(1)}, {"w": 1.0}, {"w": [1.0]}],
+                   r"state_dict.* (is a|no plain tensor)"),
+}
+
+
+@pytest.mark.parametrize(("field", "value"), [(field, value) for field, (values, _) in FIELDS.items()
+                                              for value in values])
+def test_a_field_of_a_model_file_that_no_training_writes_is_refused(tmp_path, field, value):
+    with pytest.raises(CheckpointError, match=FIELDS[field][1]) as refusal:
+        read_changed(tmp_path / "model.pt", **{field: value})
+    assert str(refusal.value).startswith(f"{tmp_path / 'model.pt'}: ") and "again" in str(refusal.value)
+
+
+@pytest.mark.parametrize("field", ["method", "sample_shape", "num_classes", "state_dict", "step", "seed", "seconds",
+                                   "dataset_sha256", "split", "train_classes", "model_name"])
+def test_a_field_of_a_model_file_that_is_missing_is_named(tmp_path, field):
+    with pytest.raises(CheckpointError, match=rf"model\.pt: {field} is missing .*train again"):
+        read_changed(tmp_path / "model.pt", left_out=field)
+
+
+@pytest.mark.parametrize(("changed", "message"), [
+    ({"num_classes": 10**12}, r"a size is 1,000,000,000,000, and none of its weights has that"),
+    ({"method": {"name": "matching_network", "encoder": {"name": "conv4", "num_filters": 10**12}}},
+     r"a size is 1,000,000,000,000, and none of its weights has that"),
+    ({"method": {"name": "matching_network", "encoder": {"name": "conv4", "num_filters": -4}}}, "num_filters"),
+    ({"sample_shape": [10**12], "preparation": None}, "a size is 1,000,000,000,000")])
+def test_a_model_file_of_impossible_sizes_takes_no_memory(tmp_path, changed, message):
+    path = tmp_path / "model.pt"
+    with pytest.raises(CheckpointError, match=message) as refusal:
+        read_changed(path, **changed).build(path)
+    assert str(refusal.value).startswith(f"{path}: ")
+
+
+def strange(weight: torch.Tensor, kind: str) -> torch.Tensor:
+    match kind:
+        case "quantised":
+            return torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8)
+        case "meta":
+            return weight.to("meta")
+        case "sparse":
+            return weight.to_sparse()
+        case "nested":
+            return torch.nested.nested_tensor([weight[0], weight[1]])
+        case "not a number":
+            return weight * torch.nan
+        case "infinite":
+            return weight + torch.inf
+        case _:
+            return weight.to(getattr(torch, kind))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("kind", ["quantised", "float8_e4m3fn", "complex64", "uint16", "meta", "sparse", "nested",
+                                  "not a number", "infinite"])
+def test_weights_of_a_model_file_that_cannot_be_used_are_named(tmp_path, kind):
+    name, weights = "encoder_f.blocks.0.0.weight", a_model().state_dict
+    reason = "has numbers that are not finite" if kind in ("not a number", "infinite") else "is no plain tensor"
+    with pytest.raises(CheckpointError, match=rf"model\.pt: state_dict: '{name}' {reason}; delete it and run the same"):
+        read_changed(tmp_path / "model.pt", state_dict={**weights, name: strange(weights[name], kind)})
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16])
+def test_weights_of_another_precision_are_read(tmp_path, kind):
+    weights = {name: weight.to(kind) for name, weight in a_model().state_dict.items()}
+    assert read_changed(tmp_path / "model.pt", state_dict=weights).state_dict.keys() == weights.keys()
+
+
+def read_changed(path: Path, left_out: str = "", **changed: object) -> ModelFile:
+    """Write a model file, change some of its fields, and read it."""
+    write_model(path, a_model())
+    content = load_tensors(path) | changed
+    content.pop(left_out, None)
+    torch.save(content, path)
+    return read_model(path)
 
 
 def test_a_file_of_one_tensor_is_refused(tmp_path):
