@@ -8,11 +8,12 @@ from pathlib import Path
 from matchnet.files import atomic_write, make_folder, sha256_of
 from matchnet.messages import said, without_credentials
 from pipeline.data.raw.fetch_file import DownloadError, fetch_file, is_address, matches, read
-from pipeline.data.raw.linked_archives import archive_path, link_archive, link_packed, linked_to
+from pipeline.data.raw.linked_archives import FOLDER, archive_path, link_archive, link_packed, linked_to
 from pipeline.data.raw.readers.mini_photographs import PHOTOGRAPHS, pack_photographs
 from pipeline.data.raw.registry import PREPARED, RawFile, archives_of, files_of
 from pipeline.data.raw.source import source_of
 from pipeline.data.spec import DatasetParams
+from pipeline.system.unfinished import remove_unfinished
 
 BEHIND_AN_ACCOUNT = ("get it at https://image-net.org/download-images.php (ILSVRC2012; it asks for an account), put it "
                      "into a folder, and name that as cluster.licensed.imagenet in the root's params.yaml; or write "
@@ -43,6 +44,8 @@ def download_dataset(name: str, params: DatasetParams, raw_dir: Path, mirror: st
     """
     raw_dir = Path(raw_dir)
     make_folder(raw_dir)
+    store = raw_dir.parent / FOLDER
+    remove_unfinished([*raw_dir.iterdir(), *store.glob("*"), *store.glob("*/*")])
     mirror_sums = _mirror_checksums(mirror) if mirror else {}
     for source_file in files_of(params):
         _bring(name, source_file, raw_dir, mirror, mirror_sums)
@@ -86,8 +89,8 @@ def require_downloaded(name: str, raw_dir: Path) -> None:
 
 
 def is_recorded(path: Path) -> bool:
-    """Whether the record has a line for this path of a raw folder."""
-    return path.is_file() and path.name != CHECKSUMS and path.suffix != ".part"
+    """Whether the record has a line for this path of a raw folder; hidden files are temporary, or a system's own."""
+    return path.is_file() and not path.name.startswith(".") and path.name != CHECKSUMS and path.suffix != ".part"
 
 
 def archives_recorded(params: DatasetParams) -> set[str]:

@@ -2,7 +2,9 @@
 
 import base64
 import hashlib
+import os
 import re
+import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -232,6 +234,29 @@ def test_a_folder_as_mirror_is_verified_by_its_own_sums(
     expected = read_checksums((mirror_folder / "SHA256SUMS").read_text())
     assert {f"omniglot/{name}": found for name, found in recorded_checksums(raw).items()} == expected
     assert server.asked == []
+
+
+def pid_of_a_dead_process() -> int:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def test_what_a_killed_process_was_writing_is_removed_and_never_recorded(mirror_folder: Path, tmp_path: Path) -> None:
+    raw = tmp_path / "raw/small"
+    download_dataset("small", PARAMS, raw, str(mirror_folder))
+    record = (raw / "SHA256SUMS").read_text()
+    folders = (raw, raw.parent / ".archives", raw.parent / ".archives/0123")
+    folders[-1].mkdir(parents=True)
+    for folder in folders:
+        (folder / f".drawn.zip.{pid_of_a_dead_process()}.tmp").write_bytes(b"half")
+        (folder / f".drawn.zip.{os.getpid()}.tmp").write_bytes(b"half, in a container where numbers come again")
+        (folder / f".drawn.zip.{os.getppid()}.tmp").write_bytes(b"another process writes it")
+    download_dataset("small", PARAMS, raw, str(mirror_folder))
+    for folder in folders:
+        assert [path.name for path in folder.glob(".*.tmp")] == [f".drawn.zip.{os.getppid()}.tmp"]
+    assert (raw / "SHA256SUMS").read_text() == record
+    shard_dataset("small", PARAMS, raw, tmp_path / "shards/small")  # refuses a raw file without a line
 
 
 def test_raw_files_of_which_the_record_has_no_line_are_not_sharded(mirror_folder: Path, tmp_path: Path) -> None:
