@@ -6,7 +6,11 @@ from pathlib import Path
 LONGEST = 200  # characters of a value
 LONGEST_ERROR = 600  # characters of another library's message
 _MEMORY_ADDRESS = re.compile(r"(?: object)? at 0x[0-9a-fA-F]+")
-_CREDENTIALS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s]*@")
+_SCHEME = r"(?<![A-Za-z0-9+.-])(?P<start>[A-Za-z0-9+.-]+:"
+_CREDENTIALS = re.compile(rf"{_SCHEME}//)[^/?#\s]*@")
+# `user:secret@` whose secret has slashes, as half of AWS' secrets have, or whose `//` a path has made one slash. A
+# number before a slash is a port. The bounds keep long texts fast.
+_ODD_CREDENTIALS = re.compile(rf"{_SCHEME}//?)[^/?#\s:\[]{{0,500}}:(?!\d{{1,5}}[/?#])\S{{0,500}}@")
 
 
 def shown(value: object) -> str:
@@ -33,4 +37,4 @@ def said(error: BaseException) -> str:
 
 def without_credentials(text: str | Path) -> str:
     """A text in which addresses have no `user:password@`."""
-    return _CREDENTIALS.sub(r"\g<scheme>", str(text))
+    return _ODD_CREDENTIALS.sub(r"\g<start>", _CREDENTIALS.sub(r"\g<start>", str(text)))

@@ -28,6 +28,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from matchnet.messages import without_credentials
 from pipeline.cluster.access import warn_of_open_cluster
 from pipeline.submission.follow import Follower
 from pipeline.submission.job_server import (
@@ -75,8 +76,8 @@ def submit(server: JobServer, command: list[str], name: str, folder: Path | None
     with tempfile.TemporaryDirectory() as scratch:
         package = Path(scratch) / "code.zip"
         total = pack(ROOT, package)
-        print(f"sending the code to {server.address}: {total / 2**20:.1f} MiB, "
-              f"{package.stat().st_size / 2**20:.1f} MiB compressed", file=sys.stderr, flush=True)
+        _say(f"sending the code to {server.address}: {total / 2**20:.1f} MiB, "
+             f"{package.stat().st_size / 2**20:.1f} MiB compressed")
         variables = {key: value for key, value in environment.items() if key.startswith(TRAVELLING)}
         try:
             server.submit(job_id, shlex.join(command), {"working_dir": str(package), "env_vars": variables}, metadata)
@@ -166,7 +167,8 @@ def _show(text: str) -> None:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    """Print to standard error, without the credentials of addresses."""
+    print(without_credentials(text), file=sys.stderr, flush=True)
 
 
 def ask_after_interrupt() -> str:
@@ -204,9 +206,9 @@ def arguments(words: list[str]) -> argparse.Namespace:
 def run(given: argparse.Namespace) -> int:
     server = JobServer(job_server_address(given.address, os.environ))
     if server.is_open():
-        warn_of_open_cluster(server.address)
+        warn_of_open_cluster(without_credentials(server.address))
     if given.list:
-        print(table(server.jobs()))
+        print(without_credentials(table(server.jobs())))
         return SUCCEEDED
     if given.stop:
         return stop(server, given.stop)

@@ -21,10 +21,17 @@ def read_params(table: str, root: Path = Path()) -> Params:
 
 
 def with_environment(params: Params) -> Params:
-    """MATCHNET_MIRROR and RAY_ADDRESS go before what the file says."""
-    cluster = replace(params.cluster,
-                      mirror=os.environ.get("MATCHNET_MIRROR") or params.cluster.mirror,
-                      ray_address=os.environ.get("RAY_ADDRESS") or params.cluster.ray_address)
+    """MATCHNET_MIRROR and RAY_ADDRESS go before what the file says.
+
+    Raises:
+        ParamsError: a mirror that is no folder and no http address.
+    """
+    cluster = replace(params.cluster, ray_address=os.environ.get("RAY_ADDRESS") or params.cluster.ray_address)
+    if mirror := os.environ.get("MATCHNET_MIRROR"):
+        try:
+            cluster = replace(cluster, mirror=mirror)
+        except ValueError as error:
+            raise ParamsError(f"MATCHNET_MIRROR, which is cluster.mirror: {error}") from None
     return replace(params, cluster=cluster)
 
 

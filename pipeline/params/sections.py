@@ -13,6 +13,7 @@ from typing import Literal
 from matchnet.classifier_training import ClassifierTrainingSpec
 from matchnet.episodes import ALL_WAYS, EpisodeSpec, FineGrainedSpec
 from matchnet.episodic_training import EpisodicSpec
+from matchnet.messages import shown
 from matchnet.methods import FineTuningSpec, MethodSpec
 from matchnet.methods.language_model import LanguageModelSpec
 from matchnet.text_training import TextSpec
@@ -35,12 +36,23 @@ class LicensedParams:
     mini_imagenet: str | None = None
     treebank3: str | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("imagenet", "mini_imagenet", "treebank3"):
+            _require_folder_or_http(name, getattr(self, name))
+
     def folder_of(self, dataset: DatasetParams) -> str | None:
         if dataset.source == "treebank3":
             return self.treebank3
         if dataset.is_prepared:
             return self.mini_imagenet
         return self.imagenet if dataset.source in ("imagenet", "mini_imagenet") and not dataset.sample else None
+
+
+def _require_folder_or_http(name: str, value: str | None) -> None:
+    """Refuse other addresses. They may hold secrets, so the message shows the scheme alone."""
+    if value and ":/" in value and not value.startswith(("http://", "https://")):
+        raise ValueError(f"{name} begins with {shown(value.partition(':/')[0] + '://')}; it must be a folder, or an "
+                         "address that begins with http:// or https://: name one of these")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +89,7 @@ class ClusterParams:
     num_loaders: int | None = None
 
     def __post_init__(self) -> None:
+        _require_folder_or_http("mirror", self.mirror)
         for name in ("num_processes", "num_loaders"):
             value = getattr(self, name)
             if value is not None and value < 1:

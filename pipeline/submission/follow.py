@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from matchnet.messages import without_credentials
 from pipeline.submission.job_server import JobServer, UnreachableError
 
 PATIENCE = 600.0  # seconds without an answer after which we give up; the job goes on
@@ -60,7 +61,8 @@ class Follower:
             if ending != "silent":
                 failures += 1
                 if failures == 1 and job is None:
-                    print(f"connection to {self.server.address} lost; trying again", file=sys.stderr, flush=True)
+                    print(f"connection to {without_credentials(self.server.address)} lost; trying again",
+                          file=sys.stderr, flush=True)
                 time.sleep(min(2.0 ** (failures - 1), LONGEST_WAIT))
 
     async def _read_log(self) -> Ending:

@@ -8,6 +8,8 @@ from types import TracebackType
 
 from tqdm import tqdm
 
+from matchnet.messages import without_credentials
+
 SECONDS_BETWEEN_LINES = 10.0
 SHORTEST_RATED = 1.0  # seconds: the rate of shorter work says nothing
 MIB = 2**20
@@ -21,8 +23,8 @@ _write: Callable[[str], None] = _to_stderr
 
 
 def say(line: str) -> None:
-    """Print a line about long work to where its progress goes."""
-    _write(line)
+    """Print a line about long work to where its progress goes, without the credentials of addresses."""
+    _write(without_credentials(line))
 
 
 @contextmanager
@@ -47,13 +49,13 @@ class Progress:
     """
 
     def __init__(self, what: str, total: int, unit: str, done: int = 0) -> None:
-        self.what, self.total = what, total
+        self.what, self.total = without_credentials(what), total
         self.unit = unit if unit == "B" or unit.endswith("s") else f"{unit}s"
         self.done = self.done_before = done
         self.shown: int | None = None  # units done in the last line that was printed
         self.started = self.last_line = time.monotonic()
-        self.bar = tqdm(total=total or None, desc=what, unit=unit if unit == "B" else f" {self.unit}", unit_scale=True,
-                        initial=done) if sys.stderr.isatty() else None
+        self.bar = tqdm(total=total or None, desc=self.what, unit=unit if unit == "B" else f" {self.unit}",
+                        unit_scale=True, initial=done) if sys.stderr.isatty() else None
 
     def advance(self, count: int = 1, note: str = "") -> None:
         """Count `count` more units done; `note` (a loss, say) is shown beside the count.
@@ -68,7 +70,7 @@ class Progress:
         if self.bar is not None:
             if begins:
                 self._restart(self.bar)
-            self.bar.set_postfix_str(note, refresh=False)
+            self.bar.set_postfix_str(without_credentials(note), refresh=False)
             self.bar.update(max(count, 0))
         elif time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES:
             self._print_line(note)
@@ -82,7 +84,7 @@ class Progress:
         self.last_line, self.shown = time.monotonic(), self.done
         seconds, since = self.last_line - self.started, self.done - self.done_before
         rate = f", {self._amount(since / seconds)}/s" if since and seconds >= SHORTEST_RATED else ""
-        _write(f"{self.what}: {self._count()}{rate}{'; ' if note else ''}{note}")
+        say(f"{self.what}: {self._count()}{rate}{'; ' if note else ''}{note}")
 
     def _count(self) -> str:
         of_total = f"/{self._number(self.total)}" if self.total else ""

@@ -30,7 +30,11 @@ def test_an_error_is_one_line_without_addresses_of_memory() -> None:
     ("https://ann:pw@host:80/a@b", "https://host:80/a@b"),
     ("s3://key:se@cret@bucket/x?region=e", "s3://bucket/x?region=e"),
     ("no http://u:p@h/1 nor http://v@i/2", "no http://h/1 nor http://i/2"),
-    ("/a/folder@home", "/a/folder@home"), ("http://host/", "http://host/")])
+    ("/a/folder@home", "/a/folder@home"), ("http://host/", "http://host/"),
+    ("s3://AKIA:sec/ret@bucket/x", "s3://bucket/x"), ("s3:/key:secret@bucket/x", "s3:/bucket/x"),
+    ("/cwd/s3:/key:se/cr/et@bucket/x", "/cwd/s3:/bucket/x"), ("http://ann:p?w#d@host/", "http://host/"),
+    ("http://host:80/a@b", "http://host:80/a@b"), ("http://[::1]:80/a@b", "http://[::1]:80/a@b"),
+    ("http://host:80?mail=a@b", "http://host:80?mail=a@b"), ("rows: 5 of a@b", "rows: 5 of a@b")])
 def test_addresses_have_no_password(text: str, expected: str) -> None:
     assert without_credentials(text) == expected
 

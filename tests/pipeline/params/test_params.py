@@ -324,6 +324,20 @@ def test_the_environment_goes_before_the_file(monkeypatch):
     assert (cluster.mirror, cluster.ray_address) == ("/some/folder", "10.0.0.1:6379")
 
 
+@pytest.mark.parametrize("address", ["s3://key:secret@bucket/m", "HTTP://ann:secret@host/", "s3:/key:secret@bucket"])
+@pytest.mark.parametrize("name", ["mirror", "licensed.imagenet"])
+def test_an_address_where_none_can_be_read_is_refused_and_not_shown(edited, monkeypatch, name, address):
+    with pytest.raises(ParamsError) as refusal:
+        edited("demo", {f"cluster.{name}": address})
+    scheme = address.partition(":")[0]
+    assert f"{name.rpartition('.')[2]} begins with '{scheme}://'; it must be a folder, or an" in str(refusal.value)
+    assert "secret" not in str(refusal.value) and "params.yaml:" in str(refusal.value)
+    monkeypatch.setenv("MATCHNET_MIRROR", address)
+    with pytest.raises(ParamsError, match=f"^MATCHNET_MIRROR, .*: mirror begins with '{scheme}://'") as refusal:
+        read_params("demo", ROOT)
+    assert "secret" not in str(refusal.value)
+
+
 def test_an_unknown_name_on_the_command_line_is_answered():
     with pytest.raises(ParamsError, match=r"models: there is no 'demo/fec'; did you mean 'demo/fce'\?"):
         named(read_table(Path(), ROOT).models, "models", "demo/fec")

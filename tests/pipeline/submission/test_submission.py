@@ -261,6 +261,35 @@ def test_a_cluster_that_stays_away_is_given_up(monkeypatch, capsys):
     assert capsys.readouterr().err.count("lost; trying again") == 1
 
 
+def test_no_message_has_the_password_of_the_address(monkeypatch, capsys):
+    """The one of the dashboard is often that of a proxy before it."""
+
+    class Server(ScriptedCluster):
+        address = "http://ann:secret@head:8265"
+
+        def __init__(self, *_):
+            super().__init__("line\n", [(2, "lost")], random.Random(0))
+
+        def is_open(self):
+            return True
+
+        def jobs(self):
+            return [job("SUCCEEDED", entrypoint="cp s3://key:secret@bucket/x .")]
+
+        def submit(self, *_):
+            raise UnreachableError(f"{self.address} does not answer")
+
+    monkeypatch.setattr(submit, "JobServer", Server)
+    monkeypatch.setattr(follow.time, "sleep", lambda seconds: None)
+    for words in (["--list"], ["--follow", "job-1"], ["--detach", "true"], ["true"]):
+        monkeypatch.setattr(sys, "argv", ["submit", "--address", Server.address, *words])
+        with pytest.raises(SystemExit):
+            submit.main()
+    said = "".join(capsys.readouterr())
+    assert "http://head:8265" in said and "s3://bucket/x" in said and "sending the code" in said
+    assert "secret" not in said and "ann" not in said
+
+
 def test_a_log_that_cannot_be_read_does_not_hold_up_the_end(monkeypatch):
     """The node with the log is gone; the job has failed."""
     class JobServer:

@@ -39,6 +39,15 @@ def test_a_line_has_count_rate_and_note(clock: Clock, capsys: pytest.CaptureFixt
                              "training small: 2,000/2,000 steps, 80.0 steps/s"]
 
 
+def test_addresses_are_shown_without_their_passwords(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    progress.say("stopped: s3://key:se/cret@bucket/run is gone")
+    with Progress("reading http://ann:secret@host/a", 2, "files") as shown:
+        clock.now += 20
+        shown.advance(1, "from http://ann:secret@host/a")
+    assert lines(capsys) == ["stopped: s3://bucket/run is gone",
+                             "reading http://host/a: 1/2 files, 0.1 files/s; from http://host/a"]
+
+
 def test_no_rate_before_the_first_step_nor_of_an_instant(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     with Progress("training small", 20, "steps") as shown:
         clock.now += 16
