@@ -9,9 +9,11 @@ from dataclasses import asdict
 
 from pipeline import paths
 from pipeline.params import Params, read_params, read_table, table_folders
-from pipeline.results.curves import copy_training_files
+from pipeline.results.curves import copy_training_files, read_curve
 from pipeline.results.report_terminal import terminal_table
+from pipeline.results.speed import read_speed
 from pipeline.results.tables import collect_table
+from pipeline.system.unfinished import remove_unfinished
 from stages.command import plain_errors
 
 
@@ -20,10 +22,25 @@ def report(params: Params) -> None:
 
     models = {name: asdict(model) for name, model in params.own_models.items()}
     for name in models:
+        require_whole_training_files(name)
+    remove_unfinished(paths.RESULTS.rglob("*"))
+    for name in models:
         copy_training_files(name)
     write_report(collect_table(params), models, list(params.comparisons), paths.report_file(params.table, "md"),
                  paths.report_file(params.table, "html"))
     write_front_page()
+
+
+def require_whole_training_files(model: str) -> None:
+    """Raise ValueError for a damaged curve or speed beside a model, before it replaces the copy that git keeps."""
+    for (origin, copy), read in zip(paths.training_files(model).items(), (read_curve, read_speed), strict=True):
+        try:
+            if origin.exists():
+                read(origin)
+        except ValueError as error:
+            reason = str(error).rpartition("; ")[0]  # the remedy after it is for the copy
+            raise ValueError(f"{reason}; make it again with the stage train@{copy.stem} of {copy.parent.name}; {copy} "
+                             "is as before") from error
 
 
 def print_tables(names: list[str]) -> None:

@@ -1,6 +1,8 @@
 """Files of our own that something has damaged: one line, with the file, what is wrong, and what makes it again."""
 
 import json
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from pipeline import paths
 from pipeline.data.formats.word_table import WORDS
 from pipeline.data.raw.linked_archives import FOLDER, VERIFIED, _record
 from pipeline.data.shards.folder import ShardFolder
@@ -20,6 +23,7 @@ from pipeline.data.shards.notes import WrittenShard, read_note, write_note
 from pipeline.data.shards.reader import ShardReader
 from pipeline.evaluate.compare import read_column
 from pipeline.evaluate.row import write_columns
+from pipeline.params import read_params
 from pipeline.results.curves import CurvePoint, read_curve, write_curve
 from pipeline.results.episode_text import read_episodes
 from pipeline.results.metrics import (
@@ -38,6 +42,7 @@ from pipeline.results.speed import Speed, SpeedError, WorkerSpeed, read_speed, s
 from pipeline.results.staleness import _Locks
 from pipeline.training.run_log import LOG_FILE, NewLines, RunLog, read_log
 from pipeline.training.runs import location_of_run
+from stages.report import report
 
 DETAILS = Details({"5w1s": ColumnResult(99.31, 0.03, 10000, 5)}, SecondsSpent(1012.3, 14.2),
                   Machine("a processor", 2, None, "2.13.0"), DatasetUsed("omniglot", "vinyals", "test", "ab" * 32),
@@ -282,6 +287,37 @@ def test_the_name_of_a_checkout_that_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "checkout").write_bytes(b"../..\xff")
     with pytest.raises(ValueError, match=rf"^{tmp_path}/checkout: found '\.\./\.\..', not the 12 hex digits .*; del"):
         location_of_run(tmp_path / "conv4-0123456789ab", str(tmp_path / "storage"))
+
+
+@pytest.mark.parametrize(("name", "message"), [
+    ("curve.csv", "columns are ['step', 'loss'], expected ['step', 'loss', "),
+    ("speed.json", "the whole file: Invalid JSON")])
+def test_a_damaged_file_beside_a_model_replaces_no_good_copy(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(
+        "table: demo\n"
+        "datasets: {small: {source: glyphs, splits: {scripts: {kind: families, num_valid: 1, num_test: 2}}}}\n"
+        "models: {conv: {from: shards/small, split: scripts, image_size: 28, method: {name: pixels}}}\n"
+        "report: {title: x}\n")
+    (curve, good_curve), (speed, good_speed) = paths.training_files("demo/conv").items()
+    write_curve(curve, [CurvePoint(1, 2.0, 20.0)])
+    write_speed(speed, SPEED)
+    params = read_params("demo")
+    report(params)
+    good = good_curve.read_bytes(), good_speed.read_bytes()
+    damaged, copy = (curve, good_curve) if name == curve.name else (speed, good_speed)
+    damaged.write_text("step,loss\n")
+    (good_curve.parent / f".conv.csv.{os.getpid()}.tmp").write_text("of a process that was killed")
+    with pytest.raises(ValueError, match=re.escape(message)) as raised:
+        report(params)
+    assert one_line(raised, damaged).endswith(f"; make it again with the stage train@conv of demo; {copy} is as before")
+    assert good == (good_curve.read_bytes(), good_speed.read_bytes())
+    write_curve(curve, [CurvePoint(2, 2.0, 20.0)])
+    write_speed(speed, SPEED)
+    report(params)
+    assert good != (good_curve.read_bytes(), good_speed.read_bytes())
+    assert [path.name for path in good_curve.parent.iterdir()] == ["conv.csv"]
 
 
 def test_a_speed_that_was_written_is_read(tmp_path: Path) -> None:
