@@ -110,7 +110,8 @@ def model_from(content: dict[str, Any], path: Path) -> ModelFile:
     except CheckpointError:
         raise
     except (ValueError, OverflowError) as error:  # a whole number that is no float
-        raise CheckpointError(f"{_about(error, path)}; the file is of another version of matchnet: train it again") from error
+        raise CheckpointError(f"{_about(error, path)}; the file is of another version of matchnet: train it again"
+                              ) from error
 
 
 def _about(error: Exception, path: Path) -> str:

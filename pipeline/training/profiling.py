@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
+from matchnet.messages import without_credentials
 from pipeline.data.nodes.upload import upload_file
 from pipeline.system.storage import StorageError, location_of
 
@@ -48,4 +49,4 @@ def _write(trace: str, watched: profile) -> None:
         try:
             upload_file(exported, location_of(trace))
         except (OSError, StorageError) as error:
-            print(f"{trace}: the profile is lost: {error}", file=sys.stderr, flush=True)
+            print(without_credentials(f"{trace}: the profile is lost: {error}"), file=sys.stderr, flush=True)

@@ -25,7 +25,7 @@ from pipeline.training.data import require_classes
 from pipeline.training.log_copies import bring_logs, following, log_folder
 from pipeline.training.run_log import progress_of, read_log
 from pipeline.training.runs import RunFiles, location_of_run, only_driver, run_folder, runs_of
-from pipeline.training.worker import WorkerSettings, train_on_worker
+from pipeline.training.worker import WorkerSettings, full_disk, train_on_worker
 
 COLLECTIVE_SECONDS = 4 * 3600  # workers wait for one of them that fetches shards to its node
 
@@ -169,5 +169,4 @@ def _later_state(name: str, run: Location, step: int, failure: Exception | None,
 def _full_disk(failure: Exception | None) -> str:
     """A worker's error of a full disk, after which another try is of no use; "" if the reason was another one."""
     errors = (getattr(error, "_base_exc", error) for error in getattr(failure, "worker_failures", {}).values())
-    return next((error.strerror for error in errors if isinstance(error, OSError) and error.errno in FULL_DISK
-                 and error.strerror), "")
+    return next((full_disk(error) for error in errors if isinstance(error, OSError) and error.errno in FULL_DISK), "")

@@ -6,15 +6,17 @@ Lines are keyed by (step, attempt): after a worker was lost, the steps since the
 
 import json
 import os
+import re
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from matchnet.files import sync
+from matchnet.files import FULL_DISK, sync
+from matchnet.messages import without_credentials
 from pipeline.system.progress import Progress, say
 from pipeline.system.threads import thread_beside
 
@@ -29,8 +31,8 @@ class RunLog:
     Each attempt begins with a line that has its first step, its process and the time (Unix's, in seconds); `about` adds
     fields about the worker.
 
-    Raises:
-        OSError: the folder cannot be written to.
+    Raises, as its methods do:
+        OSError: the folder cannot be written to; names the file, and says what to do on a full disk.
     """
 
     def __init__(self, folder: Path, first_step: int, attempt: int | None = None, rank: int = 0,
@@ -41,18 +43,33 @@ class RunLog:
         self.write({"step": first_step, "process": os.getpid(), "time": round(time.time(), 3), **about})
 
     def write(self, values: dict[str, Any]) -> None:
-        """Append one line; `seconds` counts from the start of this attempt."""
+        """Append one line, without credentials in its texts; `seconds` counts from the start of this attempt."""
         seconds = round(time.monotonic() - self.started, 3)
-        line = json.dumps({**values, "attempt": self.attempt, "seconds": seconds})
-        with open(self.path, "a+b") as file:
+        shown = {name: without_credentials(value) if isinstance(value, str) else value
+                 for name, value in values.items()}
+        line = json.dumps({**shown, "attempt": self.attempt, "seconds": seconds})
+        with _full_disk_named(self.path), open(self.path, "a+b") as file:
             torn = file.tell() > 0 and not _ends_with_newline(file)
             file.write((b"\n" if torn else b"") + line.encode() + b"\n")
 
     def sync(self) -> None:
         """Make all lines so far survive a power cut. Call it before writing a checkpoint of these steps."""
-        with open(self.path, "rb") as file:
-            os.fsync(file.fileno())
-        sync(self.path.parent)
+        with _full_disk_named(self.path):
+            with open(self.path, "rb") as file:
+                os.fsync(file.fileno())
+            sync(self.path.parent)
+
+
+@contextmanager
+def _full_disk_named(path: Path) -> Iterator[None]:
+    """Raises the error of a full disk with the log's file and what to do: a log mostly meets the full disk first."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise
+        raise OSError(error.errno, f"{path}: {os.strerror(error.errno)} while it was written; free some space on the "
+                      f"disk of {path.parent}, and the same command goes on from the last checkpoint") from error
 
 
 def log_file(rank: int) -> str:
@@ -72,7 +89,8 @@ def read_log(folder: Path, rank: int = 0) -> list[dict[str, Any]]:
 
 def read_worker_logs(folder: Path) -> dict[int, list[dict[str, Any]]]:
     """Rank -> its lines, for each rank that has written any."""
-    ranks = sorted(int(path.stem.removeprefix("log-rank")) for path in folder.glob("log-rank*.jsonl"))
+    found = (re.fullmatch(r"log-rank([0-9]+)\.jsonl", path.name) for path in folder.glob("log-rank*.jsonl"))
+    ranks = sorted({int(name[1]) for name in found if name})  # a copy that somebody made has another name
     return {rank: lines for rank in (0, *ranks) if (lines := read_log(folder, rank))}
 
 
@@ -117,7 +135,7 @@ def _follow(log: NewLines, what: str, steps: int, first_step: int, stop: threadi
             last_look = stop.wait(SECONDS_BETWEEN_LOOKS)
             for line in log.read():
                 if "doing" in line:
-                    say(f"{what}: {line['doing']}")
+                    say(f"{what}: {without_credentials(line['doing'])}")
                 else:
                     progress.advance(line["step"] - progress.done, _note(line))
             if last_look:
@@ -130,7 +148,7 @@ def _note(line: dict[str, Any]) -> str:
     if "valid_perplexity" in line:
         return f"validation perplexity {line['valid_perplexity']:.1f}"
     if "error" in line:
-        return f"stopped: {line['error']}"
+        return f"stopped: {without_credentials(line['error'])}"
     if "loss" in line:
         accuracy = f", accuracy {line['accuracy']:.2%}" if "accuracy" in line else ""
         return f"loss {line['loss']:.4f}{accuracy}"

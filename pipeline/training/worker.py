@@ -15,6 +15,7 @@ import torch.distributed
 from ray.train.torch import get_device
 
 from matchnet.files import FULL_DISK
+from matchnet.messages import without_credentials
 from matchnet.methods import build_method
 from matchnet.training import train
 from matchnet.weights import load_weights
@@ -78,7 +79,7 @@ def train_on_worker(config: dict[str, WorkerSettings]) -> str | None:
                      node=ray.get_runtime_context().get_node_id())
         try:
             def show(line: str) -> None:
-                print(line, file=sys.stderr, flush=True)  # in Ray's log of this worker, too
+                print(without_credentials(line), file=sys.stderr, flush=True)  # in Ray's log of this worker, too
                 log.write({"step": first_step, "doing": line})
 
             with (lines_to(show),
@@ -88,14 +89,23 @@ def train_on_worker(config: dict[str, WorkerSettings]) -> str | None:
             if world_size > 1:  # returning would leave the other workers waiting for this one
                 raise
             log.write({"step": first_step, "error": str(error)})
-            return str(error)
+            return without_credentials(str(error))
         except OSError as error:
             if world_size > 1 or error.errno not in FULL_DISK:
                 raise
             with suppress(OSError):  # the log is on the same disk
                 log.write({"step": first_step, "error": str(error)})
-            return error.strerror or str(error)
+            return full_disk(error)
     return None
+
+
+def full_disk(error: OSError) -> str:
+    """The error of a full disk with the place and what to do, which only errors of our own say."""
+    text = error.strerror or str(error)
+    if ";" not in text:
+        text = f"{error.filename or tempfile.gettempdir()}: {text}; free some space on that " \
+               "disk, and the same command goes on from the last checkpoint"
+    return without_credentials(text)
 
 
 def _agree_on(first_step: int, world_size: int) -> None:
@@ -137,7 +147,7 @@ def _train(settings: WorkerSettings, shards: ShardFolder, state: dict[str, Any] 
         with init_file(settings.init) as init:
             take_weights(method, settings.model, init, shards)
     else:
-        load_weights(method, state["model"], settings.run)
+        load_weights(method, state["model"], str(location_of(settings.run)))
     steps_left = spec.steps - (state["step"] if state else 0)
     with profiler(settings.trace if rank == 0 else None, steps_left, device) as step_done, compiler_named():
         train(ready_to_train(method, settings.compile, device, world_size), training, device=device,

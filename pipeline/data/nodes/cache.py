@@ -96,7 +96,7 @@ def local_shards(address: str, cache: CacheParams | None, groups: Collection[str
         yield Path(source.path)
         return
     content = (source / MANIFEST).read()
-    manifest = parse_manifest(content, (source / MANIFEST).address)
+    manifest = parse_manifest(content, str(source / MANIFEST))
     version = Path(cache.folder) / version_name(manifest, hashlib.sha256(content).hexdigest())
     files = _wanted(source, manifest, content, groups)
     with _in_use(cache, version, {file.unit for file in files}):

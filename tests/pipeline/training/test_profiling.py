@@ -11,7 +11,7 @@ import torch
 from tiny_training import SPEC, LinearMethod, fresh_network, run
 
 from pipeline.system.usage import peak_memory
-from pipeline.training.profiling import ACTIVE, WAIT, WARM_UP, profiler
+from pipeline.training.profiling import ACTIVE, WAIT, WARM_UP, _write, profiler
 
 CPU = torch.device("cpu")
 
@@ -62,6 +62,16 @@ def test_a_run_goes_on_without_a_profile_that_cannot_be_written(tmp_path: Path, 
     (tmp_path / "file").touch()
     profiled(tmp_path / "file" / "net.json.gz", LinearMethod())
     assert "net.json.gz: the profile is lost" in capfd.readouterr().err
+
+
+def test_a_profile_that_is_lost_shows_no_credentials(tmp_path: Path, capfd) -> None:
+    class Watched:
+        def export_chrome_trace(self, path: str) -> None:
+            Path(path).touch()
+
+    _write("far://ann:secret@host/net.json.gz", Watched())  # type: ignore[arg-type]
+    said = capfd.readouterr().err
+    assert "far://host/net.json.gz: the profile is lost" in said and "secret" not in said
 
 
 def test_a_run_that_fails_keeps_its_error(tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
 """The log of a training run survives kills, and knows which attempt a line is of."""
 
+import errno
 import os
 import socket
+import tempfile
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,10 +13,12 @@ from matchnet.methods.pixels import PixelsSpec
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.params import ComputeParams, ModelParams
 from pipeline.system.progress import Progress, lines_to, say
+from pipeline.training.ray_training import _full_disk
 from pipeline.training.run_log import (
     LOG_FILE,
     NewLines,
     RunLog,
+    _note,
     log_file,
     next_attempt,
     progress_of,
@@ -22,6 +27,7 @@ from pipeline.training.run_log import (
     seconds_spent,
 )
 from pipeline.training.runs import RunFiles, RunInUseError, forget_runs, only_driver, run_folder
+from pipeline.training.worker import full_disk
 
 
 def test_each_attempt_has_its_number_and_its_first_step(tmp_path):
@@ -36,6 +42,43 @@ def test_a_line_cut_short_is_left_out_and_spoils_no_other(tmp_path):
         file.write('{"step": 3, "lo')
     log.write({"step": 4})
     assert [line["step"] for line in read_log(tmp_path)] == [0, 4]
+
+
+def test_a_log_on_a_full_disk_names_its_file_and_what_to_do(tmp_path):
+    (tmp_path / LOG_FILE).symlink_to("/dev/full")
+    with pytest.raises(OSError, match=rf"{tmp_path}/log\.jsonl: No space left on device while it was written; free some "
+                       rf"space on the disk of {tmp_path}, and the same command goes on from") as raised:
+        RunLog(tmp_path, 0, attempt=1)
+    assert raised.value.errno == errno.ENOSPC
+
+
+@pytest.mark.parametrize(("error", "text"), [
+    (OSError(errno.ENOSPC, "a/log.jsonl: No space left; free some"), "a/log.jsonl: No space left; free some"),
+    (OSError(errno.ENOSPC, "No space left on device", "/x/init.pt"),
+     "/x/init.pt: No space left on device; free some space on that disk, and the same command goes on from the last"),
+    (OSError(errno.EDQUOT, "Disk quota exceeded"), f"{tempfile.gettempdir()}: Disk quota exceeded; free some space")])
+def test_a_workers_full_disk_is_said_with_the_place_and_what_to_do(error, text):
+    assert full_disk(error).startswith(text)
+    assert _full_disk(SimpleNamespace(worker_failures={0: error})) == full_disk(error)
+
+
+def test_credentials_of_the_storage_are_neither_written_nor_shown(tmp_path, capfd):
+    with progress_of(tmp_path, "training small", 20):
+        log = RunLog(tmp_path, 0)
+        log.write({"step": 0, "doing": "s3://ann:secret@bucket/shards: fetched"})
+        log.write({"step": 0, "error": "s3://ann:secret@bucket/dataset.json: no manifest"})
+    assert "secret" not in log.path.read_text() and "s3://bucket/shards: fetched" in log.path.read_text()
+    assert _note({"error": "s3://ann:secret@bucket/run: other weights"}) == "stopped: s3://bucket/run: other weights"
+    said = capfd.readouterr().err
+    assert "secret" not in said and "s3://bucket/shards: fetched" in said
+
+
+def test_a_copy_of_a_log_under_another_name_is_left_alone(tmp_path):
+    for rank in (0, 1):
+        RunLog(tmp_path, 0, 1, rank)
+    for name in ("log-rank001 copy.jsonl", "log-rank.jsonl", "log-rank001_old.jsonl", "log-rank-1.jsonl"):
+        (tmp_path / name).write_bytes((tmp_path / LOG_FILE).read_bytes())
+    assert list(read_worker_logs(tmp_path)) == [0, 1]
 
 
 def test_no_log_is_an_empty_one(tmp_path):

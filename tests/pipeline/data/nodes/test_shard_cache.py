@@ -456,3 +456,12 @@ def test_an_object_store_that_is_not_reached_says_which_credentials_it_needs(mon
     location = location_of("gs://anonymous@bucket/x?endpoint_override=127.0.0.1:1&scheme=http&retry_limit_seconds=0.1")
     with pytest.raises(StorageError, match=r"gave up after 1 attempts: .* every node, GOOGLE_APPLICATION_CREDENTIALS"):
         location.read()
+
+
+def test_a_damaged_manifest_is_named_without_the_credentials_of_its_storage(root: Path, cache: CacheParams,
+                                                                            faults: Faults) -> None:
+    (root / "ann:secret@host").symlink_to(root)
+    (root / "small" / MANIFEST).write_text("[]")
+    with pytest.raises(ValueError, match=r"^far://host/small/dataset\.json: not a manifest"), \
+            local_shards("far://ann:secret@host/small", cache):
+        pass
