@@ -3,6 +3,7 @@
 A task is a Ray task: if its process or node is lost, it is run again elsewhere, and nodes that join take part.
 """
 
+import errno
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -16,12 +17,13 @@ from pipeline.cluster.placement import choose_placement, require_node, say_waiti
 import ray  # isort: skip
 from ray.exceptions import RayError, RayTaskError  # isort: skip
 
+from matchnet.messages import said
 from pipeline.data.nodes.upload import shards_for_nodes
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.evaluate.on_workers import Workers
 from pipeline.params import ComputeParams
 from pipeline.params.sections import ClusterParams
-from pipeline.workers.processes import Result, RunTasks, Task, close_if_possible
+from pipeline.workers.processes import Result, RunTasks, Task, WorkerKilledError, close_if_possible
 
 TRIES = 4
 AT_ONCE = 1000  # tasks that are given to Ray before one of them is finished
@@ -47,16 +49,18 @@ def cluster_workers(cluster: ClusterParams, compute: ComputeParams, shards: Shar
     """
     with ray_cluster(cluster.ray_address):
         placement = choose_placement(compute)
-        run = partial(run_tasks, needs=Needs(placement.threads, int(placement.use_gpu)))
+        run = partial(run_tasks, needs=Needs(placement.threads, int(placement.use_gpu),
+                                             "set compute.threads_per_worker higher, so that fewer share a node"))
         yield Workers(run, shards_for_nodes(shards, cluster.storage), cluster.cache,
                       "cuda" if placement.use_gpu else "cpu", placement.threads)
 
 
 class Needs(NamedTuple):
-    """Cores and GPUs that a task takes of its node."""
+    """Cores and GPUs that a task takes of its node; and which parameter to change if its workers are lost."""
 
     cpus: int = 1
     gpus: int = 0
+    remedy: str = "set cluster.num_processes lower"
 
 
 ONE_CORE = Needs()
@@ -68,12 +72,26 @@ def run_tasks(start: Callable, start_args: tuple, work: Callable[..., Result], t
 
     Raises:
         ResourcesError: no node of the cluster is large enough for a task.
-        RuntimeError: a task lost its worker TRIES times.
+        WorkerKilledError: a task lost its worker TRIES times, or the cluster cannot run tasks any more.
         Exception: the first that `start` or `work` raises.
     """
     if not tasks:
         return
-    cpus, gpus = needs
+    try:
+        yield from _results(start, start_args, work, tasks, needs, at_once)
+    except RayError as error:
+        cause = error.cause if isinstance(error, RayTaskError) else error
+        if not isinstance(cause, RayError):
+            raise cause from None
+        raise WorkerKilledError(
+            errno.ECHILD, f"the cluster lost the worker of a task {TRIES} times (out of memory?), or cannot run tasks "
+            f"any more: {said(cause)}; {needs.remedy}, or add memory, and run the same command again") from error
+
+
+def _results(start: Callable, start_args: tuple, work: Callable[..., Result], tasks: Sequence[Task], needs: Needs,
+             at_once: int) -> Iterator[tuple[Task, Result]]:
+    """`run_tasks`, with Ray's own errors."""
+    cpus, gpus, _ = needs
     require_node(cpus, gpus)
     started = ray.put((start, start_args))  # fetched once a worker
     send = _work.options(num_cpus=cpus, num_gpus=gpus).remote
@@ -89,20 +107,10 @@ def run_tasks(start: Callable, start_args: tuple, work: Callable[..., Result], t
             if not waiting:
                 return
             [done], _ = ray.wait(list(waiting), num_returns=1)
-            yield waiting.pop(done), _result(done)
+            yield waiting.pop(done), ray.get(done)
     finally:
         for reference in (room, *waiting):
             ray.cancel(reference, force=True)
-
-
-def _result(reference: ray.ObjectRef) -> Any:
-    try:
-        return ray.get(reference)
-    except RayTaskError as error:
-        raise error.cause from None
-    except RayError as error:
-        raise RuntimeError(f"a task lost its worker {TRIES} times (out of memory?); what is done is kept: run it "
-                           f"again; Ray says: {error}") from error
 
 
 @ray.remote(scheduling_strategy="SPREAD")

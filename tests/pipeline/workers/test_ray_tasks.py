@@ -32,7 +32,7 @@ from pipeline.evaluate import on_workers
 from pipeline.evaluate.on_workers import SampleAddress, Workers, embed_on
 from pipeline.evaluate.row import evaluate_row
 from pipeline.params import RowParams
-from pipeline.workers.processes import RunTasks, run_in_processes
+from pipeline.workers.processes import RunTasks, WorkerKilledError, run_in_processes
 from pipeline.workers.ray_tasks import Needs
 
 PREPARATION = Preparation(channels=1, size=96, kind="drawings", invert=True)
@@ -200,6 +200,44 @@ def die_once(folder: Path, task: int) -> int:
 def test_a_job_whose_worker_is_lost_is_run_again(ray_session: None, by_value: None, tmp_path: Path) -> None:
     found = dict(on_ray(2)(start_in, (tmp_path,), die_once, range(5)))
     assert found == {task: task * task for task in range(5)} and (tmp_path / "died").exists()
+
+
+def die_always(started: None, task: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+LOST = (r"^\[Errno 10\] the cluster lost the worker of a task 4 times \(out of memory\?\), or cannot run tasks any more: "
+        r".*; set cluster\.num_processes lower, or add memory, and run the same command again$")
+
+
+def test_a_job_that_loses_its_worker_again_and_again_names_the_parameter(ray_session: None, by_value: None) -> None:
+    with pytest.raises(WorkerKilledError, match=LOST):
+        list(on_ray(1)(Counter, (), die_always, [1]))
+
+
+def test_what_ray_says_of_a_lost_worker_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.exceptions import LocalRayletDiedError, OutOfMemoryError, RayError, RayTaskError
+
+    from pipeline.workers import ray_tasks
+
+    def fail(*values: Any) -> None:
+        raise errors[-1]
+
+    errors: list[Exception] = []
+    monkeypatch.setattr(ray_tasks, "require_node", fail)
+    monkeypatch.setattr("ray.util.get_node_ip_address", lambda: "10.0.0.1")
+    for error in (OutOfMemoryError("killed\nby the node"), LocalRayletDiedError(), RayError("no storage"),
+                  RayTaskError("work", "traceback", OutOfMemoryError("in a task"))):
+        errors.append(error)
+        with pytest.raises(WorkerKilledError, match=LOST) as raised:
+            list(on_ray(1)(Counter, (), square, [1]))
+        assert "\n" not in str(raised.value)
+    errors.append(RayTaskError("work", "traceback", ValueError("sample 5 is damaged")))
+    with pytest.raises(ValueError, match="^sample 5 is damaged$"):
+        list(on_ray(1)(Counter, (), square, [1]))
+    errors.append(OutOfMemoryError("killed"))
+    with pytest.raises(WorkerKilledError, match="; write less, or add memory"):
+        list(ray_tasks.run_tasks(Counter, (), square, [1], needs=Needs(2, 0, "write less")))
 
 
 def test_an_error_in_a_job_comes_as_it_is(ray_session: None, by_value: None, tmp_path: Path) -> None:
