@@ -3,6 +3,7 @@
 A language model's classes are the words that it predicts, the most frequent first.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 from matchnet.episodes import ClassRows
@@ -55,13 +56,31 @@ def _is_validated(model: ModelParams, shards: ShardFolder) -> bool:
     return "valid" not in model.train_parts and bool(shards.names_of(model.split, ("valid",)))
 
 
+def require_memory(model: ModelParams, shards: ShardFolder, memory_bytes: int) -> None:
+    """Refuse rotations of images that do not fit into the memory of a worker: those in shards cannot be turned.
+
+    Raises:
+        ValueError: names the fields, and the memory that is needed.
+    """
+    if not model.rotations:
+        return
+    needed = shards.count_samples(model.split, model.train_parts) * math.prod(model.sample_shape)
+    if needed > memory_bytes:
+        raise ValueError(f"rotations is true, and the training images take {needed:,} bytes, of {memory_bytes:,} that "
+                         "a worker may take: images are turned in memory alone; set cluster.memory_gib to "
+                         f"{math.ceil(needed / 2**30 * 100) / 100} or more, or write rotations: false")
+
+
 def load_training_data(model: ModelParams, shards: ShardFolder, room: Room | None = None) -> EpisodicData:
     """The training classes, and those of the valid part unless they are trained on.
 
     Raises:
-        ValueError: damaged shards, or classes that cannot serve the episodes of training or of validation.
+        ValueError: damaged shards, rotations of images that do not fit into memory, or classes that cannot serve the
+            episodes of training or of validation.
     """
     assert isinstance(model.training, EpisodicSpec)
+    room = room or Room()
+    require_memory(model, shards, room.memory_bytes)
     samples = load_samples(shards, model.split, model.train_parts, model.sample_shape, room)
     samples = _turned(samples) if model.rotations else samples
     return EpisodicData(samples.store, samples.classes_for(model.training.episode),

@@ -21,7 +21,7 @@ from pipeline.params.sections import ClusterParams
 from pipeline.system.memory import KEEP_FREED_MEMORY
 from pipeline.system.storage import Location
 from pipeline.training.checkpoint import newest_state, newest_step
-from pipeline.training.data import require_classes
+from pipeline.training.data import require_classes, require_memory
 from pipeline.training.log_copies import bring_logs, following, log_folder
 from pipeline.training.run_log import progress_of, read_log
 from pipeline.training.runs import RunFiles, location_of_run, only_driver, run_folder, runs_of
@@ -53,6 +53,8 @@ def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster:
     steps, trace = model.training.steps, files.trace
     folder = run_folder(name, model, compute, files)
     require_classes(model, files.shards)
+    if cluster.memory_gib is not None:  # else it is a share of each node's
+        require_memory(model, files.shards, int(cluster.memory_gib * 2**30))
     with only_driver(folder):
         run = location_of_run(folder, cluster.storage)
         log = log_folder(run) or folder

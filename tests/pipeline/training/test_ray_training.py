@@ -30,6 +30,7 @@ from matchnet.methods.mann import MannSpec
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.training import train
 from pipeline.cluster.placement import ResourcesError, choose_placement
+from pipeline.data.load.samples import Room
 from pipeline.data.nodes.cache import CacheParams
 from pipeline.data.nodes.upload import upload_file
 from pipeline.data.shards.folder import ShardFolder
@@ -263,6 +264,20 @@ def test_classes_that_cannot_serve_the_episodes_are_refused_before_ray_starts(ar
     model = replace(MODEL, training=replace(TRAINING, **change))
     with pytest.raises(ValueError, match="^" + re.escape(message)):
         run_training(**{**arguments, "model": model})
+
+
+def test_rotations_of_images_that_stay_in_their_shards_are_refused(arguments, monkeypatch):
+    """Before Ray starts if the parameters set the memory, else by the worker, whose node has it."""
+    monkeypatch.setattr("pipeline.training.ray_training.ray_cluster", None)  # calling it would be a TypeError
+    model, shards = replace(MODEL, rotations=True), arguments["files"].shards
+    needed = shards.count_samples("random", ("train",)) * 16 * 16
+    message = (rf"^rotations is true, and the training images take {needed:,} bytes, of 0 that a worker may take: .*; "
+               r"set cluster\.memory_gib to 0\.01 or more, or write rotations: false$")
+    with pytest.raises(ValueError, match=message):
+        run_training(**{**arguments, "model": model, "cluster": ClusterParams(memory_gib=0)})
+    with pytest.raises(ValueError, match=message):
+        load_training_data(model, shards, Room(memory_bytes=0))
+    assert len(load_training_data(model, shards, Room(memory_bytes=needed)).store) == 4 * needed // 256
 
 
 @pytest.mark.parametrize(("columns", "message"), [

@@ -46,8 +46,8 @@ def test_a_line_cut_short_is_left_out_and_spoils_no_other(tmp_path):
 
 def test_a_log_on_a_full_disk_names_its_file_and_what_to_do(tmp_path):
     (tmp_path / LOG_FILE).symlink_to("/dev/full")
-    with pytest.raises(OSError, match=rf"{tmp_path}/log\.jsonl: No space left on device while it was written; free some "
-                       rf"space on the disk of {tmp_path}, and the same command goes on from") as raised:
+    with pytest.raises(OSError, match=rf"{tmp_path}/log\.jsonl: No space left on device while it was written; free "
+                       rf"some space on the disk of {tmp_path}, and the same command goes on from") as raised:
         RunLog(tmp_path, 0, attempt=1)
     assert raised.value.errno == errno.ENOSPC
 

@@ -206,8 +206,8 @@ def die_always(started: None, task: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-LOST = (r"^\[Errno 10\] the cluster lost the worker of a task 4 times \(out of memory\?\), or cannot run tasks any more: "
-        r".*; set cluster\.num_processes lower, or add memory, and run the same command again$")
+LOST = (r"^\[Errno 10\] the cluster lost the worker of a task 4 times \(out of memory\?\), or cannot run tasks "
+        r"any more: .*; set cluster\.num_processes lower, or add memory, and run the same command again$")
 
 
 def test_a_job_that_loses_its_worker_again_and_again_names_the_parameter(ray_session: None, by_value: None) -> None:
@@ -233,7 +233,7 @@ def test_what_ray_says_of_a_lost_worker_is_one_line(monkeypatch: pytest.MonkeyPa
             list(on_ray(1)(Counter, (), square, [1]))
         assert "\n" not in str(raised.value)
     errors.append(RayTaskError("work", "traceback", ValueError("sample 5 is damaged")))
-    with pytest.raises(ValueError, match="^sample 5 is damaged$"):
+    with pytest.raises(ValueError, match=r"^sample 5 is damaged$"):
         list(on_ray(1)(Counter, (), square, [1]))
     errors.append(OutOfMemoryError("killed"))
     with pytest.raises(WorkerKilledError, match="; write less, or add memory"):
