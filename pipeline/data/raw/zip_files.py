@@ -31,6 +31,15 @@ def list_zip(archive: Path) -> list[zipfile.ZipInfo]:
     return members
 
 
+def why_unreadable(member: zipfile.ZipInfo) -> str:
+    """Why a member cannot be read in bounded pieces, for a message; empty if it can."""
+    if member.flag_bits & 1:
+        return "it can be read with a password alone"
+    if member.compress_type not in METHODS:
+        return f"it is compressed by method {member.compress_type}, neither stored nor deflated"
+    return ""
+
+
 def check_zip(archive: Path, names: Iterable[str]) -> None:
     """Read these members, for a library that reads them again without a bound; raises as `open_zips` does."""
     with _open(archive) as opened:
@@ -110,8 +119,8 @@ def _check_member(archive: Path, member: zipfile.ZipInfo, seen: set[str]) -> Non
         reason = "it is an image of 0 bytes"
     elif member.file_size > MOST_BYTES:
         reason = f"it unpacks to {member.file_size:,} bytes, and members of this archive have at most {MOST_BYTES:,}"
-    elif member.compress_type not in METHODS:
-        reason = f"it is compressed by method {member.compress_type}, neither stored nor deflated"
+    else:
+        reason = why_unreadable(member)
     if reason:
         raise ValueError(f"{archive}: member {shown(name)} is refused: {reason}; "
                          "delete the archive and take it from a source that you trust")

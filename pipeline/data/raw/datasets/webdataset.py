@@ -86,7 +86,8 @@ def _class_of(place: str, folder: str, members: Mapping[str, StoredFile], own: W
         raise ValueError(f"{place}: no member {own.class_from}, where class_from looks for the class (members "
                          f"{', '.join(members)}); write another class_from")
     file = members[own.class_from]
-    content = file.open().read(MOST_ABOUT)
+    with file.open() as opened:
+        content = opened.read(MOST_ABOUT)
     try:
         value = content.decode().strip()
         if own.class_from == "json":

@@ -16,10 +16,12 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 from matchnet.files import atomic_write
+from matchnet.messages import said, shown
 from pipeline.data.formats.tar import TarWriter
+from pipeline.data.raw.zip_files import why_unreadable
 from pipeline.system.progress import Progress
 
 PHOTOGRAPHS = "photographs.tar"
@@ -28,9 +30,13 @@ NO_PICKLES = ("a pickle is refused: loading one runs whatever code is in it, and
               "check; take the JPEGs (n0153282900000005.jpg, ...), as a tar, a zip or a folder")
 _IMAGES, _PICKLES = (".jpg", ".jpeg", ".png"), (".pkl", ".pickle")
 _MOST_BYTES = 4 << 20  # bytes of one photograph: some 3,000 times those of most
+_MOST_OF_HEADERS = 1 << 16  # bytes of the headers that precede a member's own
 _COMPRESSED: dict[bytes, Callable] = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\0": lzma.open, b"BZh": bz2.open}
 _DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile,
-           RuntimeError, NotImplementedError)  # the last two: a zip with a password, or of a rare method
+           RuntimeError, NotImplementedError)  # the last two: headers inside one another, or a zip of a rare kind
+_ABOUT_NEXT = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
+               tarfile.GNUTYPE_LONGLINK)
+UNPACK = "take another copy, or unpack it and name the folder"
 
 Wanted = Callable[[str, int], bool]  # takes a member's path and size
 
@@ -97,8 +103,7 @@ def _read_members(origin: Path, is_wanted: Wanted) -> Iterator[tuple[str, bytes]
     try:
         yield from (_read_zip if head[:2] == b"PK" else _read_tar)(origin, is_wanted)
     except _DAMAGE as error:
-        raise ValueError(f"{origin}: not a whole tar (plain, gz, xz) or zip ({error}); take another copy, or unpack it "
-                         "and name the folder") from error
+        raise ValueError(f"{origin}: not a whole tar (plain, gz, xz) or zip ({said(error)}); {UNPACK}") from error
 
 
 def _read_folder(origin: Path, is_wanted: Wanted) -> Iterator[tuple[str, bytes]]:
@@ -116,13 +121,34 @@ def _read_zip(origin: Path, is_wanted: Wanted) -> Iterator[tuple[str, bytes]]:
         with Progress(f"reading {origin.name}", len(members), "files") as progress:
             for member in members:
                 if is_wanted(member.filename, member.file_size):
-                    yield member.filename, archive.read(member)
+                    if reason := why_unreadable(member):
+                        raise ValueError(f"{origin}: member {shown(member.filename)}: {reason}; {UNPACK}")
+                    with archive.open(member) as file:
+                        yield member.filename, file.read(member.file_size + 1)  # without a number: all that comes
                 progress.advance()
+
+
+class _BoundedInfo(tarfile.TarInfo):
+    """A member's header; tarfile reads the headers that precede it whole, whatever they unpack to."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> Any:
+        """tarfile's own place to treat kinds of members otherwise."""
+        if self.type == tarfile.GNUTYPE_SPARSE:  # a list of any length follows
+            raise tarfile.ReadError(f"{shown(self.name)} is a sparse file")
+        if self.type in _ABOUT_NEXT:
+            size = self.size + sum(len(key) + len(value) for key, value in tar.pax_headers.items())
+            if size > _MOST_OF_HEADERS:
+                raise tarfile.ReadError(f"headers of {size:,} bytes, more than {_MOST_OF_HEADERS:,}")
+        return super()._proc_member(tar)  # type: ignore[misc]
+
+    def _proc_gnusparse_10(self, *_: object) -> None:
+        raise tarfile.ReadError(f"{shown(self.name)} is a sparse file")
 
 
 def _read_tar(origin: Path, is_wanted: Wanted) -> Iterator[tuple[str, bytes]]:
     """Read a tar as a stream: in a compressed tar, each step back would decompress it from its beginning."""
-    with (open(origin, "rb") as file, _decompressed(file) as stream, tarfile.open(fileobj=stream, mode="r|") as tar,
+    with (open(origin, "rb") as file, _decompressed(file) as stream,
+          tarfile.open(fileobj=stream, mode="r|", tarinfo=_BoundedInfo) as tar,
           Progress(f"reading {origin.name}", origin.stat().st_size, "B") as progress):
         while (member := tar.next()) is not None:
             tar.members.clear()  # type: ignore[attr-defined]  # else it keeps all headers

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from matchnet.messages import said, shown
 from matchnet.pictures import FORMATS, format_of
 from pipeline.data.raw.readers.imagenet_tars import tar_members
+from pipeline.data.raw.zip_files import why_unreadable
 
 MOST_BYTES = 1 << 28  # bytes of a picture's file, at most
 OTHER_FILES = "files that are no pictures"
@@ -70,8 +71,29 @@ def files_of_tar(path: Path, container: str) -> Iterator[StoredFile]:
                 yield StoredFile(container, member, offset, length, partial(_open_part, path, offset, length))
 
 
+class _Part(io.RawIOBase):
+    """The bytes of a tar's member, read where they lie, so that a large member takes no memory."""
+
+    def __init__(self, path: Path, offset: int, length: int) -> None:
+        self._file = open(path, "rb", buffering=0)
+        self._file.seek(offset)
+        self._left = length
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        size = self._file.readinto(memoryview(buffer)[:self._left])
+        self._left -= size
+        return size
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
 def _open_part(path: Path, offset: int, length: int) -> IO[bytes]:
-    return io.BytesIO(read_part(path, offset, length))
+    return io.BufferedReader(_Part(path, offset, length))
 
 
 def read_part(path: Path, offset: int, length: int) -> bytes:
@@ -113,6 +135,9 @@ def _files_of_zip(origin: Path) -> Iterator[StoredFile]:
                 continue
             if info.filename in seen:
                 raise ValueError(f"{origin}: member {shown(info.filename)} is there twice; make the zip again")
+            if reason := why_unreadable(info):
+                raise ValueError(f"{origin}: member {shown(info.filename)}: {reason}; unpack the zip and name the "
+                                 "folder, or make the zip again")
             seen.add(info.filename)
             yield StoredFile("", info.filename, NOWHERE, info.file_size, partial(opened.open, info))
 

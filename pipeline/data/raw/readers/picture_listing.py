@@ -29,6 +29,7 @@ from pipeline.data.raw.linked_archives import archive_path, link_origin, linked_
 from pipeline.data.raw.readers.photographs import encode_jpeg, encode_png, open_photograph, shrink, to_jpeg
 from pipeline.data.raw.readers.picture_files import NOWHERE, OTHER_FILES, described, open_zip, read_part
 from pipeline.data.raw.source import MendingReader, RawSample, ReadSample
+from pipeline.data.raw.zip_files import why_unreadable
 from pipeline.data.spec import DatasetParams, FolderParams, WebdatasetParams
 from pipeline.system.progress import Progress
 
@@ -236,6 +237,8 @@ class PictureReader(MendingReader):
     def _read(self, container: str, member: str, offset: int, size: int, place: str) -> bytes:
         try:
             if self._zip is not None:
+                if reason := why_unreadable(self._zip.getinfo(member)):
+                    raise ValueError(reason)
                 with self._zip.open(member) as file:
                     return file.read(size + 1)
             if offset != NOWHERE:

@@ -3,6 +3,9 @@
 import json
 import os
 import re
+import tarfile
+import tracemalloc
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -247,6 +250,50 @@ def test_archives_that_are_damaged(tmp_path: Path) -> None:
     (tmp_path / "z.tar.gz").write_bytes(b"\x1f\x8b\x08" + bytes(600))
     refused(tmp_path / "gz", folder_params(tmp_path / "z.tar.gz"), r"z\.tar\.gz: it begins with b'.*', and a folder, a "
             "zip or a tar that is not compressed is wanted; unpack it")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_that_cannot_be_read_in_pieces(tmp_path: Path, method: int) -> None:
+    """Such a file of 300 bytes can unpack to any number of bytes at once."""
+    path = write_zip(tmp_path / "x.zip", FILES)
+    params = folder_params(path)
+    download_dataset("own", params, tmp_path / "raw/own")
+    path.unlink()
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in FILES.items():
+            archive.writestr(name, content)
+    reason = f"it is compressed by method {method}, neither stored nor deflated"
+    with pytest.raises(ValueError, match=rf"x\.zip: 'class \d/0\d\.\w+': {reason}; run the download stage again$"):
+        shard_dataset("own", params, tmp_path / "raw/own", tmp_path / "shards/own")
+    refused(tmp_path, params, rf"x\.zip: member 'class 0/00\.\w+': {reason}; unpack the zip and name the folder")
+
+
+def test_a_zip_with_a_password(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "x.zip", FILES)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\1\2") + 8] |= 1
+    path.write_bytes(content)
+    refused(tmp_path, folder_params(path), r"x\.zip: member 'class 0/00\.\w+': it can be read with a password alone")
+
+
+@pytest.mark.parametrize("member", ["notes.bin", "class 0/huge.png"])
+def test_a_large_member_of_a_tar_takes_no_memory(tmp_path: Path, member: str) -> None:
+    header = tarfile.TarInfo(member)
+    header.size = 300 << 20
+    whole = write_tar(tmp_path / "x.tar", FILES).read_bytes()
+    with open(tmp_path / "x.tar", "wb") as file:
+        file.write(header.tobuf() + (FILES["class 0/00.png"] if member.endswith(".png") else b""))
+        file.seek(512 + header.size)
+        file.write(whole)
+    tracemalloc.start()
+    if member == "notes.bin":
+        download_dataset("own", folder_params(tmp_path / "x.tar"), tmp_path / "raw/own")
+    else:
+        with pytest.raises(ValueError, match=r"huge\.png': 314,572,800 bytes, and a picture has at most 268,435,456; "):
+            download_dataset("own", folder_params(tmp_path / "x.tar"), tmp_path / "raw/own")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20_000_000
 
 
 def samples(class_from: str, tar: int) -> dict[str, bytes]:

@@ -1,12 +1,15 @@
 """miniImageNet of prepared photographs: any form gives the same shards, bytes are kept, what is wrong is named."""
 
+import gzip
 import io
 import pickle
 import shutil
+import struct
 import tarfile
+import tracemalloc
 import zipfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -294,6 +297,66 @@ def test_an_archive_that_is_cut_short_leaves_nothing(tmp_path: Path, form: str) 
     with pytest.raises(ValueError, match=r"copy.*: not a whole tar \(plain, gz, xz\) or zip .*; take another copy, or"):
         pack_photographs(path, tmp_path / "out" / PHOTOGRAPHS)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def take_for_locked(path: Path) -> None:
+    """Set the bit of the first member of a zip that says that it is encrypted."""
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\1\2") + 8] |= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA, zipfile.ZIP_STORED],
+                         ids=["bzip2", "lzma", "locked"])
+def test_a_zip_that_cannot_be_read_in_pieces(tmp_path: Path, method: int) -> None:
+    name = name_of(SYNSETS[0], 1)
+    with zipfile.ZipFile(tmp_path / "copy.zip", "w", method) as archive:
+        archive.writestr(name, b"x")
+    if method == zipfile.ZIP_STORED:
+        take_for_locked(tmp_path / "copy.zip")
+    reason = "it can be read with a password alone" if method == zipfile.ZIP_STORED else \
+        f"it is compressed by method {method}, neither stored nor deflated"
+    with pytest.raises(ValueError) as refusal:
+        pack_photographs(tmp_path / "copy.zip", tmp_path / "out" / PHOTOGRAPHS)
+    assert str(refusal.value) == (f"{tmp_path}/copy.zip: member '{name}': {reason}; take another copy, or unpack it "
+                                  "and name the folder")
+
+
+def lying_zip(path: Path) -> None:
+    """A photograph that says in both headers that it has 500 bytes, and holds 60 MB."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr(name_of(SYNSETS[0], 1), bytes(60_000_003))
+    content = path.read_bytes()
+    assert content.count(struct.pack("<I", 60_000_003)) == 2
+    path.write_bytes(content.replace(struct.pack("<I", 60_000_003), struct.pack("<I", 500)))
+
+
+def tar_with(path: Path, *headers: tuple[bytes, str, int]) -> None:
+    """A tar.gz of headers of a type, with a name, before so many empty bytes."""
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        for kind, name, size in headers:
+            header = tarfile.TarInfo(name)
+            header.type, header.size = kind, size
+            file.write(header.tobuf() + bytes(-(-size // 512) * 512))
+        file.write(bytes(1024))
+
+
+@pytest.mark.parametrize(("write", "message"), [
+    (lying_zip, "Bad CRC-32 for file"),
+    (lambda path: tar_with(path, (tarfile.XHDTYPE, "x", 60_000_000)), "headers of 60,000,000 bytes, more than 65,536"),
+    (lambda path: tar_with(path, (tarfile.XGLTYPE, "g", 60_000_000)), "headers of 60,000,000 bytes, more than 65,536"),
+    (lambda path: tar_with(path, (tarfile.GNUTYPE_LONGNAME, "L", 60_000_000)), "headers of 60,000,000 bytes"),
+    (lambda path: tar_with(path, (tarfile.GNUTYPE_SPARSE, "holes.jpg", 60_000_000)), "'holes.jpg' is a sparse file"),
+], ids=["zip", "pax", "global", "long name", "sparse"])
+def test_a_copy_that_unpacks_to_more_than_it_says_takes_no_memory(
+        tmp_path: Path, write: Callable[[Path], None], message: str) -> None:
+    write(tmp_path / "copy")
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=rf"copy: not a whole tar \(plain, gz, xz\) or zip \({message}.*; take an"):
+        pack_photographs(tmp_path / "copy", tmp_path / "out" / PHOTOGRAPHS)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10_000_000
 
 
 def test_no_copy_at_all(tmp_path: Path) -> None:
