@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from matchnet.ahead import ahead
 from matchnet.averaging import Average
+from matchnet.messages import said, shown
 from matchnet.methods.base import Method
 from matchnet.random_words import random_words
 
@@ -233,14 +234,23 @@ def train(model: Method | DistributedDataParallel, task: Task, *,
 
 def _take_up(method: Method, optimizer: torch.optim.Optimizer, task: Task, state: Values | None,
              device: torch.device | str) -> int:
-    """Put what `save` was given back in its place, or tell a fresh method about the data; return the first step."""
+    """Put what `save` was given back in its place, or tell a fresh method about the data; return the first step.
+
+    Raises:
+        ValueError: `save` was given another state; names what is wrong with it.
+    """
     if state is None:
         task.prepare(method)
         return 0
-    method.load_state_dict(state["trained" if "trained" in state else "model"])
-    optimizer.load_state_dict(state["optimizer"])
-    task.load_state_dict(state["task"], device)
-    return int(state["step"])
+    try:
+        method.load_state_dict(state["trained" if "trained" in state else "model"])
+        optimizer.load_state_dict(state["optimizer"])
+        task.load_state_dict(state["task"], device)
+        return int(state["step"])
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"the checkpoint of step {shown(state.get('step'))} is no state of this training "
+                         f"({type(error).__name__}: {said(error)}); delete it and run the same command again: it goes "
+                         "on from the checkpoint before it") from error
 
 
 def build_optimizer(method: Method, spec: TrainingSpec, device: torch.device | str) -> torch.optim.Optimizer:

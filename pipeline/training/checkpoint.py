@@ -1,7 +1,7 @@
 """The checkpoints of a run: its state after some steps, written whole or not at all, read without running code."""
 
-import fnmatch
 import io
+import re
 import sys
 import tempfile
 from contextlib import suppress
@@ -16,6 +16,7 @@ from pipeline.data.nodes.upload import upload_file
 from pipeline.system.storage import Location, location_of
 
 STATE_FILE = "state.pt"
+CHECKPOINT = re.compile(r"step[0-9]{8,}")  # a folder of ours; a copy under another name is not read or removed
 STATES_KEPT = 2  # states of a run: the last, and the one before it in case the last is damaged
 
 
@@ -30,7 +31,7 @@ def newest_state(folder: Path | str) -> dict[str, Any] | None:
         StorageError: the storage cannot be read: whether there is a checkpoint is not known.
     """
     location = location_of(folder)
-    for name in sorted(fnmatch.filter(location.files(), f"step*/{STATE_FILE}"), reverse=True):
+    for name in sorted(_states(location), reverse=True):
         content, origin = (location / name).read(), str(location / name)
         try:
             return _checked_state(parse_tensors(io.BytesIO(content), origin), _step_of(name), origin)
@@ -41,8 +42,16 @@ def newest_state(folder: Path | str) -> dict[str, Any] | None:
 
 def newest_step(run: Location) -> int | None:
     """The step of a run's last checkpoint, which is not read: it may be damaged. StorageError as `newest_state`."""
-    names = fnmatch.filter(run.files(), f"step*/{STATE_FILE}")
-    return _step_of(max(names)) if names else None
+    return max(map(_step_of, _states(run)), default=None)
+
+
+def _states(run: Location) -> list[str]:
+    return files_of_checkpoints(run, STATE_FILE)
+
+
+def files_of_checkpoints(run: Location, file: str) -> list[str]:
+    """Names of the files of that name in the folders of checkpoints, in the folder of a run."""
+    return [name for name in run.files() if re.fullmatch(rf"{CHECKPOINT.pattern}/{re.escape(file)}", name)]
 
 
 def _step_of(name: str) -> int:
@@ -51,11 +60,21 @@ def _step_of(name: str) -> int:
 
 
 def _checked_state(state: dict[str, Any], step: int, origin: str) -> dict[str, Any]:
-    """Raises CheckpointError unless it is a state of that step, with finite weights."""
+    """Raises CheckpointError unless it is a state of that step, with finite weights and all that `save` was given."""
     if type(state.get("step")) is not int or state["step"] != step:
         raise CheckpointError(f"{origin}: its step is {shown(state.get('step'))}, and its folder's {step}: it is no "
                               "state of a training; delete it and run the same command again")
-    check_weights(state.get("model"), f"{origin}: model")
+    for name in ("model", "trained"):  # `trained` is there if `model` is an average
+        if name in state or name == "model":
+            check_weights(state.get(name), f"{origin}: {name}")
+    optimizer = state.get("optimizer")
+    if not (isinstance(optimizer, dict) and isinstance(optimizer.get("state"), dict)
+            and isinstance(optimizer.get("param_groups"), list)):
+        raise CheckpointError(f"{origin}: optimizer is {shown(optimizer)}, not the state of an optimizer; delete it "
+                              "and run the same command again")
+    if not isinstance(state.get("task"), dict):
+        raise CheckpointError(f"{origin}: task is {shown(state.get('task'))}, not values by name; delete it and run "
+                              "the same command again")
     return state
 
 
@@ -84,6 +103,6 @@ def save_state(run: Location, state: dict[str, Any]) -> None:
 def _forget_older_states(run: Location, step: int) -> None:
     with suppress(OSError):  # storage may fail now: after the next checkpoint there is another chance
         folders = [info for info in run.filesystem.get_file_info(FileSelector(run.path, allow_not_found=True))
-                   if fnmatch.fnmatch(info.base_name, "step*") and info.base_name <= checkpoint_folder(step)]
+                   if CHECKPOINT.fullmatch(info.base_name) and info.base_name <= checkpoint_folder(step)]
         for info in sorted(folders, key=lambda info: info.base_name)[:-STATES_KEPT]:
             run.filesystem.delete_dir(info.path)

@@ -13,6 +13,7 @@ from pathlib import Path
 from matchnet.files import atomic_write
 from pipeline.system.storage import Location, StorageError
 from pipeline.system.threads import thread_beside
+from pipeline.training.checkpoint import files_of_checkpoints
 from pipeline.training.run_log import LOG_FILE
 
 SECONDS_BETWEEN_LISTINGS = 5.0  # a listing of an object store takes a tenth of a second, and costs
@@ -49,7 +50,7 @@ def newest_logs(run: Location) -> Location | None:
     """The folder where logs are appended, or the newest checkpoint with copies of the logs; None without one."""
     if log_folder(run) is not None:
         return run
-    newest = max(fnmatch.filter(run.files(), f"step*/{LOG_FILE}"), default=None)
+    newest = max(files_of_checkpoints(run, LOG_FILE), default=None)
     return run / posixpath.dirname(newest) if newest else None
 
 

@@ -146,7 +146,7 @@ def _fit(name: str, trainer: TorchTrainer, run: Location) -> Exception | None:
         raise TrainingError(f"{name}: the cluster was lost, or cannot do what is asked of it: {error}\nits state is in "
                             f"{run}; the same command goes on from there") from error
     if result.return_value is not None:
-        raise TrainingError(f"{name}: {result.return_value}")
+        raise TrainingError(f"{name}: {result.return_value}; its state is in {run}")
     return None
 
 

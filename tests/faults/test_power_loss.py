@@ -15,6 +15,10 @@ from pipeline.training.checkpoint import newest_state, save_state
 from pipeline.training.run_log import RunLog, read_log
 from pipeline.training.runs import only_driver
 
+OF_TRAINING = {"optimizer": {"state": {}, "param_groups": []}, "task": {}}  # what a checkpoint has beside its weights
+
+OF_TRAINING = {"optimizer": {"state": {}, "param_groups": []}, "task": {}}  # what a checkpoint has beside its weights
+
 
 @pytest.fixture
 def disk(tmp_path: Path) -> tuple[Path, Path]:
@@ -75,7 +79,7 @@ def test_a_checkpoint_is_there_with_the_log_of_its_steps(disk):
         for step in (10, 20, 30):
             log.write({"step": step, "loss": 1.0})
             log.sync()
-            save_state(location_of(folder), {"step": step, "model": {}})
+            save_state(location_of(folder), {"step": step, "model": {}, **OF_TRAINING})
         log.write({"step": 31, "loss": 1.0})
     cut_power(record, folder)
     state = newest_state(folder)
@@ -87,7 +91,7 @@ def test_a_run_and_a_raw_folder_are_there_with_the_first_file_in_them(disk):
     folder, record = disk
     with watched(record):
         with only_driver(folder / "data/runs/demo-0123456789ab") as _:
-            save_state(location_of(folder / "data/runs/demo-0123456789ab"), {"step": 10, "model": {}})
+            save_state(location_of(folder / "data/runs/demo-0123456789ab"), {"step": 10, "model": {}, **OF_TRAINING})
         (folder / "mirror").write_bytes(b"archive")
         checksum = checksum_of(folder / "mirror", "sha256")
         fetch_file(str(folder / "mirror"), folder / "data/raw/letters/images.zip", checksum)

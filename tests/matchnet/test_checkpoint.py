@@ -23,7 +23,8 @@ from matchnet.weights import CheckpointError, load_tensors, load_weights, save_t
 from pipeline.system import storage
 from pipeline.system.storage import location_of
 from pipeline.training import checkpoint
-from pipeline.training.checkpoint import newest_state, save_state
+from pipeline.training.checkpoint import newest_state, newest_step, save_state
+from pipeline.training.log_copies import newest_logs
 
 PREPARATION = Preparation(channels=1, size=16, kind="drawings", invert=True)
 SHAPE = PREPARATION.sample_shape
@@ -38,7 +39,12 @@ def a_model(num_filters: int = 4) -> ModelFile:
 
 
 def save_step(folder, step: int) -> None:
-    save_tensors(folder / f"step{step:08d}" / "state.pt", {"step": step, "model": {"weight": torch.full((2,), step)}})
+    save_tensors(folder / f"step{step:08d}" / "state.pt", a_state(step, torch.full((2,), step)))
+
+
+def a_state(step: int, weight: torch.Tensor, **changed: object) -> dict[str, object]:
+    return {"step": step, "model": {"weight": weight}, "optimizer": {"state": {}, "param_groups": []}, "task": {},
+            **changed}
 
 
 def test_a_model_comes_back_as_it_was_written(tmp_path):
@@ -239,11 +245,12 @@ def test_the_last_good_state_serves_when_the_newest_is_damaged(tmp_path, capfd):
 
 def test_the_last_two_states_are_kept_and_nothing_else_is_touched(tmp_path):
     """Also of those that an earlier driver left behind."""
-    for name in ("step00000010", "step00000020", "step00000040", "other"):
+    for name in ("step00000010", "step00000020", "step00000040", *(others := ("other", "step00000010.bak", "step1"))):
         (tmp_path / name).mkdir()
         (tmp_path / name / "state.pt").touch()
     save_state(location_of(tmp_path), {"step": 30})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "step00000020", "step00000030", "step00000040"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [*others, "step00000020", "step00000030", "step00000040"])
     assert [path.name for path in (tmp_path / "step00000030").iterdir()] == ["state.pt"]
 
 
@@ -251,7 +258,7 @@ def test_a_state_is_taken_up_from_storage_far_away(tmp_path, monkeypatch):
     use_far_storage(tmp_path, Faults(tmp_path / "opened.txt"), monkeypatch, (checkpoint,))
     run = checkpoint.location_of("far://small")
     for step in (10, 20, 30):
-        save_state(run, {"step": step, "model": {"weight": torch.ones(3) * step}})
+        save_state(run, a_state(step, torch.ones(3) * step))
     state = newest_state(run.address)
     assert state is not None and state["step"] == 30 and state["model"]["weight"].tolist() == [30, 30, 30]
     assert run.files() == ["step00000020/state.pt", "step00000030/state.pt"]
@@ -326,6 +333,11 @@ STATES = {
     "sparse": ({"step": 20, "model": {"w": torch.ones(3).to_sparse()}}, "model: 'w' is no plain tensor"),
     "not finite": ({"step": 20, "model": {"w": torch.tensor([1.0, torch.nan])}},
                    "model: 'w' has numbers that are not finite; delete it"),
+    "no optimizer": (a_state(20, torch.ones(3), optimizer=None), "optimizer is None, not the state of an optimizer"),
+    "an optimizer's half": (a_state(20, torch.ones(3), optimizer={"state": {}}),
+                            "optimizer is {'state': {}}, not the state of an optimizer; delete it and run the same"),
+    "no task": (a_state(20, torch.ones(3), task=[1]), r"task is \[1\], not values by name; delete it and run the same"),
+    "no weights beside their average": (a_state(20, torch.ones(3), trained=7), "trained is a int, not weights by name"),
     "one number for all": ({"step": 20, "model": {"w": torch.ones(1).expand(10**6, 10**6)}},
                            r"model: 'w' of shape \(1000000, 1000000\) has fewer numbers than that; delete it"),
 }
@@ -341,6 +353,17 @@ def test_a_checkpoint_that_is_none_is_named_and_the_one_before_it_serves(tmp_pat
     assert newest_state(tmp_path)["step"] == 10
     said = capfd.readouterr().err
     assert re.search(rf"^{path}: {message}", said) and said.endswith("the checkpoint before it is used instead\n")
+
+
+@pytest.mark.parametrize("name", ["step00000020_old", "step00000020.bak", "step_20", "step20", "step00000020 copy"])
+def test_a_folder_with_a_name_of_its_own_is_no_checkpoint(tmp_path, name):
+    save_step(tmp_path, 10)
+    save_step(tmp_path, 20)
+    (tmp_path / "step00000020").rename(tmp_path / name)
+    assert newest_state(tmp_path)["step"] == 10 and newest_step(location_of(tmp_path)) == 10
+    (tmp_path / "step00000010" / "log.jsonl").touch()
+    (tmp_path / name / "log.jsonl").touch()
+    assert newest_logs(location_of(f"file://{tmp_path}")).path == str(tmp_path / "step00000010")
 
 
 def test_a_compressed_file_of_weights_is_not_unpacked(tmp_path):

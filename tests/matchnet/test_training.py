@@ -63,6 +63,18 @@ def test_a_run_resumed_from_any_checkpoint_ends_with_the_same_bits(episodes_per_
             assert torch.equal(value, again.state_dict()[name]), name
 
 
+@pytest.mark.parametrize(("change", "reason"), [
+    ({"optimizer": {}}, r"KeyError: 'param_groups'"),
+    ({"optimizer": {"state": {}, "param_groups": []}}, "ValueError: "),
+    ({"optimizer": {"state": {}, "param_groups": [7, 8]}}, "TypeError: "),
+    ({"optimizer": None}, "AttributeError: "), ({"step": "eight"}, "ValueError: invalid literal")])
+def test_a_state_that_is_none_of_this_training_is_refused(change: dict[str, Any], reason: str) -> None:
+    state = load(states_of(fresh_network(), SPEC)[8]) | change
+    message = rf"^the checkpoint of step (8|'eight') is no state of this training \({reason}.*\); delete it and run the"
+    with pytest.raises(ValueError, match=message):
+        run(fresh_network(), SPEC, state=state)
+
+
 def test_a_run_resumed_at_its_end_does_nothing() -> None:
     file = states_of(fresh_network(), SPEC)[12]
     calls: list[dict[str, Any]] = []
