@@ -27,7 +27,8 @@ def dots_svg(grid: Grid, column: Column, name: str) -> str:
     with rc_context(STYLE):  # type: ignore[arg-type]
         figure = Figure(figsize=(WIDTH, height))
         axes = figure.add_axes((LABEL, BELOW / height, 0.97 - LABEL, LINE * len(lines) / height))
-        figure.text(0.01, 1 - 0.12 / height, f"{column.title}, %", va="top", weight="bold", size=10.5)
+        figure.text(0.01, 1 - 0.12 / height, f"{column.title}, %", va="top", weight="bold", size=10.5,
+                    parse_math=False)
         low, high = _limits(lines, column.name)
         axes.set(xlim=(low, high), ylim=(len(lines) - 0.5, -0.5), yticks=[])
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))

@@ -22,6 +22,7 @@ from pipeline.results.grids import STALE, STALE_SAYS
 from pipeline.results.report_content import COMPARED, INTRODUCTION, LEAD, NOTHING, STAND_IN, Report
 
 LARGEST_PAGE = 2_000_000  # bytes; pictures that would make it larger are left out and named
+LONGEST_SIDE = 16_383  # pixels of a WebP
 WORDS = {"INTRODUCTION": INTRODUCTION, "LEAD": LEAD, "STAND_IN": STAND_IN, "COMPARED": COMPARED, "NOTHING": NOTHING,
          "STALE": STALE, "STALE_SAYS": STALE_SAYS}
 INCLUDED = ("page.html", "style.css")  # parts of other templates: stage_code.py counts the files that are named here
@@ -110,12 +111,15 @@ def _episodes(title: str, path: Path) -> Markup:
 
 
 def _data_uri(path: Path) -> str:
-    """A picture as WebP: photographs in a fifth of a PNG's bytes, since the page is one file."""
+    """A picture as WebP: photographs in a fifth of a PNG's bytes, as the page is one file. A longer one stays PNG."""
     webp = io.BytesIO()
     try:
         with Image.open(path, formats=["PNG"]) as picture:
             is_drawn = picture.mode == "P"
-            picture.convert("RGB").save(webp, "WEBP", lossless=is_drawn, quality=85)
+            pixels = picture.convert("RGB")
+            if max(pixels.size) > LONGEST_SIDE:
+                return "data:image/png;base64," + b64encode(path.read_bytes()).decode("ascii")
+            pixels.save(webp, "WEBP", lossless=is_drawn, quality=85)
     except FileNotFoundError:
         raise
     except Exception as error:  # Pillow raises errors of many kinds for damaged bytes

@@ -5,16 +5,21 @@ from pipeline.results.tables import Table
 
 
 def terminal_table(table: Table) -> str:
-    """Plain text."""
+    """Plain text, without control codes: terminals obey them, and a title may hold some."""
+    text = "\n".join(_lines(table))
+    return "".join(letter if letter.isprintable() or letter == "\n" else "�" for letter in text)
+
+
+def _lines(table: Table) -> list[str]:
     found = collect_grids(table)
     if not found.grids:
-        return f"{table.title}: no results yet"
+        return [f"{table.title}: no results yet"]
     lines = [table.title + (" (on other data than the paper's)" if table.stand_in else "")]
     for grid in found.grids:
         lines += [f"\n{grid.title}"] * (len(found.grids) > 1) + [_aligned(grid)]
     lines += [f"{STALE} {', '.join(rows)}: {reason}" for reason, rows in stale_lines(table).items()]
     lines += [f"not run: {', '.join(found.not_run)}"] if found.not_run else []
-    return "\n".join(lines)
+    return lines
 
 
 def _aligned(grid: Grid) -> str:

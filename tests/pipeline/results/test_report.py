@@ -251,6 +251,13 @@ def test_pictures_that_would_make_the_page_too_large_are_named(results: Path) ->
     assert '<a href="../data/evaluations/t/old_row/episodes.png">' in page
 
 
+@pytest.mark.parametrize(("size", "kind"), [((16_383, 2), "webp"), ((2, 16_384), "png")])
+def test_a_picture_longer_than_a_webp_can_be_stays_a_png(results: Path, size: tuple[int, int], kind: str) -> None:
+    """A row of 20-way tasks can have such a page of episodes."""
+    Image.new("RGB", size).save(paths.picture_file("t/zebra"))
+    assert rendered()[1].count(f'src="data:image/{kind};base64,') == 1
+
+
 def test_the_page_says_what_ran_here_last(results: Path) -> None:
     assert "no row was run in this folder" in rendered()[1]
     for row, seconds in (("t/zebra", 1_000_000_000), ("t/classifier", 2_000_000_000)):
@@ -353,6 +360,20 @@ def test_terminal_table() -> None:
     assert lines[12:] == ["not run: Siamese"]
     alone = terminal_table(replace(TABLE, stand_in=True, rows=ROWS[:1])).splitlines()
     assert alone[0] == "Table 1: <Omniglot> (on other data than the paper's)" and len(alone) == 4
+
+
+def test_control_codes_do_not_reach_the_terminal() -> None:
+    rows = [replace(row, info=replace(row.info, title="\x1b[2Jgone\r\u202e")) for row in (ROWS[0], ROWS[2])]
+    text = terminal_table(replace(TABLE, title="a\x1b]0;b\x07", rows=rows))
+    assert text.startswith("a�]0;b�\n") and text.endswith("not run: �[2Jgone��") and text.count("�[2J") == 2
+    assert all(letter.isprintable() or letter == "\n" for letter in text)
+
+
+@pytest.mark.parametrize("title", ["$\\bad$", "$x_1$", "a \\$ b"])
+def test_titles_and_columns_are_no_mathematics(results: Path, title: str) -> None:
+    """Matplotlib would take them for that, and refuse what is none."""
+    row = Row(RowInfo("t/zebra", title, "", {title: 98.1}), details({title: 99.3}))
+    assert rendered(replace(TABLE, rows=[row]))[1].count(title) > 2
 
 
 @pytest.mark.parametrize(("of_sentences", "expected"), [
