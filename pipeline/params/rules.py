@@ -15,6 +15,7 @@ from matchnet.parsing import ParamsError, nearest
 from matchnet.text_training import TextSpec
 from pipeline.data.spec import TEXT_SOURCES, DatasetParams, Part, RandomSplit, WholeSplit
 from pipeline.data.splits import LISTS, list_path
+from pipeline.params.method_rules import check_method, check_use
 from pipeline.params.sections import ComparisonParams, ModelParams, Params, RowParams
 from pipeline.paths import short_name
 
@@ -77,6 +78,7 @@ def _check_model(model: ModelParams, params: Params, path: str) -> None:
     if isinstance(model.training, ValidatedSpec) and "valid" not in model.train_parts \
             and _num_classes(dataset, model.split, "valid") != 0:  # without valid classes nothing is validated
         _check_task(model.training.valid_episode, dataset, model.split, ("valid",), 1, f"{path}.training.valid_episode")
+    check_method(model, dataset, path)
 
 
 def _require_support(task: EpisodeSpec, path: str) -> None:
@@ -203,6 +205,7 @@ def _check_row(row: RowParams, params: Params, path: str) -> None:
             raise ParamsError(f"{path}.columns: found {column!r}; the words of {row.dataset} share sentences, so no "
                               "episode has all of them: write a number of ways")
         _check_task(task, dataset, row.split, (row.part,), 1, f"{path}.columns: {column}")
+    check_use(row, model, dataset, params.datasets[model.dataset], _num_classes(dataset, row.split, row.part), path)
 
 
 def _check_oracle(row: RowParams, model: ModelParams, path: str) -> None:

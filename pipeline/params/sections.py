@@ -13,7 +13,7 @@ from typing import Literal
 from matchnet.classifier_training import ClassifierTrainingSpec
 from matchnet.episodes import ALL_WAYS, EpisodeSpec, FineGrainedSpec
 from matchnet.episodic_training import EpisodicSpec
-from matchnet.messages import shown
+from matchnet.messages import shown, without_credentials
 from matchnet.methods import FineTuningSpec, MethodSpec
 from matchnet.methods.language_model import LanguageModelSpec
 from matchnet.text_training import TextSpec
@@ -101,6 +101,11 @@ class ClusterParams:
         if self.storage is not None and "://" not in self.storage and not Path(self.storage).is_absolute():
             raise ValueError(f"storage is {self.storage!r}; it must be an absolute path, the same on every node, or an "
                              "address such as s3://bucket/matchnet")
+        if self.storage is not None and "://" in self.storage and not self.storage.startswith("file://") \
+                and self.cache is None:
+            raise ValueError(f"storage is {shown(without_credentials(self.storage))}, and cache is null; shards at an "
+                             "address are read through copies on each node's disk: write cache: {folder: "
+                             "/local/disk/matchnet, gib: 100}, or a path that all nodes see as storage")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -198,12 +198,46 @@ IMAGES = {"context": None, "image_size": 28}
      "rows.classifier-tuned.oracle: found true with method classifier and adaptation not null;"),
     ("ptb", "rows.bilstm", {"dataset": "glyphs"}, "one is of images, one of sentences; name another dataset or model"),
     ("ptb", "rows.bilstm", {"dataset": "ptb_sample"}, "tokens are numbers in the vocabulary of one dataset"),
+    ("demo", "recipes.conv4", {"image_size": 8},
+     "recipes.conv4.method.encoder: found conv4 with image_size 8 and channels 1: images of 8 x 8 with 4 blocks that "
+     "halve them: nothing is left; images of at least 16 x 16"),
+    ("imagenet", "models.inception-rand", {"image_size": 74},
+     "method.encoder: found inception_v3 with image_size 74 and channels 3: images of 74 x 74; inception_v3 takes 75"),
+    ("imagenet", "models.inception-rand", {"channels": 1},
+     "method.encoder: found inception_v3 with image_size 299 and channels 1: images of 1 channel; inception_v3 takes"),
+    ("demo", "models.matching", {"method": {"encoder": {"name": "window", "num_words": 9}}},
+     "method.encoder: found window with image_size 28 and channels 1: samples of shape (1, 28, 28); an encoder of"),
+    ("ptb", "models.bilstm", {"method": {"encoder": {"name": "conv4"}}},
+     "method.encoder: found conv4 with context 8: samples of shape (17,); conv4 takes images"),
+    ("demo", "", {"datasets.glyphs.margin": 0.1, "recipes.conv4.channels": 3},
+     "found 3 channels of the model, and dataset glyphs: margin is 0.1 with 3 channels; a margin is for drawings, of"),
+    ("omniglot", "recipes.conv4", {"channels": 3},
+     "rows.mnist-classifier.dataset: found 3 channels of the model, and dataset mnist: margin is 0.18 with 3 channels"),
+    ("imagenet", "", {"datasets.imagenet.margin": 0.1, "models.pixels.channels": 1},
+     "training: found random crops of single images (batch_size, ...), which are for photographs, and dataset imagenet "
+     "has margin 0.1, which is for drawings"),
+    ("imagenet", "rows.lrand-matching", {"dataset": "omniglot", "split": "vinyals"},
+     "rows.lrand-matching.dataset: found 'omniglot', which holds drawings, and model 'rand' is trained on photographs "
+     "(imagenet), on another ground; name a dataset of photographs"),
+    ("omniglot", "models.mann", {"training.episode.num_ways": 6},
+     "models.mann.training.episode.num_ways: found 6, and method.num_ways is 5: a MANN's labels are one-hot; write 5"),
+    ("omniglot", "models.mann", {"training.valid_episode.num_ways": 4, "train_parts": ["train"]},
+     "models.mann.training.valid_episode.num_ways: found 4, and method.num_ways is 5: a MANN serves one number of"),
+    ("omniglot", "rows.mann", {"columns": ["5w1s", "20w1s"]},
+     "rows.mann.columns: found '20w1s', of 20 ways, and model 'mann' is a MANN of 5 (method.num_ways), whose labels"),
+    ("omniglot", "rows.mann", {"nearest": 3}, "rows.mann.nearest: found 3, and model 'mann' of method mann has no att"),
+    ("omniglot", "rows.mann", {"adaptation": {}},
+     "rows.mann.adaptation: found not null, and the model's method is mann; a classifier, a siamese net or a match"),
+    ("omniglot", "rows.classifier-tuned", {"adaptation.frozen_blocks": 4},
+     "adaptation.frozen_blocks: found 4, and the model's encoder has 4 blocks; leave at least one to tune: write at"),
+    ("demo", "cluster", {"storage": "s3://key:secret@bucket/matchnet"},
+     "cluster: storage is 's3://bucket/matchnet', and cache is null; shards at an address are read through copies"),
     ("omniglot", "rows.matching", {"split": "lake"},
      "rows.matching.split: found 'lake', and model 'matching' learns from split vinyals of the same dataset"),
 ])
 def test_what_does_not_fit_together_is_refused(edited, table, section, changes, message):
     with pytest.raises(ParamsError) as refusal:
-        edited(table, {f"{section}.{name}": value for name, value in changes.items()})
+        edited(table, {f"{section}.{name}".strip("."): value for name, value in changes.items()})
     assert message in str(refusal.value)
 
 
