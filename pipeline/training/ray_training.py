@@ -26,6 +26,7 @@ from pipeline.training.log_copies import bring_logs, following, log_folder
 from pipeline.training.run_log import progress_of, read_log
 from pipeline.training.runs import RunFiles, location_of_run, only_driver, run_folder, runs_of
 from pipeline.training.worker import WorkerSettings, full_disk, train_on_worker
+from pipeline.workers.processes import WorkerKilledError
 
 COLLECTIVE_SECONDS = 4 * 3600  # workers wait for one of them that fetches shards to its node
 
@@ -160,7 +161,8 @@ def _later_state(name: str, run: Location, step: int, failure: Exception | None,
     if full := _full_disk(failure):
         raise TrainingError(f"{name}: {full}; its state is in {run}") from failure
     if later is None or later["step"] <= step:
-        raise TrainingError(f"{name}: {failure or 'its last checkpoint cannot be read'}\nits state is in "
+        reason = _killed(failure) or failure or "its last checkpoint cannot be read"
+        raise TrainingError(f"{name}: {reason}\nits state is in "
                             f"{run}; the same command goes on from there") from failure
     if failure is not None:
         print(f"workers were lost more than {max_failures} times (cluster.max_failures), but it came from step "
@@ -170,5 +172,14 @@ def _later_state(name: str, run: Location, step: int, failure: Exception | None,
 
 def _full_disk(failure: Exception | None) -> str:
     """A worker's error of a full disk, after which another try is of no use; "" if the reason was another one."""
-    errors = (getattr(error, "_base_exc", error) for error in getattr(failure, "worker_failures", {}).values())
-    return next((full_disk(error) for error in errors if isinstance(error, OSError) and error.errno in FULL_DISK), "")
+    return next((full_disk(error) for error in _worker_errors(failure)
+                 if isinstance(error, OSError) and error.errno in FULL_DISK), "")
+
+
+def _killed(failure: Exception | None) -> str:
+    """What a worker says of a process of its own that was killed; "" if the reason was another one."""
+    return next((str(error.strerror) for error in _worker_errors(failure) if isinstance(error, WorkerKilledError)), "")
+
+
+def _worker_errors(failure: Exception | None) -> list[Exception]:
+    return [getattr(error, "_base_exc", error) for error in getattr(failure, "worker_failures", {}).values()]

@@ -20,6 +20,7 @@ from matchnet.methods import build_method
 from matchnet.training import train
 from matchnet.weights import load_weights
 from pipeline.data.load.samples import Room
+from pipeline.data.load.stream import killed_loaders_named
 from pipeline.data.nodes.cache import CacheParams, local_shards
 from pipeline.data.nodes.upload import upload_file
 from pipeline.data.shards.folder import ShardFolder
@@ -149,7 +150,8 @@ def _train(settings: WorkerSettings, shards: ShardFolder, state: dict[str, Any] 
     else:
         load_weights(method, state["model"], str(location_of(settings.run)))
     steps_left = spec.steps - (state["step"] if state else 0)
-    with profiler(settings.trace if rank == 0 else None, steps_left, device) as step_done, compiler_named():
+    with (profiler(settings.trace if rank == 0 else None, steps_left, device) as step_done, compiler_named(),
+          killed_loaders_named(settings.num_loaders or settings.threads)):
         train(ready_to_train(method, settings.compile, device, world_size), training, device=device,
               precision=choose_precision(settings.precision, device), rank=rank, world_size=world_size, state=state,
               step_done=step_done, **_callbacks(log, rank, device, location_of(settings.run)))

@@ -35,6 +35,13 @@ class WorkerKilledError(ChildProcessError):
     """A worker process ended without a word of its own: out of memory, kill -9."""
 
 
+def worker_killed(setting: str, num_processes: int) -> WorkerKilledError:
+    """The error for a worker that was killed; `setting` is the parameter that says how many there are, or ""."""
+    remedy = f"set {setting} below {num_processes}, or " if setting and num_processes > 1 else ""
+    return WorkerKilledError(errno.ECHILD, "a worker process was killed (out of memory?) or could not start: "
+                             f"{remedy}run it where more memory is free")
+
+
 class WorkerPool:
     """Processes that have each called `start(*start_args)`, to open files, and work on what it returned.
 
@@ -46,7 +53,7 @@ class WorkerPool:
     """
 
     def __init__(self, start: Callable, start_args: tuple, num_processes: int, setting: str = "") -> None:
-        self._remedy = f"set {setting} below {num_processes}, or " * bool(setting) + "run it where more memory is free"
+        self._killed = partial(worker_killed, setting, num_processes)
         context = multiprocessing.get_context("spawn")
         self._stop = context.Event()
         initializer = partial(_start_worker, start, start_args, self._stop)
@@ -71,10 +78,6 @@ class WorkerPool:
                 yield futures[future], future.result()
         except BrokenProcessPool as error:
             raise self._killed() from error
-
-    def _killed(self) -> WorkerKilledError:
-        return WorkerKilledError(errno.ECHILD, "a worker process was killed (out of memory?) or could not start: "
-                                 f"{self._remedy}")
 
     def close(self) -> None:
         """Give up unfinished tasks and end the processes."""

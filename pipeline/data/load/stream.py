@@ -19,6 +19,7 @@ import math
 import os
 import tarfile
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -41,7 +42,7 @@ from pipeline.data.shards.index import Index
 from pipeline.data.spec import Part
 from pipeline.system.machine import memory_to_share
 from pipeline.system.progress import say
-from pipeline.workers.processes import follow_parent
+from pipeline.workers.processes import follow_parent, worker_killed
 
 RUN = 8  # images: 0.9 MB of photographs, which a disk reads in the time that it takes to find them
 ORDER_STREAM, CUT_STREAM, CROP_STREAM = 0x0DE5, 0xC075, 0xC809  # streams of random_words
@@ -128,7 +129,10 @@ class ShardStream:
         return self._checked(self.reader[self._reading(numbers)])
 
     def read_each(self, shares: Iterable[range]) -> Generator[tuple[Tensor, Tensor]]:
-        """Yield `read` of each range, in this order; loader processes make them ahead, and end with the generator."""
+        """Yield `read` of each range, in this order; loader processes make them ahead, and end with the generator.
+
+        Raises WorkerKilledError if one of them is killed.
+        """
         rest = iter(shares)
         first = next(rest, None)
         if first is None:
@@ -136,8 +140,9 @@ class ShardStream:
         loader = DataLoader(self.reader, batch_size=None, sampler=_Readings(self, chain([first], rest)),
                             generator=torch.Generator(),  # otherwise it would draw from torch's global generator
                             **self._loaders(len(first) * math.prod(self.reader.sample_shape)))
-        for made in loader:
-            yield self._checked(made)
+        with killed_loaders_named(self.num_loaders):
+            for made in loader:
+                yield self._checked(made)
 
     def _loaders(self, batch_bytes: int) -> dict[str, Any]:
         """Numbers of processes and of batches ahead for DataLoader; says so if they differ from the request."""
@@ -217,6 +222,20 @@ class PieceReader(Dataset):
             with open(self.directory / piece.shard, "rb") as shard:
                 shard.seek(piece.start)
                 yield {"url": piece.shard, "stream": io.BytesIO(shard.read(piece.end - piece.start))}
+
+
+@contextmanager
+def killed_loaders_named(num_loaders: int) -> Iterator[None]:
+    """Raises WorkerKilledError where torch says that a loader was killed: on the next batch, or wherever we are then.
+
+    torch says so from its handler of SIGCHLD, in the main thread.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise worker_killed("cluster.num_loaders", num_loaders) from error
 
 
 def loaders_that_fit(num_loaders: int, batch_bytes: int, shared_bytes: int) -> tuple[int, int]:

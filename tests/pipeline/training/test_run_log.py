@@ -13,7 +13,8 @@ from matchnet.methods.pixels import PixelsSpec
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.params import ComputeParams, ModelParams
 from pipeline.system.progress import Progress, lines_to, say
-from pipeline.training.ray_training import _full_disk
+from pipeline.system.storage import location_of
+from pipeline.training.ray_training import TrainingError, _full_disk, _later_state
 from pipeline.training.run_log import (
     LOG_FILE,
     NewLines,
@@ -28,6 +29,7 @@ from pipeline.training.run_log import (
 )
 from pipeline.training.runs import RunFiles, RunInUseError, forget_runs, only_driver, run_folder
 from pipeline.training.worker import full_disk
+from pipeline.workers.processes import worker_killed
 
 
 def test_each_attempt_has_its_number_and_its_first_step(tmp_path):
@@ -60,6 +62,14 @@ def test_a_log_on_a_full_disk_names_its_file_and_what_to_do(tmp_path):
 def test_a_workers_full_disk_is_said_with_the_place_and_what_to_do(error, text):
     assert full_disk(error).startswith(text)
     assert _full_disk(SimpleNamespace(worker_failures={0: error})) == full_disk(error)
+
+
+def test_a_loader_that_was_killed_again_and_again_ends_the_training_with_its_own_words(tmp_path):
+    failure = RuntimeError("Training failed due to worker errors:\n[Rank 0 Error Snippet]: ...")
+    failure.worker_failures = {0: worker_killed("cluster.num_loaders", 4)}
+    with pytest.raises(TrainingError, match=r"^small: a worker process was killed .*: set cluster\.num_loaders below 4, "
+                       r"or run it where more memory is free\nits state is in "):
+        _later_state("small", location_of(tmp_path), 0, failure, 3)
 
 
 def test_credentials_of_the_storage_are_neither_written_nor_shown(tmp_path, capfd):

@@ -24,11 +24,12 @@ from matchnet.random_words import random_words, to_uniform
 from pipeline.data.formats.tar import TarWriter
 from pipeline.data.load.crop import WORDS, CropSpec, crop, random_box
 from pipeline.data.load.in_memory import load_split
-from pipeline.data.load.stream import CROP_STREAM, RUN, ShardStream, StreamSpec, loaders_that_fit
+from pipeline.data.load.stream import CROP_STREAM, RUN, ShardStream, StreamSpec, killed_loaders_named, loaders_that_fit
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.shards.index import INDEX, write_index
 from pipeline.data.shards.manifest import MANIFEST, ClassEntry, Manifest, ShardEntry, read_manifest, write_manifest
 from pipeline.data.shards.reader import ShardReader
+from pipeline.workers.processes import WorkerKilledError
 
 WHOLE = CropSpec(smallest=1.0, flip=False)  # of a square image
 SHAPE = (1, 16, 16)
@@ -272,6 +273,17 @@ def test_little_shared_memory_changes_nothing_but_the_number_of_loaders(
         "2 of 3 loader processes with 1 of 2 batches ahead each: a batch has 0 MB, and they may fill 0 MB of shared "
         "memory; a container has more with --shm-size\n")
     assert list(loaded.read_each([])) == []
+
+
+def test_a_loader_process_that_is_killed_names_the_parameter(small_shards: Path) -> None:
+    message = (r"a worker process was killed \(out of memory\?\) or could not start: set cluster\.num_loaders below 2, "
+               "or run it where more memory is free$")
+    with pytest.raises(WorkerKilledError, match=message), killed_loaders_named(2):
+        batches = stream_of(small_shards, num_loaders=2).read_each(range(n, n + 2) for n in range(10**6))
+        next(batches)
+        os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
+        for _ in batches:
+            time.sleep(0.01)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
