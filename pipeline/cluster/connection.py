@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pipeline.cluster.ray_environment  # noqa: F401  # isort: skip
 
 import ray
+from ray._private import services
 from ray.exceptions import RayError
 
 from pipeline.cluster.access import TOKEN_FILE, has_token, warn_of_open_cluster
@@ -43,8 +44,7 @@ def _joined(address: str) -> Iterator[None]:
     if "://" in address:
         raise ResourcesError(f"the cluster's address (RAY_ADDRESS, cluster.ray_address) is {address}; a stage joins a "
                              "cluster at the host and port of its head, such as 10.0.0.1:6379")
-    if address != FOUND_BY_RAY:
-        _ask(address)  # Ray itself would ask for minutes
+    _ask(_found_by_ray() if address == FOUND_BY_RAY else address)  # Ray itself would ask for minutes
     try:
         try:
             with sigterm_kept():
@@ -59,6 +59,16 @@ def _joined(address: str) -> Iterator[None]:
             yield
     finally:
         ray.shutdown()  # also one that Ctrl-C has stopped half-way
+
+
+def _found_by_ray() -> str:
+    """The address that Ray takes for `auto`: it may be that of a head which was killed."""
+    try:
+        return services.get_ray_address_from_environment(FOUND_BY_RAY, temp_dir=None)
+    except ConnectionError as error:
+        raise ResourcesError(f"no Ray cluster runs on this machine (RAY_ADDRESS, cluster.ray_address: {FOUND_BY_RAY}): "
+                             "start Ray here (ray start --head), write the address of a cluster, or leave it out: "
+                             "a stage then starts Ray itself") from error
 
 
 def _ask(address: str) -> bool:

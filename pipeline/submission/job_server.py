@@ -15,7 +15,7 @@ from pipeline.cluster.access import TOKEN_FILE, use_token
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 TIMEOUTS = (10.0, 120.0)  # seconds to connect, and between two bytes; Ray itself would wait for ever
-FIRST_TIMEOUTS = (10.0, 20.0)  # seconds for the first request: a server that never answers is given up within 30 s
+FIRST_TIMEOUTS = (10.0, 20.0)  # seconds for the first requests: a server that never answers is given up within 30 s
 LEAST_RAY, NO_RAY = Version("2.60"), Version("3")  # as in pyproject.toml
 
 
@@ -82,7 +82,7 @@ class JobServer:
     def is_open(self) -> bool:
         """Whether the server shows its jobs without a token; then it also takes jobs from everybody."""
         with self._errors_in_words():
-            return requests.get(f"{self.address}/api/jobs/", timeout=TIMEOUTS).ok
+            return requests.get(f"{self.address}/api/jobs/", timeout=FIRST_TIMEOUTS).ok  # nobody waits for it
 
     def submit(self, job_id: str, entrypoint: str, runtime_env: dict[str, Any], metadata: dict[str, str]) -> None:
         with self._errors_in_words():

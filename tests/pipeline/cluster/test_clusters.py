@@ -77,6 +77,21 @@ def test_a_cluster_that_is_not_there_is_named_before_ray_is_asked(no_ray_yet):
         ray_cluster("http://head:8265").__enter__()
 
 
+@pytest.mark.parametrize("left_behind", [True, False])
+def test_the_cluster_that_ray_finds_here_is_asked_before_ray_asks_it(no_ray_yet, monkeypatch, left_behind):
+    """A head that was killed leaves its address behind, and Ray would ask it for minutes."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray._private.services.find_gcs_addresses", set)
+    monkeypatch.setattr("ray.init", None)  # calling it would be a TypeError
+    with nobody() as address:
+        found = address if left_behind else None
+        monkeypatch.setattr("ray._private.services.find_bootstrap_address", lambda temp_dir: found)
+        message = rf"no Ray cluster answers at {address} .*refused; check" if left_behind else \
+            r"no Ray cluster runs on this machine \(RAY_ADDRESS, cluster\.ray_address: auto\): start Ray here"
+        with pytest.raises(ResourcesError, match=message):
+            ray_cluster("auto").__enter__()
+
+
 def test_a_host_that_takes_connections_and_says_nothing_is_given_up():
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(NoHeadError, match="Deadline"):
         asks_for_token(f"127.0.0.1:{silent.getsockname()[1]}", timeout=0.5)

@@ -507,6 +507,10 @@ def test_a_dashboard_that_takes_connections_and_says_nothing_is_given_up(no_toke
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(UnreachableError, match=rf"{address} does not answer \(ReadTimeout\); check"):
             JobServer(address)
+        cluster = object.__new__(JobServer)  # one that has answered once
+        cluster.address = address
+        with pytest.raises(UnreachableError, match=rf"{address} does not answer \(ReadTimeout\); check"):
+            cluster.is_open()
 
 
 def test_a_job_that_is_not_there(no_token):

@@ -67,8 +67,8 @@ def test_a_workers_full_disk_is_said_with_the_place_and_what_to_do(error, text):
 def test_a_loader_that_was_killed_again_and_again_ends_the_training_with_its_own_words(tmp_path):
     failure = RuntimeError("Training failed due to worker errors:\n[Rank 0 Error Snippet]: ...")
     failure.worker_failures = {0: worker_killed("cluster.num_loaders", 4)}
-    with pytest.raises(TrainingError, match=r"^small: a worker process was killed .*: set cluster\.num_loaders below 4, "
-                       r"or run it where more memory is free\nits state is in "):
+    with pytest.raises(TrainingError, match=r"^small: a worker process was killed .*: set cluster\.num_loaders below 4"
+                       r", or run it where more memory is free\nits state is in "):
         _later_state("small", location_of(tmp_path), 0, failure, 3)
 
 
