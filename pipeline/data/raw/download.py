@@ -42,6 +42,8 @@ def download_dataset(name: str, params: DatasetParams, raw_dir: Path, mirror: st
         ValueError: the files are whole but not what the dataset is known to hold.
         OSError: the disk is full, ...; what has come is kept.
     """
+    for place in filter(None, (mirror, folder)):
+        is_address(place)  # refuses addresses of other schemes before any message can show one
     raw_dir = Path(raw_dir)
     make_folder(raw_dir)
     store = raw_dir.parent / FOLDER
@@ -167,7 +169,7 @@ def _find_prepared(name: str, raw_dir: Path, own: str | None, mirror: str | None
     try:
         if own:
             if not Path(own).exists():
-                raise DownloadError(f"{own}: no such file or folder")
+                raise DownloadError(f"{without_credentials(own)}: no such file or folder")
             return Path(own)
         if not mirror:
             raise DownloadError("nothing is named, and no mirror is set")

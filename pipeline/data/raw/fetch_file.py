@@ -5,14 +5,15 @@ import errno
 import hashlib
 import http.client
 import os
+import re
 import shutil
 import ssl
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, TypeVar
 from urllib.parse import SplitResult, quote, unquote, urlsplit
@@ -27,6 +28,7 @@ FIRST_PAUSE_SECONDS = 1.0  # doubled after each failed attempt
 BLOCK = 1 << 20
 LONG = 1 << 30  # bytes: reading more than that shows progress
 NETWORK_ERRORS = (OSError, http.client.HTTPException, ValueError)  # ValueError: redirected to what is no address
+_SCHEME = re.compile(r"\s*(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://")
 Result = TypeVar("Result")
 
 
@@ -71,7 +73,16 @@ def matches(path: Path, checksum: str) -> bool:
 
 
 def is_address(origin: str) -> bool:
-    return origin.startswith(("http://", "https://"))
+    """Whether a file is to be fetched from an http(s) address, not from a folder.
+
+    Raises:
+        DownloadError: an address of another scheme; it shows the scheme alone, since a password may stand anywhere.
+    """
+    found = _SCHEME.match(origin)
+    if found and found["scheme"].lower() not in ("http", "https"):
+        raise DownloadError(f"{found['scheme']}://...: files come from a folder, or from an address that begins with "
+                            "http:// or https://; copy them to a folder, or mount them there, and name that")
+    return found is not None
 
 
 def fetch_file(origin: str, target: Path, checksum: str, kinds: Iterable[str] = (),
@@ -127,8 +138,19 @@ def read(address: str, most: int) -> bytes:
     return content
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Add the path to an error of the system that has none: a write to a full disk does not say which disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
 def _sync_and_rename(part: Path, target: Path) -> None:
-    with open(part, "rb") as file:
+    with naming(part), open(part, "rb") as file:
         os.fsync(file.fileno())
     rename(part, target)
 
@@ -171,7 +193,7 @@ def _copy(origin: Path, part: Path, most: int | None) -> None:
         file = open(origin, "rb", buffering=0)
     except OSError as error:
         raise _unreadable(origin, error) from error
-    with file, open(part, "wb") as copy, shown as progress:
+    with file, naming(part), open(part, "wb") as copy, shown as progress:
         while block := _read_block(file, origin):
             copy.write(block)
             progress.advance(len(block))
@@ -265,7 +287,7 @@ def _append(response: http.client.HTTPResponse, part: Path, have: int, url: str,
         raise _too_large(url, most)
     _require_space(part, total - have)
     what = f"downloading {part.name.removesuffix('.part')}"
-    with open(part, "ab" if have else "wb") as file, Progress(what, total, "B") as progress:
+    with naming(part), open(part, "ab" if have else "wb") as file, Progress(what, total, "B") as progress:
         progress.advance(have)
         while block := _read(response, BLOCK):
             file.write(block)

@@ -21,6 +21,7 @@ from typing import IO, Any
 from matchnet.files import atomic_write
 from matchnet.messages import said, shown
 from pipeline.data.formats.tar import TarWriter
+from pipeline.data.raw.fetch_file import naming
 from pipeline.data.raw.zip_files import why_unreadable
 from pipeline.system.progress import Progress
 
@@ -56,7 +57,8 @@ def pack_photographs(origin: Path, target: Path) -> None:
         return _is_photograph(origin, path, size, places, pickles)
 
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=target.parent) as spool, atomic_write(target, "wb") as file:
+    with (atomic_write(target, "wb") as file, naming(target.parent),
+          tempfile.TemporaryFile(dir=target.parent) as spool):
         for path, content in _read_members(origin, is_wanted):
             places[PurePosixPath(path).name] = spool.tell(), len(content)
             spool.write(content)
@@ -93,9 +95,14 @@ def _is_photograph(origin: Path, path: str, size: int, found: dict[str, tuple[in
 
 def _read_members(origin: Path, is_wanted: Wanted) -> Iterator[tuple[str, bytes]]:
     """Path and bytes of each wanted file of a tar, a zip or a folder."""
-    if origin.is_dir():
-        yield from _read_folder(origin, is_wanted)
-        return
+    with naming(origin):
+        if origin.is_dir():
+            yield from _read_folder(origin, is_wanted)
+        else:
+            yield from _read_archive(origin, is_wanted)
+
+
+def _read_archive(origin: Path, is_wanted: Wanted) -> Iterator[tuple[str, bytes]]:
     with open(origin, "rb") as file:
         head = file.read(8)
     if origin.suffix.lower() in _PICKLES or (head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5")):

@@ -17,7 +17,8 @@ from pipeline.data.raw import download, fetch_file
 from pipeline.data.raw.datasets import omniglot
 from pipeline.data.raw.download import download_dataset, read_checksums, recorded_checksums, require_downloaded
 from pipeline.data.raw.fetch_file import DownloadError
-from pipeline.data.raw.registry import SOURCES, RawFile
+from pipeline.data.raw.linked_archives import link_archive
+from pipeline.data.raw.registry import SOURCES, TRAINING, RawFile
 from pipeline.data.shards.make import shard_dataset
 
 CONTENT = bytes(range(256)) * 4000
@@ -155,6 +156,40 @@ def test_what_is_no_address_is_refused_at_once_and_not_shown(tmp_path: Path, pla
     assert str(raised.value).startswith(f"http://...: {NOT_AN_ADDRESS}")
 
 
+@pytest.mark.parametrize("place", ["s3://key:se/cret@bucket/m", "FTP://ann:secret@host/m", "file:///secret"])
+def test_another_scheme_is_refused_and_its_address_not_shown(
+        tmp_path: Path, capfd: pytest.CaptureFixture[str], place: str) -> None:
+    calls = (lambda: download_dataset("small", PARAMS, tmp_path / "raw", mirror=place),
+             lambda: download_dataset("small", PARAMS, tmp_path / "raw", folder=place),
+             lambda: fetch_file.fetch_file(place, tmp_path / "file", CHECKSUM),
+             lambda: link_archive(TRAINING, place, CHECKSUM, tmp_path / "raw"))
+    for call in calls:
+        with pytest.raises(DownloadError) as raised:
+            call()
+        scheme = place.partition(":")[0]
+        assert str(raised.value).startswith(f"{scheme}://...: files come from a folder, or from an address that begins")
+        assert "cret" not in capfd.readouterr().err + str(raised.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("how", ["copied", "downloaded", "an archive"])
+def test_a_full_disk_is_named(server: Server, tmp_path: Path, how: str) -> None:
+    (tmp_path / "origin").write_bytes(CONTENT)
+    target = tmp_path / "raw/file"
+    if how == "an archive":
+        target = tmp_path / ".archives" / CHECKSUM.removeprefix("md5:") / TRAINING.name
+    part = target.with_name(target.name + ".part")
+    part.parent.mkdir(parents=True)
+    part.symlink_to("/dev/full")
+    with pytest.raises(OSError) as raised:
+        if how == "an archive":
+            link_archive(TRAINING, f"{server.address}/file", CHECKSUM, tmp_path / "raw")
+        else:
+            origin = f"{server.address}/file" if how == "downloaded" else str(tmp_path / "origin")
+            fetch_file.fetch_file(origin, target, CHECKSUM)
+    assert str(raised.value) == f"[Errno 28] No space left on device: '{part}'"
+
+
 def test_an_address_with_a_space(server: Server, tmp_path: Path) -> None:
     server.files["/our%20mirror/file"] = CONTENT
     fetch_file.fetch_file(f"{server.address}/our mirror/file", tmp_path / "file", CHECKSUM)
@@ -274,9 +309,10 @@ def test_raw_files_of_which_the_record_has_no_line_are_not_sharded(mirror_folder
     assert not (tmp_path / "shards").exists()
 
 
-def test_an_address_as_mirror(mirror_folder: Path, tmp_path: Path, server: Server) -> None:
+@pytest.mark.parametrize("scheme", ["http", "HTTP", "Http"])
+def test_an_address_as_mirror(mirror_folder: Path, tmp_path: Path, server: Server, scheme: str) -> None:
     serve(server, mirror_folder)
-    download_dataset("small", PARAMS, tmp_path / "raw", server.address + "/")
+    download_dataset("small", PARAMS, tmp_path / "raw", server.address.replace("http", scheme) + "/")
     wanted = {"/SHA256SUMS", *(f"/omniglot/{archive}" for archive in COUNTS)}
     assert {path for path, _ in server.asked} == wanted
 

@@ -34,6 +34,7 @@ from pipeline.data.raw import download
 from pipeline.data.raw.datasets import mini_imagenet
 from pipeline.data.raw.download import download_dataset
 from pipeline.data.raw.fetch_file import DownloadError, is_address
+from pipeline.data.raw.readers import mini_photographs
 from pipeline.data.raw.readers.mini_photographs import PHOTOGRAPHS, pack_photographs
 from pipeline.data.raw.registry import PREPARED
 from pipeline.data.shards.folder import ShardFolder
@@ -357,6 +358,14 @@ def test_a_copy_that_unpacks_to_more_than_it_says_takes_no_memory(
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 10_000_000
+
+
+def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mini_photographs.tempfile, "TemporaryFile", lambda dir: open("/dev/full", "w+b"))
+    origin = write_form(tmp_path, "zip", photographs())
+    with pytest.raises(OSError) as raised:
+        pack_photographs(origin, tmp_path / "out" / PHOTOGRAPHS)
+    assert str(raised.value) == f"[Errno 28] No space left on device: '{tmp_path}/out'"
 
 
 def test_no_copy_at_all(tmp_path: Path) -> None:
