@@ -2,15 +2,16 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from matchnet.files import atomic_write
 from matchnet.messages import said, shown
-from pipeline.data.spec import PARTS, SOURCES, Part
+from matchnet.parsing import parse
+from pipeline.data.spec import OF_PICTURE_FILES, PARTS, RAW_ONLY, SOURCES, DatasetParams, Part
 from pipeline.system.checked_json import parse_checked
 
 FORMAT = 1
@@ -19,6 +20,7 @@ AGAIN = "run the shard stage again"
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 Count = Annotated[int, Field(ge=0)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Name = Annotated[str, Field(pattern=r"^[^/\x00]+$")]  # begins names of files and folders
 FileName = Annotated[str, Field(pattern=r"^[^/\x00]+\.tar$")]  # in the folder of the shards, and nowhere else
 
 
@@ -28,7 +30,7 @@ class ShardEntry:
 
     __pydantic_config__ = STRICT
     name: FileName
-    group: str
+    group: Name
     size: Count
     num_samples: Count
     sha256: Sha256
@@ -40,7 +42,7 @@ class ClassEntry:
 
     __pydantic_config__ = STRICT
     name: str
-    group: str
+    group: Name
     num_samples: Count
 
 
@@ -65,7 +67,7 @@ class Manifest:
     """
 
     __pydantic_config__ = STRICT
-    name: str
+    name: Name
     num_samples: Count
     classes: tuple[ClassEntry, ...]
     splits: Mapping[str, Mapping[Part, list[str]]]
@@ -145,21 +147,42 @@ def _contradictions(manifest: Manifest) -> Iterator[str]:
         strangers = {name for part in parts.values() for name in part} - known if known is not None else set()
         if strangers:
             yield f"splits.{split}: {shown(min(strangers))} is none of its classes"
-    parameters = manifest.parameters
+    yield from _damaged_parameters(manifest.parameters)
+
+
+# Fields of a source's section that say how its samples are stored; see `raw.extension_of`.
+STORED_AS = {"mini_imagenet": "prepared", **dict.fromkeys(OF_PICTURE_FILES, "format")}
+
+
+def _damaged_parameters(parameters: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what no dataset has. Names that are not known here may be those of another version, and decide nothing."""
     if parameters.get("source") not in SOURCES:
         yield f"parameters.source: {shown(parameters.get('source'))} is none of {', '.join(SOURCES)}"
     if type(parameters.get("invert")) is not bool:
         yield f"parameters.invert: {shown(parameters.get('invert'))} is neither true nor false"
-    if type(parameters.get("upright", False)) is not bool:
-        yield f"parameters.upright: {shown(parameters.get('upright'))} is neither true nor false"
-    photographs = parameters.get("imagenet") or {}
-    if not isinstance(photographs, Mapping):
-        yield f"parameters.imagenet: {shown(photographs)} is no section"
-        return
-    for name, value in (("margin", parameters.get("margin")),
-                        ("imagenet.central_crop", photographs.get("central_crop"))):
-        if not (value is None or (isinstance(value, int | float) and 0 <= value <= 1)):
-            yield f"parameters.{name}: {shown(value)} is no share of a side"
+    source, stored_as = parameters["source"], STORED_AS.get(parameters["source"])
+    for name in ("margin", *([source] if stored_as else [])):
+        if name not in parameters:
+            yield f"parameters.{name}: it is missing"
+    found = {field.name: parameters[field.name] for field in fields(DatasetParams) if field.name in parameters}
+    found |= {"splits": {"any": {"kind": "whole"}}}  # those that were made are checked above
+    for section in set(found) & set(SOURCES):
+        found[section] = _known_fields(section, found[section])
+    try:
+        parse(DatasetParams, found, "parameters")
+    except (ValueError, OverflowError) as error:  # a whole number that is no float
+        yield f"{'' if isinstance(error, ValueError) else 'parameters: '}{error}"
+    if stored_as and stored_as not in parameters[source]:
+        yield f"parameters.{source}.{stored_as}: it is missing"
+
+
+def _known_fields(section: str, value: Any) -> Any:
+    """The fields of a source's section that we know; whatever is no section is refused later."""
+    known = {field.name for field in fields(get_type_hints(DatasetParams)[section])}
+    if not isinstance(value, Mapping):
+        return value
+    absent = {name: "not kept" for name in RAW_ONLY if name in known}
+    return absent | {name: item for name, item in value.items() if name in known}
 
 
 def manifest_bytes(directory: Path) -> tuple[Path, bytes]:

@@ -1,6 +1,8 @@
 """The index: what it says is what the tars hold; an index or shards that do not fit are refused."""
 
 import errno
+import json
+import math
 import os
 import re
 import resource
@@ -8,6 +10,7 @@ import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
@@ -170,6 +173,62 @@ def test_a_manifest_of_another_version_or_cut_short(shards: Path) -> None:
     (shards / MANIFEST).write_text(text[:200])
     with pytest.raises(ValueError, match=r"dataset.json: not a manifest .* run the shard stage again"):
         read_manifest(shards)
+
+
+@pytest.mark.parametrize(("source", "change", "message"), [
+    ("omniglot", {"margin": 0.7}, r"parameters: margin: 0\.7 is not possible: the share left free"),
+    ("omniglot", {"margin": math.nan}, r"parameters: margin: nan is not possible"),
+    ("omniglot", {"margin": [0.1]}, r"parameters\.margin: found \[0\.1\]; it must be a number"),
+    ("omniglot", {"margin": 10**400}, "parameters: int too large"),
+    ("omniglot", {"max_pixels": "big"}, r"parameters\.max_pixels: found 'big'; it must be a whole number"),
+    ("omniglot", {"max_pixels": 0}, "parameters: max_pixels: 0 is not possible"),
+    ("omniglot", {"upright": True}, "parameters: upright: True is not possible"),
+    ("omniglot", {"seed": 1.5}, r"parameters\.seed: found 1\.5; it must be a whole number"),
+    ("omniglot", {"source": ["omniglot"]}, r"parameters\.source: \['omniglot'\] is none of"),
+    ("imagenet", {"imagenet": 5}, r"parameters\.imagenet: found 5; it must be a section"),
+    ("imagenet", {"imagenet": {"central_crop": 1.5}}, r"parameters\.imagenet: central_crop: 1\.5 is not possible"),
+    ("folder", {}, r"parameters\.folder: it is missing"),
+    ("folder", {"folder": 5}, r"parameters\.folder: found 5; it must be a section"),
+    ("folder", {"folder": {}}, r"parameters\.folder\.format: it is missing"),
+    ("folder", {"folder": {"format": "xyz"}}, r"parameters\.folder\.format: found 'xyz'; write one of png, jpg"),
+    ("folder", {"folder": {"format": "png", "central_crop": "half"}}, r"parameters\.folder\.central_crop: found 'half"),
+    ("webdataset", {"webdataset": None}, r"parameters\.webdataset: found None; it must be a section"),
+    ("mini_imagenet", {}, r"parameters\.mini_imagenet: it is missing"),
+    ("mini_imagenet", {"mini_imagenet": {"prepared": 1}}, r"parameters\.mini_imagenet\.prepared: found 1; it must"),
+])
+def test_damaged_parameters_of_a_manifest_are_named(shards: Path, source: str, change: dict[str, Any],
+                                                    message: str) -> None:
+    content = json.loads((shards / MANIFEST).read_text())
+    content["parameters"] |= {"source": source, **change}
+    (shards / MANIFEST).write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=rf"^{shards}/dataset\.json: ({message})") as refusal:
+        read_manifest(shards)
+    assert str(refusal.value).endswith("; run the shard stage again") and "\n" not in str(refusal.value)
+
+
+def test_a_missing_margin_and_names_that_lead_elsewhere_are_refused(shards: Path) -> None:
+    text = (shards / MANIFEST).read_text()
+    without_margin = {"source": "omniglot", "invert": True}
+    for change, message in (({"name": "../../x"}, "name: String should match"), ({"name": ""}, "name: String should"),
+                            ({"parameters": without_margin}, "parameters.margin: it is missing")):
+        (shards / MANIFEST).write_text(json.dumps(json.loads(text) | change))
+        with pytest.raises(ValueError, match=rf"^{shards}/dataset\.json: {message}.*; run the shard stage again$"):
+            read_manifest(shards)
+    group = json.loads(text)["shards"][0]["group"]
+    (shards / MANIFEST).write_text(text.replace(f'"group": "{group}"', '"group": "../../g"'))
+    with pytest.raises(ValueError, match=r"classes\.\d+\.group: String should match|shards\.\d+\.group: String should"):
+        read_manifest(shards)
+
+
+@pytest.mark.parametrize(("source", "change"), [
+    ("imagenet", {}), ("imagenet", {"imagenet": {"central_crop": 0.875, "of_another_version": 1}}),
+    ("folder", {"folder": {"format": "jpg"}}), ("mini_imagenet", {"mini_imagenet": {"prepared": True, "list": "ravi"}}),
+    ("omniglot", {"of_another_version": 1, "margin": 0, "max_pixels": 100})])
+def test_parameters_that_say_what_is_needed_are_read(shards: Path, source: str, change: dict[str, Any]) -> None:
+    content = json.loads((shards / MANIFEST).read_text())
+    content["parameters"] = {"source": source, "invert": True, "margin": None, **change}
+    (shards / MANIFEST).write_text(json.dumps(content))
+    assert read_manifest(shards).parameters == content["parameters"]
 
 
 def test_shards_that_are_not_finished(shards: Path) -> None:
