@@ -13,10 +13,11 @@ _CREDENTIALS = re.compile(rf"{_SCHEME}//)[^/?#\s]*@")
 _ODD_CREDENTIALS = re.compile(rf"{_SCHEME}//?)[^/?#\s:\[]{{0,500}}:(?!\d{{1,5}}[/?#])\S{{0,500}}@")
 
 
-def shown(value: object) -> str:
-    """`repr`, cut to LONGEST characters; a cut text says its full length."""
+def shown(value: object, longest: int = LONGEST) -> str:
+    """`repr` on one line, without memory addresses, cut to some characters; a cut text says its full length."""
     try:
-        return shortened(repr(value))
+        text = repr(value)
+        return shortened(text if isinstance(value, str) else " ".join(_MEMORY_ADDRESS.sub("", text).split()), longest)
     except (ValueError, RecursionError):  # a number of more than 4,300 digits; a value inside itself
         return f"a value of type {type(value).__name__} that is too large to show"
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from matchnet import published
 from matchnet.attention import Attention, AttentionSpec
 from matchnet.encoders.inception import InceptionSpec
-from matchnet.messages import said
+from matchnet.messages import said, shown
 from matchnet.methods import Batch, Classifier, Mann, Method
 from matchnet.methods.classifier import ClassifierSpec
 from matchnet.methods.torchvision_names import ATTENTION, from_torchvision
@@ -95,8 +95,8 @@ def load_encoder(encoder: str | os.PathLike[str] | nn.Module, preprocess: Prepro
                              "preprocess is for a torch.nn.Module: leave it out")
         found = _from_file(*_file_of(os.fspath(encoder)))
     else:
-        raise ValueError(f"encoder is {encoder!r}; give the name of a published checkpoint, the path of a model file, "
-                         "or a torch.nn.Module")
+        raise ValueError(f"encoder is {shown(encoder)}; give the name of a published checkpoint, the path of a model "
+                         "file, or a torch.nn.Module")
     if margin is not None:
         found = _cropped_to_ink(found, margin, upright)
     elif upright:

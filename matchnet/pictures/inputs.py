@@ -12,10 +12,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from matchnet.pictures.reading import PictureError, read_picture
+from matchnet.messages import said, shown
+from matchnet.pictures.reading import REPLACE, PictureError, read_picture
 
 SMALLEST = 4  # pixels of a side; a smaller picture shows nothing
 CHANNELS = (1, 3, 4)
+LONGEST = 60  # characters of an item in a message
 _ORIENTATION = 0x0112  # EXIF's tag
 _NUMBERS = "a module is given numbers, or pictures through `preprocess`: name one"
 _SHAPES = "(height, width), (height, width, channels) or (channels, height, width), with 1, 3 or 4 channels"
@@ -24,7 +26,8 @@ _SHAPES = "(height, width), (height, width, channels) or (channels, height, widt
 def as_items(pictures: Any) -> Sequence[Any]:
     """One item a picture, from any container; ValueError for no picture, or for a single one where many are asked."""
     if isinstance(pictures, str | bytes | os.PathLike | Image.Image):
-        raise ValueError(f"found one picture ({_short(pictures)}) where several are asked for; give a list: [picture]")
+        raise ValueError(f"found one picture ({shown(pictures, LONGEST)}) where several are asked for; give a list: "
+                         "[picture]")
     if isinstance(pictures, np.ndarray | torch.Tensor):
         if pictures.ndim < 1 or (pictures.ndim < 3 and _numeric(pictures)):
             raise ValueError(f"found an array of shape {tuple(pictures.shape)}; pictures are (pictures, height, "
@@ -46,6 +49,8 @@ def to_picture(item: Any, position: int) -> Image.Image:
             image = read_picture(item)
         except OSError as error:
             raise PictureError(f"{os.fspath(item)}: {error.strerror or error}; give the path of a picture") from error
+        except PictureError as error:
+            raise _with_own_remedy(error) from error
         _check_size(image, os.fspath(item))
         return image
     name = name_of(item, position)
@@ -57,12 +62,18 @@ def to_picture(item: Any, position: int) -> Image.Image:
         elif isinstance(item, np.ndarray | torch.Tensor | np.generic) or hasattr(item, "__array__"):
             image = _from_array(item)
         else:
-            raise PictureError(f"{type(item).__name__} {_short(item)} is no picture; give a path, a PIL image, an "
-                               "array or a tensor")
+            raise PictureError(f"{type(item).__name__} {shown(item, LONGEST)} is no picture; give a path, a PIL image, "
+                               "an array or a tensor")
     except PictureError as error:
-        raise PictureError(f"{name}: {error}") from error
+        raise _with_own_remedy(error, f"{name}: ") from error
     _check_size(image, name)
     return image
+
+
+def _with_own_remedy(error: PictureError, before: str = "") -> PictureError:
+    """The error without the parameters of datasets, which nobody can set here."""
+    remedy = REPLACE if error.keepable else error.remedy.removeprefix("raise that if you trust the file, or ")
+    return PictureError(f"{before}{error.reason}", remedy)
 
 
 def name_of(item: Any, position: int) -> str:
@@ -86,7 +97,8 @@ def _upright(image: Image.Image) -> Image.Image:
         image.save(file, "PNG" if image.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16") else "TIFF",
                    exif=image.getexif())
     except (OSError, SyntaxError, ValueError) as error:
-        raise PictureError(f"an image of PIL's that cannot be decoded: {error}; replace it, or leave it out") from error
+        raise PictureError(f"an image of PIL's that cannot be decoded: {said(error)}; replace it, or leave it out"
+                           ) from error
     return read_picture(file.getvalue())
 
 
@@ -131,11 +143,6 @@ def _numeric(array: np.ndarray | torch.Tensor) -> bool:
 def _is_table(pictures: Any) -> bool:
     """A pandas Series or column, whose [0] is a label."""
     return hasattr(pictures, "iloc")
-
-
-def _short(item: Any) -> str:
-    text = repr(item)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def as_vectors(X: Any, num_features: int | None) -> np.ndarray:

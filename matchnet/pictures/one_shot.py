@@ -20,9 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from matchnet.evaluation import to_input
+from matchnet.messages import shown
 from matchnet.pictures.encoders import Preprocess, load_encoder
 from matchnet.pictures.ground import as_the_model_sees
-from matchnet.pictures.inputs import as_items, as_vectors, name_of, to_picture
+from matchnet.pictures.inputs import LONGEST, as_items, as_vectors, name_of, to_picture
 from matchnet.pictures.labels import as_labels, unique
 from matchnet.pictures.pixels import Ink, coloured
 
@@ -99,8 +100,8 @@ class OneShotClassifier:
         items, label_S = self._examples(X, y)
         classes, way_S = unique(label_S)
         if len(classes) < 2:
-            raise ValueError(f"y has 1 class, {classes.tolist()[0]!r}; there is nothing to tell it from: add a picture "
-                             "of another class")
+            raise ValueError(f"y has 1 class, {shown(classes.tolist()[0])}; there is nothing to tell it from: add a "
+                             "picture of another class")
         self._forget()
         self._take(items, classes, way_S)
         return self
@@ -270,9 +271,9 @@ class OneShotClassifier:
 
     def _check_parameters(self) -> None:
         if self.ink not in get_args(Ink):
-            raise ValueError(f"ink is {self.ink!r}; it is one of {', '.join(get_args(Ink))}")
+            raise ValueError(f"ink is {shown(self.ink)}; it is one of {', '.join(get_args(Ink))}")
         if not isinstance(self.batch_size, int) or self.batch_size < 1:
-            raise ValueError(f"batch_size is {self.batch_size!r}; it is a whole number of at least 1")
+            raise ValueError(f"batch_size is {shown(self.batch_size)}; it is a whole number of at least 1")
 
     def _require_fitted(self) -> None:
         if not self.__sklearn_is_fitted__():
@@ -293,7 +294,7 @@ class OneShotClassifier:
 
     def __repr__(self) -> str:
         defaults = inspect.signature(type(self)).parameters
-        given = (f"{name}={_short(value)}" for name, value in self.get_params().items()
+        given = (f"{name}={shown(value, LONGEST)}" for name, value in self.get_params().items()
                  if value is not defaults[name].default and value != defaults[name].default)
         return f"OneShotClassifier({', '.join(given)})"
 
@@ -308,9 +309,3 @@ def _joined(parts: Iterator[Tensor], most: int) -> Iterator[Tensor]:
             waiting = []
     if waiting:
         yield torch.cat(waiting)
-
-
-def _short(value: Any) -> str:
-    text = repr(value).partition("\n")[0]
-    return text if len(text) <= 60 else f"{text[:57]}..."
-

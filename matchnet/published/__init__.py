@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from matchnet.files import atomic_write, sha256_of
-from matchnet.parsing import parse
+from matchnet.messages import said
+from matchnet.parsing import ParamsError, parse
 
 FOLDER = Path(__file__).parent
 LARGEST, LARGEST_TOGETHER = 2_000_000, 6_000_000  # bytes
@@ -85,10 +86,20 @@ def names(folder: Path = FOLDER) -> list[str]:
 
 
 def read_card(name: str, folder: Path = FOLDER) -> Card:
-    """The card of a published checkpoint, checked."""
+    """The card of a published checkpoint, checked.
+
+    Raises:
+        DamagedError: it is no JSON, or no card.
+    """
     path = folder / f"{name}.json"
-    content: Mapping[str, object] = json.loads(path.read_text(encoding="utf-8"))
-    return parse(Card, content, str(path))
+    try:
+        content: Mapping[str, object] = json.loads(path.read_text(encoding="utf-8"))
+        return parse(Card, content, str(path))
+    except ParamsError as error:  # it names the file
+        raise DamagedError(f"{error}: damaged, or edited; install matchnet again") from error
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"{path}: this is no card ({said(error)}): damaged, or edited; install matchnet again"
+                           ) from error
 
 
 def write_card(card: Card, folder: Path) -> None:

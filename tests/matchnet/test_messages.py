@@ -2,7 +2,9 @@
 
 import io
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from matchnet.messages import LONGEST, LONGEST_ERROR, said, shown, without_credentials
 from pipeline.system.storage import Location, StorageError, location_of
@@ -13,6 +15,18 @@ def test_a_long_value_is_cut_and_its_length_is_said() -> None:
     assert len(text) < LONGEST + 40 and text.startswith("'aaa") and text.endswith("a'")
     assert "... (100,002 characters) ..." in text
     assert shown("short") == "'short'"
+
+
+def test_a_value_is_one_line_without_its_address_of_memory() -> None:
+    assert shown(Image.new("L", (3, 2))) == "<PIL.Image.Image image mode=L size=3x2>"
+    assert shown([object(), drop]) == "[<object>, <function drop>]"
+    assert shown("in\nink at 0x7f") == "'in\\nink at 0x7f'"
+    assert shown(np.zeros((2, 2))) == "array([[0., 0.], [0., 0.]])"
+    assert shown("a" * 100, 60) == f"'{'a' * 39} ... (102 characters) ... {'a' * 11}'"
+
+
+def drop() -> None:
+    """A function, whose `repr` has its address."""
 
 
 def test_a_number_that_python_does_not_write() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from odd_pictures import encoded
 from PIL import Image, ImageDraw
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -289,6 +290,12 @@ def test_a_fitted_one_is_pickled_and_says_the_same(models: dict[str, Path]) -> N
     (np.zeros((3, 8, 8), complex), SHAPES, "picture 0: an array of type complex128; a picture has whole numbers"),
     ([SUPPORT[0], np.zeros((1, 1), np.uint8), SUPPORT[1]], SHAPES,
      "picture 1: 1 x 1 pixels, too few to see anything; a picture has at least 4 x 4: leave it out"),
+    (SUPPORT[0], ["a"], r"found one picture \(<PIL\.Image\.Image image mode=L size=\d+x\d+>\) where several are asked"),
+    ([to_tensor, *SUPPORT[:2]], SHAPES, "picture 0: function <function to_tensor> is no picture; give a path, a PIL"),
+    ([encoded(SUPPORT[0], "JPEG")[:-9], *SUPPORT[:2]], SHAPES,
+     r"picture 0: not a whole JPEG \(.*\); replace it with a whole copy, or leave it"),
+    ([encoded(Image.new("1", (12_001, 10_000)), "PNG"), *SUPPORT[:2]], SHAPES,
+     r"picture 0: a picture of 12,001 x 10,000 pixels, more than max_pixels \(.*\); make the picture smaller$"),
     ([SUPPORT[0], 7, SUPPORT[1]], SHAPES, "picture 1: int 7 is no picture; give a path, a PIL image, an array or a te"),
     (["/none/a.png", SUPPORT[0], SUPPORT[1]], SHAPES, r"/none/a\.png: No such file or directory; give the path"),
 ])
@@ -306,6 +313,7 @@ def test_what_is_asked_too_early_is_refused(models: dict[str, Path]) -> None:
 @pytest.mark.parametrize(("parameters", "message"), [
     ({"encoder": "omniglott"}, "encoder 'omniglott': there is no such file, and no such published checkpoint; publis"),
     ({"encoder": 3}, r"encoder is 3; give the name of a published checkpoint, the path of a model file, or a torch\."),
+    ({"encoder": to_tensor}, r"encoder is <function to_tensor>; give the name of a published checkpoint, the path of"),
     ({"ink": "black"}, "ink is 'black'; it is one of auto, dark, light"), ({"batch_size": 0}, "batch_size is 0; it i"),
     ({"margin": 0.5}, r"margin is 0\.5; the share left free at each edge is at least 0 and below 0\.5"),
     ({"upright": True}, r"upright without a margin: a drawing that was sheared must be cropped anew; give a margin to"),
@@ -398,6 +406,12 @@ def test_a_published_checkpoint_that_was_edited_is_refused(tmp_path: Path, model
     published.write_card(replace(card), tmp_path)
     with pytest.raises(published.DamagedError, match=r"small\.pt: there is no such file, and small\.json describes it"):
         published.checkpoint("small", tmp_path)
+    for damaged, message in ((b"{", "this is no card \\(Expecting property name"), (b"\xff", "this is no card \\("),
+                             (b"[" * 100_000, "this is no card \\("), (b"[]", "found \\[\\]; it must be a section"),
+                             (b"{}", "name: this parameter is missing")):
+        (tmp_path / "other.json").write_bytes(damaged)
+        with pytest.raises(published.DamagedError, match=rf"other\.json(: |\.){message}.*; install matchnet again"):
+            published.read_card("other", tmp_path)
     (tmp_path / "small.pt").write_bytes(models["pixels"].read_bytes())
     with pytest.raises(published.DamagedError, match=r"small\.pt: its SHA-256 is [0-9a-f]{64}, and its card says 00:"):
         published.checkpoint("small", tmp_path)
