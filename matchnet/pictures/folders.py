@@ -1,6 +1,7 @@
 """Pictures in folders: those of known classes, and those that are asked about. Nothing is decoded here."""
 
 import os
+import stat
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,9 @@ from pathlib import Path
 from matchnet.pictures.reading import FORMATS, first_bytes, format_of
 
 HIDDEN = (".", "~", "Thumbs.db", "desktop.ini")  # such names belong to the system, not to a picture
+BESIDE = "beside the folders of the classes; put it into one of them"
+LOOP = "a link to a folder that holds it; remove the link"
+NO_FILE = "a pipe or a device, and no file; save the picture as a file"
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ def find_support(folder: Path) -> Support:
         raise ValueError(f"{folder}: {what}; name a folder with a folder of pictures for each class, or with one "
                          "picture of each class")
     entries = _visible(folder)
-    class_folders = [entry for entry in entries if entry.is_dir()]
+    class_folders = [entry for entry in entries if entry.is_dir() and _identity(entry) != _identity(folder)]
     found, passed_over = (_of_folders(folder, entries, class_folders) if class_folders else _of_files(entries))
     if not found:
         raise ValueError(f"{folder}: there is no picture in it ({', '.join(FORMATS)}); put a folder of pictures for "
@@ -59,23 +63,23 @@ def find_queries(wanted: Sequence[Path]) -> tuple[list[Path], list[PassedOver]]:
     passed_over: list[PassedOver] = []
     for one in wanted:
         if one.is_dir():
-            pictures, others = _pictures(_files_below(one))
+            pictures, others = _pictures(_files_below(one, frozenset()))
             paths += pictures
             passed_over += others or ([] if pictures else [PassedOver(one, "there is no picture in this folder")])
         elif one.is_file():
             paths.append(one)
         else:
-            passed_over.append(PassedOver(one, "there is no such file"))
+            passed_over.append(PassedOver(one, NO_FILE if one.exists() else "there is no such file"))
     return paths, passed_over
 
 
 def _of_folders(folder: Path, entries: list[Path],
                 class_folders: list[Path]) -> tuple[dict[str, list[Path]], list[PassedOver]]:
     found: dict[str, list[Path]] = {}
-    passed_over = [PassedOver(entry, "beside the folders of the classes; put it into one of them") for entry in entries
-                   if not entry.is_dir()]
+    passed_over = [PassedOver(entry, LOOP if entry.is_dir() else BESIDE) for entry in entries
+                   if entry not in class_folders]
     for class_folder in class_folders:
-        pictures, others = _pictures(_files_below(class_folder))
+        pictures, others = _pictures(_files_below(class_folder, frozenset({_identity(folder)})))
         if not pictures:
             raise ValueError(f"{class_folder}: there is no picture of this class; put one there, or delete the folder"
                              f"{_said(others)}")
@@ -109,6 +113,9 @@ def _pictures(files: Iterable[Path]) -> tuple[list[Path], list[PassedOver]]:
     pictures, others = [], []
     for path in files:
         try:
+            if not stat.S_ISREG(mode := path.stat().st_mode):  # a pipe is never opened: one waits for its writer
+                others.append(PassedOver(path, LOOP if stat.S_ISDIR(mode) else NO_FILE))
+                continue
             head = first_bytes(path)
         except OSError as error:
             others.append(PassedOver(path, f"cannot be opened: {error.strerror}"))
@@ -122,12 +129,24 @@ def _pictures(files: Iterable[Path]) -> tuple[list[Path], list[PassedOver]]:
     return pictures, others
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
+def _files_below(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
+    """What is in the folder and in the folders within. A link to a folder that holds it is yielded, and not followed.
+
+    Args:
+        above: the folders that hold this one.
+    """
+    above |= {_identity(folder)}
     for entry in _visible(folder):
-        if entry.is_dir():
-            yield from _files_below(entry)
+        if entry.is_dir() and _identity(entry) not in above:
+            yield from _files_below(entry, above)
         else:
             yield entry
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    """The same for a folder and for links to it."""
+    found = folder.stat()
+    return found.st_dev, found.st_ino
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -96,10 +96,29 @@ def test_pictures_that_cannot_be_used_are_named_and_passed_over(folder: Path, ca
     assert reasons["support/square/dot.png"].startswith("1 x 1 pixels, too few to see anything")
     assert reasons["support/on-top.png"] == "beside the folders of the classes; put it into one of them"
     assert reasons["queries/huge.png"].startswith("a picture of 20,000 x 20,000 pixels, more than max_pixels (120,00")
+    assert reasons["queries/huge.png"].endswith("; make the picture smaller")
     assert reasons["nowhere.png"] == "there is no such file"
     assert reasons["empty"] == "there is no picture in this folder"
     classify("support", "queries", "nowhere.png")
     assert "matchnet: passed over nowhere.png: there is no such file\n" in capsys.readouterr().err
+
+
+def test_loops_of_links_pipes_and_devices_are_passed_over(folder: Path, capsys) -> None:
+    _, expected = found(capsys, "support", "queries")
+    for name in ("support/all", "support/cross/loop", "support/cross/up", "queries/a", "queries/b"):
+        Path(name).symlink_to({"up": ".."}.get(Path(name).name, "."))
+    os.mkfifo("queries/pipe.png")
+    os.mkfifo("support/cross/pipe.png")
+    os.mkfifo("pipe.png")
+    Path("queries/device").symlink_to("/dev/zero")
+    status, content = found(capsys, "support", "queries", "pipe.png")
+    assert status == 1 and content["queries"] == expected["queries"]
+    loop, pipe = "a link to a folder that holds it; remove the link", "a pipe or a device, and no file; save the"
+    reasons = {one["file"]: one["reason"] for one in content["passed_over"]}
+    assert {name for name, reason in reasons.items() if reason == loop} == {
+        "support/all", "support/cross/loop", "support/cross/up", "queries/a", "queries/b"}
+    assert {name for name, reason in reasons.items() if reason.startswith(pipe)} == {
+        "support/cross/pipe.png", "queries/pipe.png", "pipe.png", "queries/device"}
 
 
 def empty(folder: Path) -> None:
