@@ -20,11 +20,18 @@ def require_no_links_out() -> None:
     later, when the stage is done. (Files may be links, as DVC's cache.type symlink makes them.)"""
     root = Path().resolve()
     folders = [RAW.parent, RESULTS, RAW, SHARDS, RESOLVED, MODELS, EVALUATIONS]
-    for path in [*folders, *(path for folder in folders[1:] if folder.is_dir() for path in sorted(folder.iterdir()))]:
+    below = [path for folder in folders[1:] for path in _inside(folder)]
+    of_tables = [path for folder in (RESULTS, MODELS, EVALUATIONS) for table in _inside(folder) for path in
+                 _inside(table)]
+    for path in [*folders, *below, *of_tables]:
         if path.is_symlink() and not path.is_file() and not path.resolve().is_relative_to(root):
             raise ValueError(f"{path}: a symbolic link to {path.resolve()}, out of the repository, where DVC takes no "
                              "outputs; remove the link, and move the whole repository to that disk, or mount that "
                              f"folder here (mount --bind {path.resolve()} {path})")
+
+
+def _inside(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
 def short_name(full_name: str) -> str:

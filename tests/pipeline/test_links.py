@@ -18,7 +18,9 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["data", "results", "data/shards", "data/shards/omniglot", "data/raw/imagenet"])
+@pytest.mark.parametrize("name", ["data", "results", "data/shards", "data/shards/omniglot", "data/raw/imagenet",
+                                  "data/models/omniglot/matching", "data/evaluations/omniglot/fce",
+                                  "results/details/omniglot"])
 def test_a_link_out_of_the_repository_is_refused_with_what_to_do_instead(repository: Path, name: str) -> None:
     Path(name).parent.mkdir(parents=True, exist_ok=True)
     Path(name).symlink_to(repository / "larger disk")
