@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from matchnet.files import sha256_of
+from matchnet.messages import shown
 from matchnet.methods import Classifier, MatchingNetwork
 from matchnet.methods.classifier import ClassifierSpec
 from matchnet.methods.matching_network import MatchingNetworkSpec
@@ -21,6 +22,7 @@ from matchnet.model_file import ModelFile, read_model, write_model
 from matchnet.preparation import Preparation
 from matchnet.published import FOLDER, LARGEST, LARGEST_TOGETHER, Card, Figure, write_card
 from pipeline import paths
+from pipeline.params.tables import NAME
 from pipeline.results.metrics import read_details
 
 
@@ -29,8 +31,12 @@ def publish(model_name: str, name: str, trained_on: str, limits: str, rows: list
     """Write both files; returns the card.
 
     Raises:
-        ValueError: a model that cannot be published, one that is too large, or figures of another model.
+        ValueError: a name that cannot be a file's, a model that cannot be published, one that is too large, or figures
+            of another model.
     """
+    if not NAME.fullmatch(name):
+        raise ValueError(f"--name is {shown(name)}; it becomes the name of a file: a letter or a digit, then letters, "
+                         "digits, '.', '_' and '-': write another")
     path = paths.model_file(model_name)
     model = for_inference(read_model(path), path)
     assert model.preparation is not None

@@ -12,7 +12,7 @@ from matchnet.methods.classifier import ClassifierSpec
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.model_file import ModelFile
 from matchnet.preparation import Preparation
-from pipeline.publish import for_inference
+from pipeline.publish import for_inference, publish
 
 PREPARATION = Preparation(channels=1, size=16, kind="drawings", invert=True)
 SHAPE = PREPARATION.sample_shape
@@ -39,3 +39,9 @@ def test_what_is_published_answers_as_the_trained_model(spec: ClassifierSpec | M
     expected, found = (one.classify(one.embed(support)[None], way_ES, one.embed(query)[None], 3)
                        for one in (trained, method))
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("name", ["../x", "/tmp/x", ".x", "a b", ""])
+def test_a_name_of_another_folder_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=f"--name is '{name}'; it becomes the name of a file: a letter or a digit"):
+        publish("omniglot/matching", name, "t", "l", [], tmp_path)
