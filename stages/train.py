@@ -4,14 +4,16 @@ With --profile it also writes a trace of some steps to data/profiles/TABLE/MODEL
 chrome://tracing. The trace is there after about ten steps. The training goes on to its end, with the same weights.
 """
 
-from matchnet.model_file import write_model
+from matchnet.model_file import read_model, write_model
 from pipeline import paths
 from pipeline.data.load.samples import require_episodes
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.shards.manifest import MANIFEST
-from pipeline.params import Params, named
+from pipeline.evaluate.seen import require_new_classes
+from pipeline.params import ModelParams, Params, named
 from pipeline.results.curves import copy_training_files, curve_from_records, write_curve
 from pipeline.results.speed import speed_from_logs, write_speed
+from pipeline.training.data import training_classes
 from pipeline.training.models import make_model
 from pipeline.training.run_log import read_worker_logs
 from pipeline.training.runs import RunFiles, forget_runs, run_folder
@@ -42,12 +44,12 @@ def train(name: str, params: Params, profile: bool = False) -> None:
 
 
 def require_test_episodes(model: str, params: Params) -> None:
-    """Refuse, before the training, columns of this model's rows that the test classes cannot serve.
+    """Refuse, before the training, rows of this model that its test classes cannot serve, or that it has learnt from.
 
     The rows are those of `params`. A row whose dataset has no shards yet is looked at when it is evaluated.
 
     Raises:
-        ValueError: see `require_episodes`.
+        ValueError: see `require_episodes` and `require_new_classes`.
     """
     for name, row in params.rows.items():
         folder = paths.SHARDS / row.dataset
@@ -55,6 +57,17 @@ def require_test_episodes(model: str, params: Params) -> None:
             shards = ShardFolder(folder)
             for column, task in row.tasks.items():
                 require_episodes(shards, row.split, (row.part,), task, f"rows: {name}: column {column}")
+            if shards.manifest.words is None:  # of words, only those in enough sentences are tested
+                wanted, tested = params.models[model], shards.names_of(row.split, (row.part,))
+                require_new_classes(row, f"{model} (rows: {name})", wanted.method, seen_classes(wanted), tested)
+
+
+def seen_classes(model: ModelParams) -> set[str]:
+    """All classes that the model will have learnt from, as `ModelFile.seen_classes`."""
+    names = training_classes(model, ShardFolder(paths.SHARDS / model.dataset)).names
+    init = paths.model_file(model.init) if model.init else None
+    earlier = read_model(init).seen_classes if init and init.is_file() else set()
+    return {name.partition("@")[0] for name in names} | earlier
 
 
 if __name__ == "__main__":

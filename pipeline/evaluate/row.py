@@ -17,8 +17,6 @@ from matchnet.episodes import ALL_WAYS, ClassRows, Episodes
 from matchnet.evaluation import Advance, EpisodeResults, embed_rows, episode_results, rows_drawn, run_episodes
 from matchnet.files import atomic_write
 from matchnet.methods import Classifier, FineTuned, Method, Oracle
-from matchnet.methods.language_model import LanguageModelSpec
-from matchnet.methods.pixels import PixelsSpec
 from matchnet.model_file import ModelFile
 from matchnet.running_text import TextModel
 from matchnet.statistics import mean_and_interval
@@ -28,6 +26,7 @@ from pipeline.data.load.sentences import load_sentences
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.spec import Part
 from pipeline.evaluate.on_workers import RowEpisodes, SampleAddress, Workers, embed_on, episodes_on
+from pipeline.evaluate.seen import require_new_classes
 from pipeline.params import ComputeParams, RowParams
 from pipeline.results.metrics import ColumnResult, DatasetUsed, Details, ModelUsed, SecondsSpent, machine_facts
 from pipeline.results.shown_episode import ShownEpisode, thumbnails
@@ -66,7 +65,8 @@ def evaluate_row(row: RowParams, model: ModelFile, method: Method, shards: Shard
     with loaded_samples(row, model, shards, room) as samples:
         wanted = _wanted(row, samples)
         most = max(wanted.classes.values(), key=lambda classes: classes.num_classes)  # has the classes of every column
-        _require_new_classes(row, model, samples.names_of(most, np.arange(most.num_classes)))
+        require_new_classes(row, model.model_name, model.method, model.seen_classes,
+                            samples.names_of(most, np.arange(most.num_classes)))
         method = method_for(row, model, method, samples, most).to(device)
         with Progress(f"embedding {samples.name} for {model.model_name}", len(wanted.row_U), "samples") as progress:
             features = embed_rows(method, samples.store, wanted.row_U, device, progress.advance) if workers is None \
@@ -185,17 +185,6 @@ def _require_same_tokens(model: ModelFile, samples: Samples) -> None:
         raise ValueError(f"model {model.model_name}: was trained on data of SHA-256 {model.dataset_sha256}, and "
                          f"{samples.name} is now of {samples.manifest_sha256}: a token may be another word; train the "
                          "model again")
-
-
-def _require_new_classes(row: RowParams, model: ModelFile, class_names: list[str]) -> None:
-    """Held-out classes must be new to the model, whatever dataset it has learnt from; an oracle's need not."""
-    if row.part == "train" or row.oracle or isinstance(model.method, PixelsSpec | LanguageModelSpec):
-        return
-    seen = sorted(model.seen_classes & set(class_names))
-    if seen:
-        raise ValueError(f"model {model.model_name}: has been trained on {seen[0]!r} ({len(seen)} such classes), which "
-                         f"are of the {row.part} part of split {row.split}: nothing would be one-shot; "
-                         "name a model of that split, or a part that it has seen")
 
 
 def _perplexity(method: Method, shards: ShardFolder, part: Part, device: str) -> float | None:

@@ -46,8 +46,9 @@ def require_classes(model: ModelParams, shards: ShardFolder) -> None:
         ValueError: see `require_episodes`.
     """
     spec = model.training
-    if isinstance(spec, EpisodicSpec) and not model.rotations:  # four classes of one; they have as many samples
-        require_episodes(shards, model.split, model.train_parts, spec.episode, "training.episode")
+    if isinstance(spec, EpisodicSpec):
+        require_episodes(shards, model.split, model.train_parts, spec.episode, "training.episode",
+                         copies=len(TURNS) if model.rotations else 1)
     if isinstance(spec, ValidatedSpec) and _is_validated(model, shards):
         require_episodes(shards, model.split, ("valid",), spec.valid_episode, "training.valid_episode")
 

@@ -1,20 +1,23 @@
 """The first weights of a model that begins with another's, or with published ones."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
 from matchnet.encoders import Encoder
 from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.encoders.language_model import LanguageModelStates
-from matchnet.methods import Method
+from matchnet.methods import Method, build_method
 from matchnet.methods.torchvision_names import ATTENTION, from_torchvision
 from matchnet.model_file import ModelFile, read_model
 from matchnet.weights import CheckpointError, check_hash_in_name, load_tensors, load_weights
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.spec import PARTS
 from pipeline.params.sections import ModelParams
+from pipeline.training.data import training_classes
 
 READER = "reader."  # the part of a language model that encodes
 PUBLISHED = "inception_v3_google-0cc3c7bd.pth"
@@ -45,6 +48,36 @@ def take_weights(method: Method, model: ModelParams, init: Path | None, shards: 
         else:
             _require_same_relu(source, model, init)
             load_weights(encoder, _encoder_of(source, init), init)
+
+
+def require_method(model: ModelParams, init: Path | None, shards: ShardFolder) -> None:
+    """Refuse a method that cannot be built for the classes, and first weights that it cannot take: before Ray starts.
+
+    The method is built as each worker does, and thrown away.
+
+    Raises:
+        CheckpointError, ValueError: see `take_weights`; a size that does not fit the classes or the vocabulary.
+    """
+    classes = training_classes(model, shards)
+    for num_words in _numbers_of_words(asdict(model.method)) if shards.manifest.words else ():
+        if num_words < shards.words.num_tokens:
+            raise ValueError(f"method {model.method.name}: num_words is {num_words}, and {shards.manifest.name} has "
+                             f"{shards.words.num_tokens} tokens: its words, and the special ones; write that many")
+    try:
+        method = build_method(model.method, classes.sample_shape, len(classes.names))
+    except ValueError as error:
+        raise ValueError(f"method {model.method.name} for {len(classes.names):,} classes of {shards.manifest.name}: "
+                         f"{error}") from error
+    take_weights(method, model, init, shards)
+
+
+def _numbers_of_words(values: Mapping[str, Any]) -> Iterator[int]:
+    """Each `num_words` in a method's fields."""
+    for name, value in values.items():
+        if name == "num_words":
+            yield value
+        elif isinstance(value, Mapping):
+            yield from _numbers_of_words(value)
 
 
 def _take_published(method: Method, path: Path) -> None:

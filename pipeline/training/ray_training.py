@@ -22,6 +22,7 @@ from pipeline.system.memory import KEEP_FREED_MEMORY
 from pipeline.system.storage import Location
 from pipeline.training.checkpoint import newest_state, newest_step
 from pipeline.training.data import require_classes, require_memory
+from pipeline.training.initial import require_method
 from pipeline.training.log_copies import bring_logs, following, log_folder
 from pipeline.training.run_log import progress_of, read_log
 from pipeline.training.runs import RunFiles, location_of_run, only_driver, run_folder, runs_of
@@ -63,6 +64,7 @@ def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster:
         if state is not None:
             print(f"{name}: goes on from step {state['step']} of {steps} ({run})", flush=True)
         else:
+            require_method(model, files.init, files.shards)
             name_runs_left_aside(name, folder, cluster.storage)
         if _step(state) < steps:
             with ray_cluster(cluster.ray_address):

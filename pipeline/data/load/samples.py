@@ -13,7 +13,7 @@ from matchnet.text import SentenceStore
 from pipeline.data.formats.word_table import FIRST_WORD
 from pipeline.data.load.from_shards import ShardStore
 from pipeline.data.load.in_memory import load_split
-from pipeline.data.load.sentences import load_words
+from pipeline.data.load.sentences import load_words, words_in_sentences
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.spec import Part
 from pipeline.data.wordnet.class_tree import class_groups
@@ -124,26 +124,48 @@ def _load_text(shards: ShardFolder, split: str, parts: Sequence[Part], sample_sh
                    rows.row_sentence_R)
 
 
-def require_episodes(shards: ShardFolder, split: str, parts: Sequence[Part], spec: EpisodeSpec, field: str) -> None:
-    """Refuse episodes that the classes of these parts cannot serve, from the manifest alone: before anything is loaded.
-
-    For a corpus of sentences this is known only when they are read; see `Samples.classes_for`.
+def require_episodes(shards: ShardFolder, split: str, parts: Sequence[Part], spec: EpisodeSpec, field: str,
+                     copies: int = 1) -> None:
+    """Refuse episodes that the classes of these parts cannot serve, from the manifest and the word table alone.
 
     Args:
         field: the field of the parameters that holds `spec`; for messages.
+        copies: classes that are made of each, of as many samples: itself and its rotations.
     Raises:
         ValueError: names the field, the dataset, the parts and the class, with the numbers and what to do.
     """
     manifest = shards.manifest
-    if manifest.words is not None:
-        return
     names = set(shards.names_of(split, parts))
     where = f"dataset {manifest.name}, split {split}, {' and '.join(parts)}"
-    if max(spec.num_ways, 2) > len(names):  # episodes of all classes, too, need two
-        raise ValueError(f"{field}: num_ways is {spec.num_ways}, and there are {len(names)} classes ({where}); lower "
+    if manifest.words is not None:
+        _require_words(shards.words.word_P[words_in_sentences(shards, split, parts)], spec, field, where)
+        return
+    num_classes = len(names) * copies
+    if max(spec.num_ways, 2) > num_classes:  # episodes of all classes, too, need two
+        raise ValueError(f"{field}: num_ways is {spec.num_ways}, and there are {num_classes} classes ({where}); lower "
                          "it or name a part that has more")
     fewest = min((entry for entry in manifest.classes if entry.name in names), key=lambda entry: entry.num_samples)
     if spec.samples_per_way > fewest.num_samples:
         raise ValueError(f"{field}: num_shots is {spec.num_shots} and num_queries {spec.num_queries}, "
                          f"{spec.samples_per_way} samples of a class, and class {fewest.name!r} has "
                          f"{fewest.num_samples} ({where}); lower one of them or leave the class out of the dataset")
+    if spec.fine_grained is not None and copies == 1:
+        _require_groups([entry.name for entry in manifest.classes if entry.name in names], spec, f"{field}: {where}")
+
+
+def _require_words(word_R: np.ndarray, spec: EpisodeSpec, field: str, where: str) -> None:
+    """As `Samples.classes_for`, which leaves out words of too few sentences."""
+    words, num_sentences = np.unique(word_R, return_counts=True)
+    frequent, num_ways = int((num_sentences >= spec.samples_per_way).sum()), max(spec.among(len(words)).num_ways, 2)
+    if frequent < num_ways:
+        raise ValueError(f"{field}: num_shots is {spec.num_shots} and num_queries {spec.num_queries}, and {frequent} "
+                         f"of {len(words)} words are in {spec.samples_per_way} sentences or more ({where}); {num_ways} "
+                         "ways need as many such words: lower num_ways, num_shots or num_queries")
+
+
+def _require_groups(names: Sequence[str], spec: EpisodeSpec, where: str) -> None:
+    classes = ClassRows.from_class_ids(np.arange(len(names)))
+    try:
+        classes.with_groups(class_groups(names)).groups_for(spec.among(len(names)))
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error

@@ -52,14 +52,22 @@ def load_words(shards: ShardFolder, split: str, parts: Sequence[Part]) -> WordRo
     Raises:
         ValueError: an unknown split or part, shards edited or cut short.
     """
-    names = shards.names_of(split, parts)
-    file: Part = "train" if "train" in parts else parts[0]
-    sentences, table = load_sentences(shards, file), shards.words
-    chosen = np.isin(np.array(table.vocabulary), names)
-    pair = np.flatnonzero(chosen[table.word_P] & (table.file_P == file))
-    pair = pair[np.lexsort((table.row_P[pair], table.word_P[pair]))]
-    return WordRows(sentences=sentences, row_sentence_R=table.row_P[pair].astype(np.int64),
+    pair, table = words_in_sentences(shards, split, parts), shards.words
+    return WordRows(sentences=load_sentences(shards, file_of(parts)), row_sentence_R=table.row_P[pair].astype(np.int64),
                     row_word_R=table.token_of(table.word_P[pair]), words=table.vocabulary)
+
+
+def file_of(parts: Sequence[Part]) -> Part:
+    """The file whose sentences hold the words of these parts; see `load_words`."""
+    return "train" if "train" in parts else parts[0]
+
+
+def words_in_sentences(shards: ShardFolder, split: str, parts: Sequence[Part]) -> np.ndarray:
+    """Positions in the word table of the pairs that `load_words` has as rows, by word and then sentence."""
+    table = shards.words
+    chosen = np.isin(np.array(table.vocabulary), shards.names_of(split, parts))
+    pair = np.flatnonzero(chosen[table.word_P] & (table.file_P == file_of(parts)))
+    return pair[np.lexsort((table.row_P[pair], table.word_P[pair]))]
 
 
 def load_sentences(shards: ShardFolder, file: Part) -> Sentences:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from matchnet.encoders.bag_of_words import BagOfWordsSpec
 from matchnet.encoders.language_model import LanguageModelStatesSpec, ReaderSpec
 from matchnet.episodes import EpisodeSpec
 from matchnet.episodic_training import EpisodicSpec
@@ -18,6 +19,7 @@ from matchnet.text_training import TextSpec, TextTask
 from matchnet.tokens import END, FIRST_WORD
 from matchnet.training import train
 from pipeline.data.formats.word_table import WORDS, read_words
+from pipeline.data.load.samples import load_samples, require_episodes
 from pipeline.data.load.sentences import load_sentences
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.shards.manifest import read_manifest
@@ -46,6 +48,38 @@ def shards(small_corpus_shards: Path) -> Path:
 
 def ignore(values: dict[str, Any]) -> None:
     pass
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"method": LanguageModelSpec(reader=replace(READER, num_words=NUM_WORDS - 1), cutoffs=(5,))},
+     rf"^method language_model: num_words is {NUM_WORDS - 1}, and small has {NUM_WORDS} tokens: its words, and the "),
+    ({"method": LanguageModelSpec(reader=READER, cutoffs=(500,))},
+     r"^method language_model for \d+ classes of small: .*cutoffs"),
+    ({"method": MatchingNetworkSpec(encoder=BagOfWordsSpec(NUM_WORDS)),
+      "training": EpisodicSpec(episode=EpisodeSpec(3, 90, 5), steps=1)},
+     r"^training\.episode: num_shots is 90 and num_queries 5, and 0 of \d+ words are in 95 sentences or more \(dataset "
+     r"small, split words, train\); 3 ways need as many such words: lower num_ways, num_shots or num_queries$")])
+def test_what_a_corpus_cannot_serve_is_refused_before_ray_starts(shards, tmp_path, monkeypatch, change, message):
+    monkeypatch.setattr("pipeline.training.ray_training.ray_cluster", None)  # calling it would be a TypeError
+    with pytest.raises(ValueError, match=message):
+        run_training("small", replace(MODEL, **change), ComputeParams(), ClusterParams(),
+                     RunFiles(ShardFolder(shards), tmp_path / "runs"))
+
+
+@pytest.mark.parametrize("parts", [("train",), ("valid",), ("test",), ("train", "valid")])
+@pytest.mark.parametrize("spec", [EpisodeSpec(*numbers) for numbers in (
+    (3, 1, 2), (9, 2, 2), (0, 1, 1), (5, 9, 9))])
+def test_words_are_refused_before_loading_just_if_they_are_afterwards(shards, parts, spec):
+    samples = load_samples(ShardFolder(shards), "words", parts, (9,))
+    accepted = []
+    for check in (lambda: samples.classes_for(samples.task(spec)),
+                  lambda: require_episodes(ShardFolder(shards), "words", parts, spec, "training.episode")):
+        try:
+            check()
+            accepted.append(True)
+        except ValueError:
+            accepted.append(False)
+    assert accepted[0] == accepted[1]
 
 
 def trained(model: ModelParams, shards: Path) -> LanguageModel:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,11 +24,12 @@ import torch
 from places import ROOT, TESTS
 
 from matchnet.encoders.conv4 import Conv4Spec
-from matchnet.episodes import EpisodeSpec
+from matchnet.episodes import EpisodeSpec, FineGrainedSpec
 from matchnet.episodic_training import EpisodicSpec, EpisodicTask
 from matchnet.methods import build_method
 from matchnet.methods.mann import MannSpec
 from matchnet.methods.matching_network import MatchingNetworkSpec
+from matchnet.model_file import ModelFile, write_model
 from matchnet.training import train
 from pipeline.cluster.placement import ResourcesError, choose_placement
 from pipeline.data.load.samples import Room
@@ -41,7 +43,7 @@ from pipeline.system.storage import location_of
 from pipeline.training import log_copies
 from pipeline.training.checkpoint import newest_state, save_state
 from pipeline.training.computing import choose_precision
-from pipeline.training.data import load_training_data, training_classes
+from pipeline.training.data import load_training_data, require_classes, training_classes
 from pipeline.training.ray_training import TrainingError, name_runs_left_aside, run_training
 from pipeline.training.run_log import read_log, read_worker_logs
 from pipeline.training.runs import RunFiles, RunInUseError, forget_runs, only_driver, run_folder
@@ -258,12 +260,40 @@ def test_a_mistake_that_shows_in_training_ends_it_at_once(ray_session, arguments
      "training.valid_episode: num_ways is 3, and there are 2 classes (dataset small, split random, valid); lower it"),
     ({"episode": EpisodeSpec(700, 1, 2)}, "training.episode: num_ways is 700, and there are "),
     ({"episode": EpisodeSpec(5, 1, 20)}, "training.episode: num_shots is 1 and num_queries 20, 21 samples of a class, "
-     "and class '")])
+     "and class '"),
+    ({"episode": EpisodeSpec(2, 1, 2, FineGrainedSpec())}, "training.episode: dataset small, split random, train: ")])
 def test_classes_that_cannot_serve_the_episodes_are_refused_before_ray_starts(arguments, monkeypatch, change, message):
     monkeypatch.setattr("pipeline.training.ray_training.ray_cluster", None)  # calling it would be a TypeError
     model = replace(MODEL, training=replace(TRAINING, **change))
     with pytest.raises(ValueError, match="^" + re.escape(message)):
         run_training(**{**arguments, "model": model})
+
+
+def test_rotations_are_classes_of_their_own_before_ray_starts_too(arguments):
+    shards, training = arguments["files"].shards, replace(TRAINING, episode=EpisodeSpec(40, 1, 2))
+    assert len(shards.names_of("random", ("train",))) == 10
+    require_classes(replace(MODEL, training=training, rotations=True), shards)
+    with pytest.raises(ValueError, match=r"num_ways is 40, and there are 10 classes"):
+        require_classes(replace(MODEL, training=training), shards)
+    training = replace(TRAINING, episode=EpisodeSpec(41, 1, 2))
+    with pytest.raises(ValueError, match=r"num_ways is 41, and there are 40 classes"):
+        require_classes(replace(MODEL, training=training, rotations=True), shards)
+
+
+def test_a_method_that_cannot_be_built_or_begun_is_refused_before_ray_starts(arguments, monkeypatch, tmp_path):
+    monkeypatch.setattr("pipeline.training.ray_training.ray_cluster", None)  # calling it would be a TypeError
+    model, shards = replace(MODEL, image_size=8), arguments["files"].shards
+    with pytest.raises(ValueError, match=r"^method matching_network for 10 classes of small: images of 8 x 8 "):
+        run_training(**{**arguments, "model": model})
+    held_out = shards.names_of("random", ("test",))[:1]
+    init, base = tmp_path / "model.pt", replace(MODEL, training=None)
+    state = build_method(base.method, base.sample_shape, 1).state_dict()
+    write_model(init, ModelFile(
+        model_name="base", method=base.method, preparation=shards.preparation(base.sample_shape), num_classes=1,
+        sample_shape=base.sample_shape, state_dict=state, step=1, seed=0, dataset_sha256="ab", split="random",
+        train_classes=held_out, seconds=0.0))
+    with pytest.raises(ValueError, match=rf"model\.pt: has been trained on '{held_out[0]}' \(1 such classes\)"):
+        run_training(**with_files({**arguments, "model": replace(MODEL, init="t/base")}, init=init))
 
 
 def test_rotations_of_images_that_stay_in_their_shards_are_refused(arguments, monkeypatch):
@@ -294,6 +324,20 @@ def test_columns_that_the_test_classes_cannot_serve_are_refused_before_training(
     with pytest.raises(ValueError, match="^" + re.escape(message)):
         require_test_episodes("t/small", params)
     require_test_episodes("t/other", params)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"split": "alphabets"}, "model t/small (rows: t/row): has been trained on '"),
+    ({"split": "alphabets", "part": "train"}, ""), ({"split": "alphabets", "oracle": True}, ""), ({}, "")])
+def test_rows_of_classes_that_the_training_has_are_refused_before_it(
+        small_shards, tmp_path, monkeypatch, change, message):
+    monkeypatch.setattr("pipeline.paths.SHARDS", tmp_path)
+    (tmp_path / "small").symlink_to(small_shards)
+    row = replace(RowParams(model="t/small", dataset="small", split="random", columns=("2w1s",)), **change)
+    params = Params(table="t", folder=Path("t"), datasets={}, models={"t/small": replace(MODEL, rotations=True)},
+                    rows={"t/row": row}, comparisons={}, report=ReportParams(title="t"))
+    with pytest.raises(ValueError, match=re.escape(message)) if message else nullcontext():
+        require_test_episodes("t/small", params)
 
 
 def test_a_training_without_shards_names_the_command_that_makes_them(arguments, tmp_path):
