@@ -8,6 +8,7 @@ from matchnet.encoders.inception import InceptionSpec
 from matchnet.encoders.language_model import LanguageModelStatesSpec
 from matchnet.episodes import ALL_WAYS, EpisodeSpec
 from matchnet.episodic_training import EpisodicSpec, ValidatedSpec
+from matchnet.messages import shown
 from matchnet.methods.classifier import ClassifierSpec
 from matchnet.methods.language_model import LanguageModelSpec
 from matchnet.methods.matching_network import MatchingNetworkSpec
@@ -60,6 +61,8 @@ def _require_list(name: str, path: str) -> None:
         list_path(name)
     except ValueError as error:
         raise ParamsError(f"{path}: {error}") from error
+    except OSError as error:  # a name of thousands of letters
+        raise ParamsError(f"{path}: found {shown(name)}: {error.strerror}; name a list of classes") from error
 
 
 def _check_model(model: ModelParams, params: Params, path: str) -> None:

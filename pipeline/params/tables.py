@@ -21,6 +21,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from matchnet.messages import shown
 from matchnet.parsing import ParamsError, nearest, parse
 from pipeline.data.spec import DatasetParams
 from pipeline.params.rules import check_params
@@ -33,7 +34,7 @@ from pipeline.params.sections import (
     ReportParams,
     RowParams,
 )
-from pipeline.params.yaml_file import YamlFile
+from pipeline.params.yaml_file import LONGEST_PARAMS, YamlFile
 
 PARAMS_FILE = "params.yaml"
 EXPERIMENTS = "experiments"
@@ -87,7 +88,7 @@ def read_table(folder: Path, root: Path = Path()) -> Params:
 
 def table_name(folder: Path, root: Path = Path()) -> str:
     """The name of a folder's table. The root's is written in its file."""
-    return folder.name or str(YamlFile.read(root / PARAMS_FILE).values.get("table", ""))
+    return folder.name or str(YamlFile.read(root / PARAMS_FILE, LONGEST_PARAMS).values.get("table", ""))
 
 
 class _Reader:
@@ -121,7 +122,7 @@ class _Reader:
 
     def _sections(self, folder: Path) -> tuple[YamlFile, Sections]:
         if folder not in self.files:
-            file = YamlFile.read(self.root / folder / PARAMS_FILE)
+            file = YamlFile.read(self.root / folder / PARAMS_FILE, LONGEST_PARAMS)
             with file.located():
                 written = parse(Sections, file.values, "")
                 if folder.name and written.table != folder.name:
@@ -146,7 +147,7 @@ class _Reader:
             values = dict(_section(written.models[name], path))
             recipe = values.pop("recipe", None)
             if recipe is not None and (not isinstance(recipe, str) or recipe not in written.recipes):
-                raise ParamsError(f"{path}.recipe: there is no {recipe!r}; {nearest(recipe, written.recipes)}")
+                raise ParamsError(f"{path}.recipe: there is no {shown(recipe)}; {nearest(recipe, written.recipes)}")
             base = _section(written.recipes[recipe], f"recipes.{recipe}") if recipe is not None else {}
             for key in ("recipe", "from", "dataset", "init"):
                 if key in base:
@@ -167,10 +168,10 @@ class _Reader:
             self._require_dataset(rest, f"{path}.from")
             return rest, None
         if kind != "models" or rest.count("/") != 1:
-            raise ParamsError(f"{path}.from: found {start!r}; write shards/DATASET, or models/TABLE/MODEL for a model "
-                              "that begins with that one's weights")
+            raise ParamsError(f"{path}.from: found {shown(start)}; write shards/DATASET, or models/TABLE/MODEL for a "
+                              "model that begins with that one's weights")
         if rest in on_the_way:
-            raise ParamsError(f"{path}.from: found {start!r}, which begins with this model: "
+            raise ParamsError(f"{path}.from: found {shown(start)}, which begins with this model: "
                               f"{' from '.join([*on_the_way, rest])}; let one of them begin with shards/DATASET")
         return self._model_named(rest, f"{path}.from", on_the_way).dataset, rest
 
@@ -196,8 +197,8 @@ class _Reader:
                     raise ParamsError(f"{path}.{key}: this parameter is missing; dvc.yaml reads it here: add it")
             model = f"{written.table}/{merged['model']}"
             if model not in models:
-                raise ParamsError(f"{path}.model: there is no {merged['model']!r} among the models of this table; "
-                                  f"{nearest(merged['model'], written.models)}")
+                raise ParamsError(f"{path}.model: there is no {shown(merged['model'])} among the models of this "
+                                  f"table; {nearest(merged['model'], written.models)}")
             self._require_dataset(merged["dataset"], f"{path}.dataset")
             split = merged.get("split") or self._usual_split(merged["dataset"], models[model], path)
             return parse(RowParams, {**merged, "model": model, "split": split}, path)
@@ -219,7 +220,7 @@ class _Reader:
 
     def _require_dataset(self, name: object, path: str) -> None:
         if not isinstance(name, str) or name not in self._datasets:
-            raise ParamsError(f"{path}: there is no dataset {name!r}; {nearest(name, self._datasets)}")
+            raise ParamsError(f"{path}: there is no dataset {shown(name)}; {nearest(name, self._datasets)}")
 
     @cached_property
     def _datasets(self) -> dict[str, Path]:
@@ -227,8 +228,9 @@ class _Reader:
         another table stops this one only if it uses that table."""
         found: dict[str, Path] = {}
         for folder in table_folders(self.root):
-            values = YamlFile.read(self.root / folder / PARAMS_FILE).values
-            for name in values.get("datasets") or {}:
+            values = YamlFile.read(self.root / folder / PARAMS_FILE, LONGEST_PARAMS).values
+            section = values.get("datasets")
+            for name in section if isinstance(section, Mapping) else ():
                 if name in found:
                     raise ParamsError(f"datasets.{name}: {folder / PARAMS_FILE} and {found[name] / PARAMS_FILE} both "
                                       "have it; shards have one place: rename one of them, or use the other table's")
@@ -260,7 +262,7 @@ def _full(comparison: ComparisonParams, table: str) -> ComparisonParams:
 
 def _section(value: object, path: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise ParamsError(f"{path}: found {value!r}; it must be a section, with one `name: value` a line")
+        raise ParamsError(f"{path}: found {shown(value)}; it must be a section, with one `name: value` a line")
     return value
 
 

@@ -9,12 +9,15 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
+from ruamel.yaml.nodes import MappingNode, ScalarNode
 
 from matchnet.messages import said, shown
 from matchnet.parsing import ParamsError
 
-LONGEST = 1 << 22  # characters: the largest of ours has 8,000, and a dvc.lock some hundred thousand
+LONGEST = 1 << 22  # characters: a dvc.lock has some hundred thousand
+LONGEST_PARAMS = 1 << 18  # characters of a params.yaml: the largest of ours has 8,000, and this many take a second
 DEEPEST = 32  # sections in sections: of ours 6
+MOST_BITS = 64  # of a whole number: seeds have up to 64
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class YamlFile:
     values: dict[str, Any]
 
     @staticmethod
-    def read(path: Path) -> "YamlFile":
+    def read(path: Path, longest: int = LONGEST) -> "YamlFile":
         """Read a file of YAML 1.2 (so 1e-3 is a number).
 
         Raises:
@@ -39,7 +42,7 @@ class YamlFile:
         except UnicodeDecodeError as error:
             raise ParamsError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
         try:
-            _check(path, text)
+            _check(path, text, longest)
             values = YAML(typ="safe").load(text)
         except ParamsError:
             raise
@@ -53,7 +56,10 @@ class YamlFile:
                               ) from error
         if not isinstance(values, dict):
             raise ParamsError(f"{path}: found {shown(values)}; it must be a section, with one `name: value` a line")
-        return YamlFile(path, text, values)
+        file = YamlFile(path, text, values)
+        with file.located():
+            _check_numbers(values, "")
+        return file
 
     @contextmanager
     def located(self, aliases: Mapping[str, str] | None = None) -> Iterator[None]:
@@ -80,22 +86,37 @@ class YamlFile:
 
     def _line(self, path: str) -> tuple[int | None, str]:
         """The line of the value with this dotted path, or of the deepest section above it, and that one's path."""
-        node = YAML(typ="rt").load(self.text)
+        node = YAML(typ="safe").compose(self.text)
         line, found, rest = None, "", path.partition("[")[0]
-        while isinstance(node, Mapping) and rest:
-            keys = [key for key in node if rest == str(key) or rest.startswith(f"{key}.")]
-            if not keys:
+        while isinstance(node, MappingNode) and rest:
+            pairs = [(key, value) for key, value in node.value if isinstance(key, ScalarNode)
+                     and (rest == key.value or rest.startswith(f"{key.value}."))]
+            if not pairs:
                 break
-            key = max(keys, key=lambda name: len(str(name)))  # names may have dots themselves
-            line, node = node.lc.key(key)[0] + 1, node[key]  # type: ignore[attr-defined]
-            found, rest = f"{found}.{key}" if found else str(key), rest.removeprefix(str(key)).removeprefix(".")
+            key, node = max(pairs, key=lambda pair: len(pair[0].value))  # names may have dots themselves
+            line, name = key.start_mark.line + 1, key.value
+            found, rest = f"{found}.{name}" if found else name, rest.removeprefix(name).removeprefix(".")
         return line, found
 
 
-def _check(path: Path, text: str) -> None:
+def _check_numbers(value: object, path: str) -> None:
+    """Refuse numbers that no parameter has: Python does not even write hexadecimal ones of thousands of digits."""
+    if isinstance(value, int) and value.bit_length() > MOST_BITS:
+        raise ParamsError(f"{path}: found a number of {value.bit_length():,} bits; a parameter has at most "
+                          f"{MOST_BITS}: write a smaller one, or put it into quotes if it is a text")
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _check_numbers(key, path)
+            _check_numbers(item, f"{path}.{key}" if path else str(key))
+    if isinstance(value, list):
+        for i, item in enumerate(value):
+            _check_numbers(item, f"{path}[{i}]")
+
+
+def _check(path: Path, text: str, longest: int) -> None:
     """Refuse files whose reading may take unbounded time: long or deep ones, and aliases, which multiply."""
-    if len(text) > LONGEST:
-        raise ParamsError(f"{path}: {len(text):,} characters, and a file of parameters has at most {LONGEST:,}; is it "
+    if len(text) > longest:
+        raise ParamsError(f"{path}: {len(text):,} characters, and a file of this kind has at most {longest:,}; is it "
                           "another file?")
     depth = 0
     for event in YAML(typ="safe").parse(text):

@@ -109,6 +109,8 @@ def test_a_table_is_a_page_or_two(folder, most):
      "training: accumulate is 50, and episodes_per_step 1: some parts would have no episode; lower"),
     ("imagenet", "datasets.imagenet.splits.dogs.test", "imagenet_dog.txt",
      "datasets.imagenet.splits.dogs.test: there is no 'imagenet_dog.txt'; did you mean 'imagenet_dogs.txt'?"),
+    ("imagenet", "datasets.imagenet.splits.dogs.test", "/" + "x" * 5000,
+     "params.yaml:LINE: datasets.imagenet.splits.dogs.test: found '/xxx"),
     ("demo", "recipes.conv4.context", 8, "image_size is 28 and context is 8; give image_size for images or"),
     ("demo", "recipes.conv4.image_size", None, "image_size is None and context is None; give image_size for images or"),
     ("demo", "models.matching.from", "shards/ptb", "split: there is no 'scripts'; known are words"),
@@ -343,6 +345,14 @@ def test_what_is_no_yaml_or_not_there_is_named(root):
         read_table(Path("experiments/nothing"), root)
     with pytest.raises(ParamsError, match=r"there is no table 'omniglt'; did you mean 'omniglot'\?"):
         read_params("omniglt", ROOT)
+
+
+@pytest.mark.parametrize("datasets", ["5", "[a]", "text"])
+def test_a_mistake_in_another_table_stops_that_one_alone(root, datasets):
+    (root / "experiments/ptb/params.yaml").write_text(f"table: ptb\nreport: {{title: t}}\ndatasets: {datasets}\n")
+    assert read_table(Path(), root).table == "demo"
+    with pytest.raises(ParamsError, match=r"ptb/params\.yaml:3: datasets: found .*; it must be a section"):
+        read_table(Path("experiments/ptb"), root)
 
 
 def test_windows_line_ends_are_read(root):

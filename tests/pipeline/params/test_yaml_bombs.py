@@ -1,12 +1,13 @@
 """A stranger's file of parameters: refused by name at once, in a short message."""
 
+import time
 from pathlib import Path
 
 import pytest
 
 from matchnet.parsing import LONGEST, ParamsError, parse
-from pipeline.params.tables import Sections
-from pipeline.params.yaml_file import YamlFile
+from pipeline.params.tables import Sections, read_table
+from pipeline.params.yaml_file import LONGEST_PARAMS, YamlFile
 
 
 def bomb(first: str, line: str) -> str:
@@ -20,7 +21,7 @@ FILES = {
     "itself": ("a: &a [*a]", r":1: \*a stands for what is written elsewhere; write it out: parameters have neither"),
     "lists": ("a: " + "[" * 300_000, ":1: more than 32 sections or lists in one another; no parameter is so deep"),
     "sections": ("{a: " * 200_000, ":1: more than 32 sections or lists in one another; no parameter is so deep"),
-    "length": ("a: " + "x" * (1 << 22), ": 4,194,307 characters, and a file of parameters has at most 4,194,304; is"),
+    "length": ("a: " + "x" * (1 << 22), ": 4,194,307 characters, and a file of this kind has at most 4,194,304; is"),
     "digits": ("a: " + "9" * 5000, ": a value cannot be read: Exceeds the limit .*; if it is a text, put it into"),
     "date": ("a: 2024-13-45", ": a value cannot be read: month must be in 1..12; if it is a text, put it into quotes"),
     "tag": ("a: !!bool maybe", ": a value cannot be read: 'maybe'; if it is a text, put it into quotes"),
@@ -38,6 +39,37 @@ def test_a_file_that_takes_no_bounded_time_to_read(tmp_path: Path, name: str) ->
     with pytest.raises(ParamsError, match=rf"^{path}{message}") as raised:
         YamlFile.read(path)
     assert len(str(raised.value)) < LONGEST
+
+
+def test_a_long_file_is_refused_in_no_more_than_thrice_the_time_that_reading_takes(tmp_path: Path) -> None:
+    lines = "".join(f"  r{n}: {{a: [1, 2, 3], b: {{c: text}}}}\n" for n in range(2_000))
+    text, path = f"table: t\nreport: {{title: t}}\nrecipes:\n{lines}modles: {{}}\n", tmp_path / "params.yaml"
+    path.write_text(text)
+    started = time.process_time()
+    YamlFile.read(path)
+    read = time.process_time()
+    with pytest.raises(ParamsError, match=r"params\.yaml:2004: modles: there is no such parameter; did you mean 'mod"):
+        read_table(Path(), tmp_path)
+    assert time.process_time() - read < 3 * (read - started)
+    path.write_text(text + "#" * LONGEST_PARAMS)
+    with pytest.raises(ParamsError, match=r"characters, and a file of this kind has at most 262,144; is it another"):
+        read_table(Path(), tmp_path)
+
+
+@pytest.mark.parametrize("line", [
+    "models: {m: {recipe: NUMBER}}", "models: {m: {from: NUMBER}}", "models: {m: {recipe: [1, NUMBER]}}",
+    "rows: {m: NUMBER}", "models: {? NUMBER : 1}", "cluster: {num_processes: -NUMBER}"])
+@pytest.mark.parametrize("number", ["0x" + "f" * 5000, "0o" + "7" * 5000, str(2**64)])
+def test_a_number_that_no_parameter_has(tmp_path: Path, line: str, number: str) -> None:
+    (tmp_path / "params.yaml").write_text(f"table: t\n{line.replace('NUMBER', number)}\nreport: {{title: t}}\n")
+    field = line.partition(":")[0]
+    with pytest.raises(ParamsError, match=rf"params\.yaml:2: {field}.*: found a number of [\d,]+ bits; a parameter"):
+        read_table(Path(), tmp_path)
+
+
+def test_the_largest_numbers_of_parameters_are_read(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(f"a: {2**64 - 1}\nb: {1 - 2**64}\nc: '{'9' * 5000}'\n")
+    assert YamlFile.read(tmp_path / "params.yaml").values == {"a": 2**64 - 1, "b": 1 - 2**64, "c": "9" * 5000}
 
 
 @pytest.mark.parametrize("values", [
