@@ -1,5 +1,7 @@
 """A table for the terminal: the accuracies of the rows that have run, the paper's figures in brackets."""
 
+import unicodedata
+
 from pipeline.results.grids import STALE, Cell, Grid, collect_grids, stale_lines
 from pipeline.results.tables import Table
 
@@ -7,7 +9,7 @@ from pipeline.results.tables import Table
 def terminal_table(table: Table) -> str:
     """Plain text, without control codes: terminals obey them, and a title may hold some."""
     text = "\n".join(_lines(table))
-    return "".join(letter if letter.isprintable() or letter == "\n" else "�" for letter in text)
+    return "".join(letter if letter == "\n" or unicodedata.category(letter)[0] != "C" else "�" for letter in text)
 
 
 def _lines(table: Table) -> list[str]:

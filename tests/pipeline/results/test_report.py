@@ -367,6 +367,8 @@ def test_control_codes_do_not_reach_the_terminal() -> None:
     text = terminal_table(replace(TABLE, title="a\x1b]0;b\x07", rows=rows))
     assert text.startswith("a�]0;b�\n") and text.endswith("not run: �[2Jgone��") and text.count("�[2J") == 2
     assert all(letter.isprintable() or letter == "\n" for letter in text)
+    spaced = "Table\N{NO-BREAK SPACE}1:\N{THIN SPACE}5%"
+    assert terminal_table(replace(TABLE, title=spaced)).startswith(spaced), "wide or narrow, a space is no control code"
 
 
 @pytest.mark.parametrize("title", ["$\\bad$", "$x_1$", "a \\$ b"])
