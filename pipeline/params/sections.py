@@ -20,6 +20,8 @@ from matchnet.text_training import TextSpec
 from pipeline.data.nodes.cache import CacheParams
 from pipeline.data.spec import DatasetParams, Part
 
+_ADDRESS = re.compile(r"\s*(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):/{1,2}")  # a folder may have `:/` further on
+
 
 @dataclass(frozen=True, kw_only=True)
 class LicensedParams:
@@ -50,8 +52,9 @@ class LicensedParams:
 
 def _require_folder_or_http(name: str, value: str | None) -> None:
     """Refuse other addresses. They may hold secrets, so the message shows the scheme alone."""
-    if value and ":/" in value and not value.startswith(("http://", "https://")):
-        raise ValueError(f"{name} begins with {shown(value.partition(':/')[0] + '://')}; it must be a folder, or an "
+    found = _ADDRESS.match(value or "")
+    if found and found[0] not in ("http://", "https://"):
+        raise ValueError(f"{name} begins with {shown(found['scheme'] + '://')}; it must be a folder, or an "
                          "address that begins with http:// or https://: name one of these")
 
 

@@ -362,10 +362,10 @@ def test_windows_line_ends_are_read(root):
 
 
 def test_the_environment_goes_before_the_file(monkeypatch):
-    monkeypatch.setenv("MATCHNET_MIRROR", "/some/folder")
+    monkeypatch.setenv("MATCHNET_MIRROR", "/some:/folder")
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     cluster = read_params("demo", ROOT).cluster
-    assert (cluster.mirror, cluster.ray_address) == ("/some/folder", "10.0.0.1:6379")
+    assert (cluster.mirror, cluster.ray_address) == ("/some:/folder", "10.0.0.1:6379")
 
 
 @pytest.mark.parametrize("address", ["s3://key:secret@bucket/m", "HTTP://ann:secret@host/", "s3:/key:secret@bucket"])
