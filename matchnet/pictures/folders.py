@@ -76,8 +76,8 @@ def find_queries(wanted: Sequence[Path]) -> tuple[list[Path], list[PassedOver]]:
 def _of_folders(folder: Path, entries: list[Path],
                 class_folders: list[Path]) -> tuple[dict[str, list[Path]], list[PassedOver]]:
     found: dict[str, list[Path]] = {}
-    passed_over = [PassedOver(entry, LOOP if entry.is_dir() else BESIDE) for entry in entries
-                   if entry not in class_folders]
+    beside = sorted(set(entries).difference(class_folders))
+    passed_over = [PassedOver(entry, LOOP if entry.is_dir() else BESIDE) for entry in beside]
     for class_folder in class_folders:
         pictures, others = _pictures(_files_below(class_folder, frozenset({_identity(folder)})))
         if not pictures:
