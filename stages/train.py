@@ -51,15 +51,20 @@ def require_test_episodes(model: str, params: Params) -> None:
     Raises:
         ValueError: see `require_episodes` and `require_new_classes`.
     """
-    for name, row in params.rows.items():
-        folder = paths.SHARDS / row.dataset
-        if row.model == model and (folder / MANIFEST).exists():
-            shards = ShardFolder(folder)
-            for column, task in row.tasks.items():
-                require_episodes(shards, row.split, (row.part,), task, f"rows: {name}: column {column}")
-            if shards.manifest.words is None:  # of words, only those in enough sentences are tested
-                wanted, tested = params.models[model], shards.names_of(row.split, (row.part,))
-                require_new_classes(row, f"{model} (rows: {name})", wanted.method, seen_classes(wanted), tested)
+    rows = {name: row for name, row in params.rows.items()
+            if row.model == model and (paths.SHARDS / row.dataset / MANIFEST).exists()}
+    if not rows:
+        return
+    wanted = params.models[model]
+    of_images = wanted.image_size is not None  # of words, only those in enough sentences are tested
+    seen = seen_classes(wanted) if of_images else set()
+    for name, row in rows.items():
+        shards = ShardFolder(paths.SHARDS / row.dataset)
+        for column, task in row.tasks.items():
+            require_episodes(shards, row.split, (row.part,), task, f"rows: {name}: column {column}")
+        if of_images:
+            tested = shards.names_of(row.split, (row.part,))
+            require_new_classes(row, f"{model} (rows: {name})", wanted.method, seen, tested)
 
 
 def seen_classes(model: ModelParams) -> set[str]:
