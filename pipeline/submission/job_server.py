@@ -82,7 +82,7 @@ class JobServer:
     def is_open(self) -> bool:
         """Whether the server shows its jobs without a token; then it also takes jobs from everybody."""
         with self._errors_in_words():
-            return requests.get(f"{self.address}/api/jobs/", timeout=FIRST_TIMEOUTS).ok  # nobody waits for it
+            return requests.get(f"{self.address}/api/jobs/", timeout=FIRST_TIMEOUTS).ok
 
     def submit(self, job_id: str, entrypoint: str, runtime_env: dict[str, Any], metadata: dict[str, str]) -> None:
         with self._errors_in_words():

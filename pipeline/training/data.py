@@ -68,7 +68,7 @@ def require_memory(model: ModelParams, shards: ShardFolder, memory_bytes: int) -
     needed = shards.count_samples(model.split, model.train_parts) * math.prod(model.sample_shape)
     if needed > memory_bytes:
         raise ValueError(f"rotations is true, and the training images take {needed:,} bytes, of {memory_bytes:,} that "
-                         "a worker may take: images are turned in memory alone; set cluster.memory_gib to "
+                         "a worker may take: only images in memory can be turned; set cluster.memory_gib to "
                          f"{math.ceil(needed / 2**30 * 100) / 100} or more, or write rotations: false")
 
 

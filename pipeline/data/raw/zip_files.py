@@ -34,7 +34,7 @@ def list_zip(archive: Path) -> list[zipfile.ZipInfo]:
 def why_unreadable(member: zipfile.ZipInfo) -> str:
     """Why a member cannot be read in bounded pieces, for a message; empty if it can."""
     if member.flag_bits & 1:
-        return "it can be read with a password alone"
+        return "it is encrypted, and needs a password"
     if member.compress_type not in METHODS:
         return f"it is compressed by method {member.compress_type}, neither stored nor deflated"
     return ""

@@ -273,7 +273,7 @@ def test_a_zip_with_a_password(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[content.index(b"PK\1\2") + 8] |= 1
     path.write_bytes(content)
-    refused(tmp_path, folder_params(path), r"x\.zip: member 'class 0/00\.\w+': it can be read with a password alone")
+    refused(tmp_path, folder_params(path), r"x\.zip: member 'class 0/00\.\w+': it is encrypted, and needs a password")
 
 
 @pytest.mark.parametrize("member", ["notes.bin", "class 0/huge.png"])

@@ -315,7 +315,7 @@ def test_a_zip_that_cannot_be_read_in_pieces(tmp_path: Path, method: int) -> Non
         archive.writestr(name, b"x")
     if method == zipfile.ZIP_STORED:
         take_for_locked(tmp_path / "copy.zip")
-    reason = "it can be read with a password alone" if method == zipfile.ZIP_STORED else \
+    reason = "it is encrypted, and needs a password" if method == zipfile.ZIP_STORED else \
         f"it is compressed by method {method}, neither stored nor deflated"
     with pytest.raises(ValueError) as refusal:
         pack_photographs(tmp_path / "copy.zip", tmp_path / "out" / PHOTOGRAPHS)
