@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from matchnet.messages import said, shown
-from matchnet.pictures.reading import REPLACE, PictureError, read_picture
+from matchnet.pictures.reading import RAISE, REPLACE, PictureError, read_picture
 
 SMALLEST = 4  # pixels of a side; a smaller picture shows nothing
 CHANNELS = (1, 3, 4)
@@ -72,7 +72,7 @@ def to_picture(item: Any, position: int) -> Image.Image:
 
 def _with_own_remedy(error: PictureError, before: str = "") -> PictureError:
     """The error without the parameters of datasets, which nobody can set here."""
-    remedy = REPLACE if error.keepable else error.remedy.removeprefix("raise that if you trust the file, or ")
+    remedy = REPLACE if error.keepable else error.remedy.removeprefix(RAISE)
     return PictureError(f"{before}{error.reason}", remedy)
 
 

@@ -46,7 +46,8 @@ _DEEP = (*_SIXTEEN_BITS, "I", "F")
 _COLOUR_MODES = ("P", "PA", "RGB", "RGBX", "RGBA", "RGBa", "CMYK", "YCbCr", "HSV")
 KEEP = "what is there can be decoded: keep_damaged keeps it so"
 REPLACE = "replace it with a whole copy, or leave it out"
-_LARGER = "raise that if you trust the file, or make the picture smaller"
+RAISE = "raise that if you trust the file, or "  # `that` is a parameter that the reason names
+_LARGER = f"{RAISE}make the picture smaller"
 _ANEW = "save it again as PNG or JPEG, or leave it out"
 _quiet = threading.RLock()  # one thread at a time changes what Python and Pillow keep for the whole process
 
