@@ -23,6 +23,7 @@ BLOCK = re.compile(r"^```.*?^```$|^(?: {4,}[^\n]*\n?)+", re.MULTILINE | re.DOTAL
 BREAK = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*]|\d+\.) )|\n(?=#)|(?<=#)\n")
 ENTRY = re.compile(r"\n\s*\n|\n(?=\s*[-*] )|\n(?=Shapes|Args:|Returns:|Raises:|Attributes:)|\n    (?=[\w, ]+: )")
 SENTENCE = re.compile(r"(?<=[.!?])\)?\s+(?=[A-Z`*\"(\[])")
+NAMED_TEST = re.compile(r"\[(test_\w+\.py)::? ?(test_\w+)\]\(\.\./([^)]+)\)")
 
 
 def sentences(text: str) -> Iterator[list[str]]:
@@ -61,6 +62,14 @@ def definitions(file: str) -> frozenset[str]:
             if isinstance(node, ast.ClassDef):
                 found |= {f"{node.name}.{inner.name}" for inner in node.body if isinstance(inner, ast.FunctionDef)}
     return frozenset(found)
+
+
+def require_tests(row: str) -> None:
+    """A row of a table names a test, and each that it names, as `[test_file.py: test_name](../path)`, is there."""
+    tests = NAMED_TEST.findall(row)
+    assert len(tests) == len(re.findall(r"::? ?test_", row)) > 0, f"no test, or not as [file: test](../path): {row}"
+    for shown_file, name, file in tests:
+        assert file.endswith(f"/{shown_file}") and name in definitions(file), f"{file} has no {name}: {row}"
 
 
 def exists(module: str) -> bool:
@@ -119,10 +128,19 @@ def test_the_equation_map_names_what_is_there() -> None:
         assert path, f"no file: {row}"
         for name in re.findall(r"`([\w.]+)`", function):
             assert name in definitions(path[1]), f"{path[1]} has no {name}"
-        tests = re.findall(r"\[(test_\w+\.py): (test_\w+)\]\(\.\./([^)]+)\)", test)
-        assert len(tests) == test.count(": test_") > 0, f"no test, or not as [file: test](../path): {row}"
-        for shown_file, test_name, test_file in tests:
-            assert test_file.endswith(f"/{shown_file}") and test_name in definitions(test_file), f"{test_file}: {row}"
+        require_tests(test)
+
+
+def test_each_kind_of_fault_names_tests_that_are_there() -> None:
+    text = (ROOT / "docs/faults.md").read_text(encoding="utf-8")
+    tables, _, limits = text.partition("## Known limits")
+    rows = [line for line in tables.splitlines() if re.match(r"\| \d", line)]
+    assert sorted(int(row.split("|")[1]) for row in rows) == list(range(1, 29))
+    for row in rows:
+        assert row.count("|") == 6, f"not five cells: {row}"
+        require_tests(row.split("|")[4])
+    listed = [point for point in limits.splitlines() if point.startswith("- ")]
+    assert listed and all(re.match(r"- \*\*\d[\d, ]*\.\*\* ", point) for point in listed)
 
 
 @pytest.mark.parametrize(("text", "lengths"), [
