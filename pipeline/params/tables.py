@@ -40,6 +40,7 @@ PARAMS_FILE = "params.yaml"
 EXPERIMENTS = "experiments"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 LONGEST_NAME = 100
+FOREACH = ("datasets", "models", "rows", "comparisons")  # every dvc.yaml has a stage for each of their entries
 VARIANT_TAGS = ("name", "kind", "source")  # the field that tells which dataclass a section is
 
 
@@ -101,6 +102,7 @@ class _Reader:
     def table(self, folder: Path) -> Params:
         file, written = self._sections(folder)
         with file.located():
+            _require_sections(file.values)
             _check_names(written)
         models = {f"{written.table}/{name}": self.model(folder, name) for name in written.models}
         for model in list(models.values()):
@@ -264,6 +266,13 @@ def _section(value: object, path: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise ParamsError(f"{path}: found {shown(value)}; it must be a section, with one `name: value` a line")
     return value
+
+
+def _require_sections(values: Mapping[str, Any]) -> None:
+    for name in FOREACH:
+        if name not in values:
+            raise ParamsError(f"{name}: this section is missing, and dvc.yaml has a stage for each of its entries; "
+                              f"write `{name}: {{}}` if there are none")
 
 
 def _check_names(written: Sections) -> None:

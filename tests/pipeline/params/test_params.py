@@ -11,7 +11,7 @@ from places import ROOT
 from ruamel.yaml import YAML
 
 from pipeline.params import Params, ParamsError, named, read_params, read_table, table_folders
-from pipeline.params.tables import merged_values
+from pipeline.params.tables import FOREACH, merged_values
 from pipeline.params.yaml_file import YamlFile
 
 TABLES = list(table_folders(ROOT))
@@ -328,6 +328,19 @@ def test_no_more_workers_than_a_step_has_something_for(edited):
 def test_a_missing_parameter_is_named(edited, missing):
     with pytest.raises(ParamsError, match=rf"{missing.rpartition('.')[2]}: this parameter is missing"):
         edited("demo", {}, removed=missing)
+
+
+@pytest.mark.parametrize("section", FOREACH)
+def test_a_section_that_dvc_iterates_over_is_written_even_if_it_is_empty(edited, section):
+    with pytest.raises(ParamsError, match=rf"^.*experiments/omniglot/params\.yaml: {section}: this section is missing, "
+                       rf"and dvc\.yaml has a stage for each of its entries; write `{section}: {{}}` if there are "
+                       "none$"):
+        edited("omniglot", {}, removed=section)
+
+
+def test_the_sections_that_dvc_iterates_over_are_those():
+    stages = YamlFile.read(ROOT / "dvc.yaml").values["stages"].values()
+    assert {f"${{{section}}}" for section in FOREACH} == {stage["foreach"] for stage in stages if "foreach" in stage}
 
 
 def test_whole_numbers_stand_for_numbers(edited):

@@ -277,7 +277,8 @@ def test_a_picture_that_is_cut_short(tmp_path: Path) -> None:
     ("a: [", "this is not YAML"), ("\x00", "this is not YAML")])
 def test_a_damaged_dvc_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text("table: demo\nreport: {title: x}\n")
+    Path("params.yaml").write_text("table: demo\ndatasets: {}\nmodels: {}\nrows: {}\ncomparisons: {}\n"
+                                   "report: {title: x}\n")
     Path("dvc.lock").write_text(text)
     with pytest.raises(ValueError, match=rf"^dvc\.lock.*: {message}"):
         _Locks().lock("demo")
@@ -299,6 +300,8 @@ def test_a_damaged_file_beside_a_model_replaces_no_good_copy(
         "table: demo\n"
         "datasets: {small: {source: glyphs, splits: {scripts: {kind: families, num_valid: 1, num_test: 2}}}}\n"
         "models: {conv: {from: shards/small, split: scripts, image_size: 28, method: {name: pixels}}}\n"
+        "rows: {}\n"
+        "comparisons: {}\n"
         "report: {title: x}\n")
     (curve, good_curve), (speed, good_speed) = paths.training_files("demo/conv").items()
     write_curve(curve, [CurvePoint(1, 2.0, 20.0)])

@@ -41,7 +41,8 @@ def test_the_page_in_a_browser(results: Path, browser: Browser, width: int, sche
 
 
 def test_the_front_page_in_a_browser(results: Path, browser: Browser) -> None:
-    Path("params.yaml").write_text("table: demo\nreport: {title: The demo}\n")
+    Path("params.yaml").write_text("table: demo\ndatasets: {}\nmodels: {}\nrows: {}\ncomparisons: {}\n"
+                                   "report: {title: The demo}\n")
     write_front_page()
     looks = {"wide": LOOK["wide"], "h1": "document.querySelector('h1').innerText"}
     seen = browser.look(Path("results/index.html"), 400, "light", looks)

@@ -29,16 +29,21 @@ datasets:
   small:
     source: glyphs
     splits: {scripts: {kind: families, num_valid: 1, num_test: 2}}
+models: {}
+rows: {}
+comparisons: {}
 report: {title: The base}
 """
 PARAMS = """\
 table: t
+datasets: {}
 models:
   ours: {from: shards/small, split: scripts, image_size: 28, method: {name: pixels}}
 evaluation: {columns: [5w1s, 20w1s, 20w5s]}
 rows:
   v2.1: {model: ours, dataset: small}
   other: {model: ours, dataset: small}
+comparisons: {}
 report:
   title: The table
   titles: {other: Another row}
