@@ -205,6 +205,6 @@ def _bring(name: str, source_file: RawFile, raw_dir: Path, mirror: str | None,
         except OSError as error:
             raise OSError(error.errno, f"{name}: writing {target} failed: {error.strerror or error}; what "
                           "came is kept; check the disk and run the download again") from error
-    tried = "\n  ".join(failures)
+    tried = "\n  ".join(failures) or "no address is registered and no mirror is set"
     raise DownloadError(f"{name}: no whole {source_file.name} ({source_file.what}) for {raw_dir}:\n"
-                        f"  {tried}\nset MATCHNET_MIRROR to a folder or address that has it")
+                        f"  {tried}\nset MATCHNET_MIRROR to a folder or address that has {source_file.path}")

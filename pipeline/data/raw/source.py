@@ -5,7 +5,8 @@ A module of `pipeline/data/raw/datasets` has:
     extension_of(parameters) -> str                   # the same from DatasetParams in a manifest's plain values
     prepare_raw(raw_dir, params, folder=None)         # after the download: make or check what lies in raw_dir;
                                                       # folder: the user's copy of licensed data
-    read_raw(raw_dir, params) -> list[RawSample]      # a cheap listing of all samples, checked to be whole
+    read_raw(raw_dir, params) -> list[RawSample]      # a cheap listing of all samples, checked to be whole; raises
+                                                      # ValueError with file and cause for what is wrong
     open_raw(raw_dir, params) -> ReadSample           # called in each worker process; the bytes of one sample
 if the list leaves out odd images, or has images twice,
     read_oddities(raw_dir, params) -> dict[str, int]  # oddity of the images -> how many

@@ -375,7 +375,18 @@ def test_a_mirror_with_wrong_bytes_and_no_public_file(
     assert "small: no whole images_evaluation.zip (small)" in message
     assert f"{mirror_folder}/omniglot/images_evaluation.zip: wrong checksum: expected sha256:" in message
     assert f"{server.address}/public/images_evaluation.zip: HTTPError: HTTP Error 404" in message
-    assert "set MATCHNET_MIRROR" in message
+    assert "set MATCHNET_MIRROR to a folder or address that has omniglot/images_evaluation.zip" in message
+
+
+def test_without_an_address_and_a_mirror_the_path_in_a_mirror_is_named(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    polygons = RawFile("polygons/polygons.zip", (), 0, "", "ours", "drawn polygons")
+    monkeypatch.setattr(download, "files_of", lambda params: [polygons])
+    with pytest.raises(DownloadError) as raised:
+        download_dataset("shapes", PARAMS, tmp_path / "raw")
+    assert str(raised.value) == (f"shapes: no whole polygons.zip (drawn polygons) for {tmp_path / 'raw'}:\n"
+                                 "  no address is registered and no mirror is set\n"
+                                 "set MATCHNET_MIRROR to a folder or address that has polygons/polygons.zip")
 
 
 def test_what_a_mirror_lacks_comes_from_the_public_address(
