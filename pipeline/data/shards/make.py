@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from matchnet.files import link_or_copy, sha256_of
+from matchnet.parsing import ParamsError
 from pipeline.data.formats.word_table import WORDS, write_words
 from pipeline.data.raw.download import CHECKSUMS, archives_recorded, is_recorded, recorded_checksums
 from pipeline.data.raw.source import (
@@ -43,12 +44,13 @@ from pipeline.data.shards.notes import WrittenShard, notes_of, read_note
 from pipeline.data.shards.plan import ShardPlan, group_classes, plan_shards
 from pipeline.data.shards.write import ShardTask, open_raw_files, said_by, write_shard
 from pipeline.data.spec import LOADED_ONLY, MENDING, DatasetParams
-from pipeline.data.splits import make_split
+from pipeline.data.splits import Split, make_split
 from pipeline.system.progress import Progress, say
 from pipeline.system.swap import building_folder, swap_in
 from pipeline.workers.processes import RunTasks, run_in_processes
 
 FORMAT = 1  # raise it when the same samples get other bytes, by our code or a library's: shards are then made again
+MOST_NAMED = 10  # classes left out that are named in the terminal; the manifest names all
 
 
 def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path,
@@ -70,10 +72,10 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
     _require_as_verified(raw_dir, sources, archives_recorded(params))
     samples = source_of(params.source).read_raw(raw_dir, params)
     _check_keys(samples)
+    left_out = _say_left_out(name, params, raw_dir)
     class_names, words = sorted({sample.class_name for sample in samples}), words_of(params, raw_dir)
     divided = words.classes if words else class_names
-    splits = {split: make_split(split_params, divided, sample=params.sample)
-              for split, split_params in params.splits.items()}
+    splits = _make_splits(name, params, divided)
     # a split of words takes sentences from all over a class: each class is a group of its own
     group_of = {name: name for name in class_names} if words else group_classes(class_names, splits)
     plans = plan_shards(samples, group_of, params.seed, int(params.shard_size_mib * 2**20))
@@ -91,7 +93,7 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
             shards=tuple(_shard_entry(plan, written[plan.name]) for plan in plans),
             index_sha256=sha256_of(new / INDEX), parameters=params.shard_parameters(), sources=sources,
             words=WordsEntry(sha256_of(new / WORDS), len(words.word_P), len(words.vocabulary)) if words else None,
-            oddities=oddities, left_out=classes_left_out(params, raw_dir)))
+            oddities=oddities, left_out=left_out))
         _remove_strangers(new, {plan.name for plan in plans} | {INDEX, MANIFEST} | ({WORDS} if words else set()))
         _remove_strangers(notes, {task.note.name for task in tasks})
         swap_in(new, out_dir)
@@ -157,8 +159,32 @@ def _check_keys(samples: Sequence[RawSample]) -> None:
         if "." in sample.key or sample.key in seen:
             rule = "contains a dot" if "." in sample.key else "is there twice"
             raise ValueError(f"{sample.archive}: member {sample.member}: key {sample.key!r} {rule}; a key is "
-                             "unique and has no dot, where WebDataset would cut it; rename the member")
+                             "unique and has no dot, where WebDataset would cut it; rename the member, or make another "
+                             "key of it in the source's read_raw")
         seen.add(sample.key)
+
+
+def _say_left_out(name: str, params: DatasetParams, raw_dir: Path) -> Mapping[str, int] | None:
+    """Print the classes that have too few pictures; see `classes_left_out`."""
+    left_out = classes_left_out(params, raw_dir)
+    if left_out:
+        least = params.picture_files.min_pictures
+        named = [f"{class_name} ({count:,} picture{'' if count == 1 else 's'} of at least {least:,})"
+                 for class_name, count in list(left_out.items())[:MOST_NAMED]]
+        others = f" and {len(left_out) - MOST_NAMED:,} more" if len(left_out) > MOST_NAMED else ""
+        say(f"{name}: left out: {', '.join(named)}{others}")
+    return left_out
+
+
+def _make_splits(name: str, params: DatasetParams, divided: Sequence[str]) -> dict[str, Split]:
+    """Raises ParamsError, which begins with the field of a split that the classes cannot fill."""
+    splits = {}
+    for split, split_params in params.splits.items():
+        try:
+            splits[split] = make_split(split_params, divided, sample=params.sample)
+        except ValueError as error:
+            raise ParamsError(f"datasets.{name}.splits.{split}: {error}") from error
+    return splits
 
 
 def _write_shards(name: str, tasks: Sequence[ShardTask], new: Path, out_dir: Path,

@@ -213,6 +213,8 @@ class PictureReader(MendingReader):
         self.origin = linked_to(archive_path(raw_dir, ORIGIN))
         os.stat(self.origin)  # raises an error with the path if this node does not see it
         self._own, self._max_pixels = params.picture_files, params.max_pixels
+        self._keep = (f"delete the picture, or write keep_damaged: true in datasets.{raw_dir.name}.{params.source}, "
+                      "which keeps it as it decodes")
         self._is_folder = self.origin.is_dir()
         self._zip = None if self._is_folder or not zipfile.is_zipfile(self.origin) else open_zip(self.origin)
         self.oddities = Counter()
@@ -229,7 +231,7 @@ class PictureReader(MendingReader):
         try:
             return self._stored(content)
         except PictureError as error:
-            remedy = "write keep_damaged: true, which keeps it as it decodes" if error.keepable else error.remedy
+            remedy = self._keep if error.keepable else error.remedy
             raise ValueError(f"{place}: {error.reason}; {remedy}") from error
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from error

@@ -99,8 +99,8 @@ def test_what_is_mended_is_counted(tmp_path: Path) -> None:
                                  "EXIF rotation": 1, "files that are no pictures": 2}
     (tmp_path / "ink.png").write_bytes(contents(tmp_path / "shards/own")["class 0/ink"])
     assert (np.asarray(Image.open(tmp_path / "ink.png")) == 255 - np.eye(30, 40, dtype=np.uint8) * 255).all()
-    refused(tmp_path / "again", folder_params(tmp_path / "own"), r"class 1/cut\.jpeg: not a whole JPEG \(.*\); write "
-            "keep_damaged: true, which keeps it as it decodes$")
+    refused(tmp_path / "again", folder_params(tmp_path / "own"), r"class 1/cut\.jpeg: not a whole JPEG \(.*\); delete "
+            r"the picture, or write keep_damaged: true in datasets\.own\.folder, which keeps it as it decodes$")
 
 
 def test_a_picture_more_makes_another_listing_and_a_changed_one_is_noticed(tmp_path: Path) -> None:
@@ -124,14 +124,26 @@ def test_a_picture_more_makes_another_listing_and_a_changed_one_is_noticed(tmp_p
         shard_dataset("own", params, tmp_path / "raw/own", tmp_path / "out")
 
 
-def test_classes_with_few_pictures_are_left_out_and_named(tmp_path: Path) -> None:
+def test_classes_with_few_pictures_are_left_out_and_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     write_folder(tmp_path / "own", FILES | {"few/a.png": encoded(drawn(7, 0)), "few/b.png": encoded(drawn(7, 1))})
     (tmp_path / "own/none").mkdir()
     manifest = made(tmp_path, folder_params(tmp_path / "own", min_pictures=3))
     assert manifest.left_out == {"few": 2, "none": 0}
+    assert "own: left out: few (2 pictures of at least 3), none (0 pictures of at least 3)\n" in capsys.readouterr().err
     assert [entry.name for entry in manifest.classes] == CLASSES
     refused(tmp_path / "all", folder_params(tmp_path / "own", min_pictures=6),
             r"own: no class with min_pictures \(6\) or more, and at least two are told apart; write a lower")
+    write_folder(tmp_path / "own", {f"star{number:02}/a.png": FILES["class 0/00.png"] for number in range(11)})
+    made(tmp_path / "many", folder_params(tmp_path / "own", min_pictures=3))
+    assert re.search(r"star00 \(1 picture of at least 3\), .*star07 \(1 picture of at least 3\) and 3 more\n",
+                     capsys.readouterr().err)
+
+
+def test_a_split_that_the_classes_cannot_fill_is_named(tmp_path: Path) -> None:
+    params = replace(folder_params(write_folder(tmp_path / "own", FILES)),
+                     splits={"random": RandomSplit(num_valid=5, num_test=5)})
+    refused(tmp_path, params, r"^datasets\.own\.splits\.random: num_valid, num_test: 5 \+ 5 are more than the 6 "
+            "classes; ask for fewer$")
 
 
 def test_families_are_the_folders_of_classes_and_lists_are_named_by_path(tmp_path: Path) -> None:
@@ -144,7 +156,8 @@ def test_families_are_the_folders_of_classes_and_lists_are_named_by_path(tmp_pat
     assert manifest.split("mine") == {"train": [f"Greek/class {n}" for n in range(3)], "valid": [],
                                       "test": [f"Hebrew/class {n}" for n in range(3, 6)]}
     gone = replace(params, splits={"mine": ListSplit(test="./nothing.txt", num_valid=0)})
-    refused(tmp_path / "gone", gone, r"^no list './nothing\.txt'; name one of .*, or the path of your own, with a")
+    refused(tmp_path / "gone", gone, r"^datasets\.own\.splits\.mine: no list './nothing\.txt'; name one of .*, or the "
+            "path of your own, with a")
     (tmp_path / "test.txt").write_text("Latin\n")
     refused(tmp_path / "stranger", params, r"test\.txt names 'Latin', no class or family of this dataset")
 

@@ -22,6 +22,7 @@ from small_omniglot import NUM_CLASSES, PARAMS, small_omniglot
 
 from matchnet.files import sha256_of
 from pipeline.data.formats.tar import TarWriter
+from pipeline.data.raw.source import RawSample
 from pipeline.data.shards import make as shards
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.shards.index import INDEX
@@ -70,6 +71,13 @@ def test_whatever_a_library_says_names_archive_member_and_key(raw: Path, tmp_pat
 def out(made: Path, tmp_path: Path) -> Path:
     """Shards that a test may break."""
     return shutil.copytree(made, tmp_path / "shards")
+
+
+def test_a_key_with_a_dot_is_refused_whoever_made_it() -> None:
+    sample = RawSample("v1.2", "star", "labels.csv", "row 7", 100)
+    with pytest.raises(ValueError, match=r"^labels\.csv: member row 7: key 'v1\.2' contains a dot; .*; rename the "
+                       "member, or make another key of it in the source's read_raw$"):
+        shards._check_keys([sample])
 
 
 def test_the_same_bytes_again_and_with_two_processes(raw: Path, out: Path, tmp_path: Path) -> None:
