@@ -21,6 +21,9 @@ HINTS = {
     **dict.fromkeys((errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP),
                     "; remove or rename what is in its place, and run the same command again"),
     errno.ENOENT: "; run the stage that makes it, or take it from where it was"}
+# What a stage takes -> one that is committed.
+EXAMPLES = {"dataset": "omniglot/mnist", "model": "omniglot/short", "row": "omniglot/short-fce",
+            "comparison": "omniglot/figure2"}
 LONGEST_MESSAGE = 6000  # characters: a message of Ray's has the end of a worker's log
 
 
@@ -34,7 +37,7 @@ def run_stage(stage: Callable[..., None], about: str | None, what: str, flags: M
     """
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("name", metavar=f"TABLE/{what.upper()}", help=f"the table and the name of the {what} in its "
-                        "params.yaml, such as omniglot/short-fce; the table of the root is demo")
+                        f"params.yaml, such as {EXAMPLES[what]}; the table of the root is demo")
     for flag, help_text in (flags or {}).items():
         parser.add_argument(f"--{flag}", action="store_true", help=help_text)
     arguments = vars(parser.parse_args())
