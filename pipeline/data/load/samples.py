@@ -143,7 +143,7 @@ def require_episodes(shards: ShardFolder, split: str, parts: Sequence[Part], spe
     num_classes = len(names) * copies
     if max(spec.num_ways, 2) > num_classes:  # episodes of all classes, too, need two
         raise ValueError(f"{field}: num_ways is {spec.num_ways}, and there are {num_classes} classes ({where}); lower "
-                         "it or name a part that has more")
+                         f"it, or change datasets.{manifest.name}.splits.{split} so that there are more")
     fewest = min((entry for entry in manifest.classes if entry.name in names), key=lambda entry: entry.num_samples)
     if spec.samples_per_way > fewest.num_samples:
         raise ValueError(f"{field}: num_shots is {spec.num_shots} and num_queries {spec.num_queries}, "

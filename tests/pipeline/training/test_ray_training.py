@@ -256,7 +256,8 @@ def test_a_mistake_that_shows_in_training_ends_it_at_once(ray_session, arguments
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"valid_episode": EpisodeSpec(3, 1, 2)},
-     "training.valid_episode: num_ways is 3, and there are 2 classes (dataset small, split random, valid); lower it"),
+     "training.valid_episode: num_ways is 3, and there are 2 classes (dataset small, split random, valid); lower it, "
+     "or change datasets.small.splits.random so that there are more"),
     ({"episode": EpisodeSpec(700, 1, 2)}, "training.episode: num_ways is 700, and there are "),
     ({"episode": EpisodeSpec(5, 1, 20)}, "training.episode: num_shots is 1 and num_queries 20, 21 samples of a class, "
      "and class '"),
