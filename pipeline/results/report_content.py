@@ -1,6 +1,6 @@
 """Content of the report in both renderings: figures, models with their curves and speed, episodes, comparisons."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,15 +11,15 @@ from pipeline.results.columns import column_title
 from pipeline.results.comparison import HUB_SHARE, read_comparison
 from pipeline.results.curves import CurvePoint, read_curve
 from pipeline.results.grids import DASH, STALE, Grids, collect_grids, signed, stale_lines
-from pipeline.results.metrics import Machine, ModelUsed
+from pipeline.results.metrics import DatasetUsed, Machine, ModelUsed
 from pipeline.results.speed import NOT_MEASURED, Speed, read_speed
 from pipeline.results.tables import POINTS_OFF, Row, Table, by_reason
 
 INTRODUCTION = ("Each row is one model, tested on many episodes. In a 5-way 1-shot episode it tells 5 classes apart "
                 "after 1 example of each. The paper is Vinyals et al., Matching Networks for One Shot Learning (2016).")
 LEAD = ("Accuracy in percent over test episodes, with its 95% interval. The interval is over draws of episodes from "
-        "these test classes, for this one model: other classes or training seeds may give figures outside of it. "
-        f"Differences of more than {POINTS_OFF:g} points are bold, and a note says why.")
+        "these test classes, for this one model: other classes or training seeds may give figures outside of it.")
+BOLD = f"Differences of more than {POINTS_OFF:g} points are bold, and a note says why."
 STAND_IN = ("These data stand in for the paper's, so that the whole pipeline can be seen at work in minutes. They are "
             "characters drawn from fonts, a tenth of the Penn Treebank, or a small sample of ImageNet. The figures say "
             "nothing about the paper's tables.")
@@ -94,10 +94,22 @@ class Report:
     comparisons: Sequence[ComparisonSection]
     last_run: LastRun | None = None
 
-    def datasets(self) -> list[tuple[str, str, str]]:
-        """(name, "split: part", SHA-256 of the manifest) of each set of classes that was tested on."""
-        used = dict.fromkeys(row.details.dataset for row in self.table.rows if row.details)
-        return [(data.name, f"{data.split}: {data.part}", data.manifest_sha256) for data in used]
+    @property
+    def lead(self) -> str:
+        """What stands above the tables."""
+        return f"{LEAD} {BOLD}" if any(grid.in_paper for grid in self.found.grids) else LEAD
+
+    def datasets(self) -> list[tuple[str, str, str, str]]:
+        """(name, "split: part", number of classes, SHA-256 of the manifest) of each set of classes that was tested on.
+
+        Columns of sentences may have fewer classes than others; then the number is "30–40".
+        """
+        counts: dict[DatasetUsed, set[int]] = {}
+        for details in (row.details for row in self.table.rows if row.details):
+            counts.setdefault(details.dataset, set()).update(result.num_classes for result in details.columns.values()
+                                                             if result.num_classes is not None)
+        return [(data.name, f"{data.split}: {data.part}", _span(found) or DASH, data.manifest_sha256)
+                for data, found in counts.items()]
 
     def machines(self) -> dict[Machine, int]:
         """Machine -> number of rows that were evaluated on it."""
@@ -118,10 +130,10 @@ class Report:
     def _made(self, row: Row) -> Made:
         details = row.details
         assert details
-        counts = sorted({result.episodes for result in details.columns.values()})
+        counts = {result.episodes for result in details.columns.values()}
         method = next((model.parameters.get("method.name", "") for model in self.models
                        if model.name == details.model.name), "")  # the parameters may no longer have its model
-        return Made(row.info.title, method or DASH, DASH.join(f"{count:,}" for count in (counts[:1] + counts[1:][-1:])),
+        return Made(row.info.title, method or DASH, _span(counts),
                     _whole(details.seconds.train), _whole(details.seconds.evaluate), row.info.command)
 
 
@@ -166,11 +178,12 @@ def _comparison_section(name: str, table: Table) -> ComparisonSection:
     found, stale = read_comparison(paths.comparison_file(name)), table.stale_comparisons.get(name, "")
     titles = {row.info.name: row.info.title for row in table.rows}
     ours, baseline = (titles.get(row, row) for row in (found.row, found.baseline))
+    hubs, baseline_hubs = (round(share / 100 * found.episodes) for share in (found.hubness, found.baseline_hubness))
     facts = (f"{signed(found.difference)} ± {found.ci95:.1f}{STALE * bool(stale)} points: mean of the differences on "
              f"the same {found.episodes:,} episodes, with its 95% interval. {ours} is ahead in {found.better:,}, "
-             f"behind in {found.worse:,}, equal in {found.equal:,}. It gave more than {HUB_SHARE:.0%} of the queries "
-             f"one and the same way in {found.hubness:.2f}% of the episodes, the baseline in "
-             f"{found.baseline_hubness:.2f}%.")
+             f"behind in {found.worse:,}, equal in {found.equal:,}. In {hubs:,} of "
+             f"{found.episodes:,} episodes, more than {HUB_SHARE:.0%} of the queries got the same answer; from the "
+             f"baseline, in {baseline_hubs:,}.")
     picture = paths.comparison_picture(name)
     return ComparisonSection(f"{ours} against {baseline}, {column_title(found.column)}", facts,
                              picture if picture.exists() else None, stale)
@@ -192,6 +205,12 @@ def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 def plain(value: object) -> str:
     """A value as YAML writes it; null as a dash."""
     return DASH if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _span(counts: Iterable[int]) -> str:
+    """The smallest and the largest count, "30–40", or the only one."""
+    ordered = sorted(counts)
+    return DASH.join(f"{count:,}" for count in ordered[:1] + ordered[1:][-1:])
 
 
 def _whole(seconds: float) -> str:

@@ -19,11 +19,11 @@ from pipeline.results.curve_svg import curve_svg
 from pipeline.results.dots_svg import dots_svg
 from pipeline.results.episode_text import read_episodes
 from pipeline.results.grids import STALE, STALE_SAYS
-from pipeline.results.report_content import COMPARED, INTRODUCTION, LEAD, NOTHING, STAND_IN, Report
+from pipeline.results.report_content import COMPARED, INTRODUCTION, NOTHING, STAND_IN, Report
 
 LARGEST_PAGE = 2_000_000  # bytes; pictures that would make it larger are left out and named
 LONGEST_SIDE = 16_383  # pixels of a WebP
-WORDS = {"INTRODUCTION": INTRODUCTION, "LEAD": LEAD, "STAND_IN": STAND_IN, "COMPARED": COMPARED, "NOTHING": NOTHING,
+WORDS = {"INTRODUCTION": INTRODUCTION, "STAND_IN": STAND_IN, "COMPARED": COMPARED, "NOTHING": NOTHING,
          "STALE": STALE, "STALE_SAYS": STALE_SAYS}
 INCLUDED = ("page.html", "style.css")  # parts of other templates: stage_code.py counts the files that are named here
 ENVIRONMENT = Environment(loader=FileSystemLoader(Path(__file__).with_name("templates")), autoescape=True,

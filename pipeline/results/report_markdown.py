@@ -8,7 +8,6 @@ from pipeline.results.report_content import (
     COMPARED,
     DASH,
     INTRODUCTION,
-    LEAD,
     NOTHING,
     STAND_IN,
     ModelSection,
@@ -21,7 +20,7 @@ def markdown_report(report: Report) -> str:
     table, found = report.table, report.found
     parts = [f"# {text(table.title)}", *([text(table.about)] if table.about else []), found.opening, INTRODUCTION]
     parts += [STAND_IN] if table.stand_in else []
-    parts += [LEAD, *map(_grid, found.grids)] if found.grids else [NOTHING]
+    parts += [report.lead, *map(_grid, found.grids)] if found.grids else [NOTHING]
     parts += ["\n".join(f"{number}. {text(note)}" for number, note in enumerate(found.notes, 1))] if found.notes else []
     parts += _stale(report)
     if found.not_run:
@@ -75,11 +74,12 @@ def _stale(report: Report) -> list[str]:
 def _made(report: Report) -> list[str]:
     rows = [[text(one.title), text(one.method), one.episodes, one.train_seconds, one.evaluate_seconds,
              code(one.command)] for one in report.made()]
-    datasets = [[text(name), text(part), code(digest[:12])] for name, part, digest in report.datasets()]
+    datasets = [[text(name), text(part), classes, code(digest[:12])]
+                for name, part, classes, digest in report.datasets()]
     machines = [[text(it.cpu), str(it.cores), text(it.gpu or DASH), text(it.torch), str(count)]
                 for it, count in report.machines().items()]
     return [_cells(["row", "method", "episodes", "training, s", "test, s", "command"], rows),
-            _cells(["dataset", "tested on", "manifest SHA-256"], datasets),
+            _cells(["dataset", "tested on", "classes", "manifest SHA-256"], datasets),
             _cells(["processor", "cores", "GPU", "torch", "rows"], machines)]
 
 

@@ -25,7 +25,8 @@ def _lines(table: Table) -> list[str]:
 
 
 def _aligned(grid: Grid) -> str:
-    lines = [["% (95% interval) [paper]", *(column.title for column in grid.columns)]]
+    paper = " [paper]" if any(column.has_paper for column in grid.columns) else ""
+    lines = [[f"% (95% interval){paper}", *(column.title for column in grid.columns)]]
     lines += [[line.title, *map(_cell, line.cells)] for line in grid.lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     lines.insert(1, ["-" * width for width in widths])

@@ -8,8 +8,8 @@ from pipeline import paths
 from pipeline.data.spec import TEXT_SOURCES
 from pipeline.params import Params
 from pipeline.resolve import title_of
-from pipeline.results.columns import column_order
-from pipeline.results.metrics import Details, read_details
+from pipeline.results.columns import COLUMN, column_order
+from pipeline.results.metrics import ColumnResult, Details, read_details
 from pipeline.results.staleness import stale_comparisons, stale_rows
 
 POINTS_OFF = 2.0  # a difference from the paper above this asks for an explanation
@@ -59,7 +59,8 @@ class Row:
     def notes(self) -> list[str]:
         """Notes that a reader must know about the row."""
         off = UNEXPLAINED if any(map(self.is_off, self.columns)) else ""
-        return [note for note in (self.info.note or off, self._classes(), self._perplexity()) if note]
+        return [note for note in (self.info.note or off, self._classes(), self._same_classes(),
+                                  self._perplexity()) if note]
 
     def _classes(self) -> str:
         """Note on the number of classes of each column, if columns differ: too rare classes are left out."""
@@ -69,6 +70,17 @@ class Row:
             return ""
         what = "Words that have enough sentences" if self.info.of_sentences else "Classes that episodes are drawn from"
         return f"{what}: {', '.join(f'{count} in {name}' for name, count in counts.items())}."
+
+    def _same_classes(self) -> str:
+        """Note on columns that have as many ways as there are classes."""
+        results = self.details.columns if self.details else {}
+        same = [column for column in sorted(results, key=column_order) if _has_all_classes(column, results[column])]
+        if not same:
+            return ""
+        all_episodes = "All test episodes" if len(same) == len(results) else f"In {', '.join(same)}, all test episodes"
+        count = results[same[0]].num_classes
+        return (f"{all_episodes} have the same {count} classes; the interval does not tell how the accuracy differs "
+                "for other classes.")
 
     def _perplexity(self) -> str:
         perplexity = self.details.perplexity if self.details else None
@@ -112,6 +124,12 @@ def collect_table(params: Params) -> Table:
         rows.append(Row(info, read_details(path) if path.exists() else None, stale.get(name, "")))
     return Table(params.table, params.report.title, params.report.about, any(row.info.stand_in for row in rows), rows,
                  stale_comparisons(params))
+
+
+def _has_all_classes(column: str, result: ColumnResult) -> bool:
+    shape = COLUMN.fullmatch(column)
+    ways = (shape[2] or result.num_classes) if shape else None  # `all-5s` has no number of ways
+    return ways is not None and int(ways) == result.num_classes
 
 
 def by_reason(stale: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

@@ -189,6 +189,8 @@ def test_a_stale_comparison_is_marked(results: Path, kind: str) -> None:
         text = rendered(replace(TABLE, stale_comparisons=stale), ("t/figure2",))[kind == "html"]
         shown = words_of(text) if kind == "html" else text.replace("\\*", "*")
         assert f"+4.3 ± 0.2{mark} points" in shown and "is ahead in 60, behind in 30, equal in 10" in shown
+        assert ("In 0 of 100 episodes, more than 60% of the queries got the same answer; from the baseline, in 1."
+                in shown)
         assert ("row &lt;zebra&gt; was made anew since" in shown) == ("0.2*" in shown) == bool(mark)
 
 
@@ -385,6 +387,36 @@ def test_columns_of_different_numbers_of_classes_say_so(of_sentences: bool, expe
     columns = {"5w5s": ColumnResult(50.0, 0.1, 10, 5, 30), "5w1s": ColumnResult(50.0, 0.1, 10, 5, 40)}
     row = Row(RowInfo("t/row", "Row", of_sentences=of_sentences), replace(details({}), columns=columns))
     assert row.notes() == [expected]
+
+
+def test_only_a_table_with_figures_of_the_paper_explains_them(results: Path) -> None:
+    ours_alone = replace(TABLE, rows=ROWS[3:])
+    for table, explained in ((TABLE, True), (ours_alone, False)):
+        assert ["are bold, and a note says why" in text for text in rendered(table)] == [explained] * 2
+    assert "[paper]" not in terminal_table(ours_alone)
+
+
+def in_classes(counts: Mapping[str, int]) -> Row:
+    """A row whose columns were tested on so many classes."""
+    columns = {name: ColumnResult(50.0, 0.1, 10, 5, count) for name, count in counts.items()}
+    return Row(RowInfo("t/row", "Row"), replace(details({}), columns=columns))
+
+
+def test_the_number_of_test_classes_stands_beside_the_data(results: Path) -> None:
+    for row, shown in ((in_classes({"5w1s": 1234}), "1,234"), (in_classes({"5w1s": 40, "5w5s": 30}), "30–40"),
+                       (ROWS[3], "–")):
+        markdown, page = rendered(replace(TABLE, rows=[row]))
+        assert f"| omniglot | vinyals: test | {shown} | `abababababab` |" in markdown
+        assert f"omniglot vinyals: test {shown} abababababab" in words_of(page)
+
+
+@pytest.mark.parametrize(("row", "begins"), [
+    (in_classes({"5w1s": 5, "5w5s": 5}), "All test episodes have the same 5 classes; the interval does not tell how"),
+    (in_classes({"5w1s": 20, "20w1s": 20, "20w5s": 20}),
+     "In 20w1s, 20w5s, all test episodes have the same 20 classes; the"),
+    (in_classes({"all-1s": 64}), "All test episodes have the same 64 classes; the"), (in_classes({"5w1s": 6}), "")])
+def test_a_row_whose_episodes_all_have_the_same_classes_says_so(row: Row, begins: str) -> None:
+    assert [note.startswith(begins) for note in row.notes()] == [True] * bool(begins)
 
 
 def test_a_perplexity_stands_among_the_remarks() -> None:
