@@ -157,11 +157,21 @@ def _inception(content: dict[str, Any], path: Path) -> Classifier:
     return method
 
 
+def drawings_of(encoder: Encoder, parameter: str, value: object) -> Preparation:
+    """The preparation of a model of drawings; ValueError for other models, for which the parameter has no meaning."""
+    found = encoder.preparation
+    if found is None or found.kind != "drawings":
+        why = "" if found is None or found.kind else \
+            " (its training data had neither invert nor margin, so its pictures count as photographs)"
+        raise ValueError(f"{parameter} is {value!r}, which is for models of drawings; {encoder.name} is none{why}: "
+                         "leave it out")
+    return found
+
+
 def _cropped_to_ink(encoder: Encoder, margin: float, upright: bool) -> Encoder:
-    if encoder.preparation is None or encoder.preparation.kind == "photographs":
-        raise ValueError(f"margin is {margin}, which is for models of drawings; {encoder.name} is none: leave it out")
-    upright = upright or encoder.preparation.upright
-    return replace(encoder, preparation=replace(encoder.preparation, margin=float(margin), upright=upright))
+    preparation = drawings_of(encoder, "margin", margin)
+    upright = upright or preparation.upright
+    return replace(encoder, preparation=replace(preparation, margin=float(margin), upright=upright))
 
 
 def _set_scale(encoder: Encoder, scale: float) -> None:

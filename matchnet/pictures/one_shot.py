@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from matchnet.evaluation import to_input
 from matchnet.messages import shown
-from matchnet.pictures.encoders import Preprocess, load_encoder
+from matchnet.pictures.encoders import Preprocess, drawings_of, load_encoder
 from matchnet.pictures.ground import as_the_model_sees
 from matchnet.pictures.inputs import LONGEST, as_items, as_vectors, name_of, to_picture
 from matchnet.pictures.labels import as_labels, unique
@@ -139,9 +139,8 @@ class OneShotClassifier:
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
         encoder = load_encoder(self.encoder, self.preprocess, self.margin, self.upright, self.scale, self.device)
-        if self.ink != "auto" and (encoder.preparation is None or encoder.preparation.kind == "photographs"):
-            raise ValueError(f"ink is {self.ink!r}, which is for models of drawings; {encoder.name} is none: leave it "
-                             "out")
+        if self.ink != "auto":
+            drawings_of(encoder, "ink", self.ink)
         self.encoder_ = encoder
 
     def _take(self, items: Sequence[Any], classes: np.ndarray, way_S: np.ndarray) -> None:

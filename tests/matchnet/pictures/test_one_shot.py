@@ -188,6 +188,17 @@ def test_photographs_are_seen_as_they_are(tmp_path: Path) -> None:
         OneShotClassifier(path, margin=0.1).fit(colours, SHAPES)
 
 
+@pytest.mark.parametrize(("given", "shown"), [({"ink": "light"}, "ink is 'light'"), ({"margin": 0.1}, "margin is 0.1")])
+def test_pictures_of_which_nothing_is_known_count_as_photographs(
+        tmp_path: Path, given: dict[str, Any], shown: str) -> None:
+    path = model_file(tmp_path / "own.pt", PixelsSpec(), replace(PHOTOGRAPHS, channels=1, kind=None))
+    OneShotClassifier(path).fit(SUPPORT, SHAPES)
+    message = (f"{shown}, which is for models of drawings; own.pt is none (its training data had neither invert nor "
+               "margin, so its pictures count as photographs): leave it out")
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        OneShotClassifier(path, **given).fit(SUPPORT, SHAPES)
+
+
 def test_a_margin_makes_the_size_of_a_drawing_irrelevant(models: dict[str, Path]) -> None:
     small = Image.new("L", (200, 200), 255)
     small.paste(QUERIES[3].resize((30, 30)), (150, 20))  # a square
