@@ -9,6 +9,7 @@ are those of results/details/TABLE/ROW.json, which must be of this very model.
 
 import argparse
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,12 +43,12 @@ def publish(model_name: str, name: str, trained_on: str, limits: str, rows: list
     assert model.preparation is not None
     figures = tuple(figure for row in rows for figure in _figures(row, model))
     target = folder / f"{name}.pt"
+    _require_small(model, target)
     write_model(target, model)
     card = Card(name=name, trained_on=trained_on, limits=limits, picture=in_words(model.preparation), figures=figures,
                 method=model.method.name, model=model.model_name, dataset=model.dataset, split=model.split,
                 dataset_sha256=model.dataset_sha256, num_classes=len(model.seen_classes), step=model.step,
                 seconds=round(model.seconds, 1), seed=model.seed, sha256=sha256_of(target), size=target.stat().st_size)
-    _require_small(target, folder)
     write_card(card, folder)
     return card
 
@@ -86,10 +87,14 @@ def _figures(row: str, model: ModelFile) -> list[Figure]:
             for column, result in metrics.columns.items()]
 
 
-def _require_small(target: Path, folder: Path) -> None:
-    size, together = target.stat().st_size, sum(file.stat().st_size for file in folder.glob("*.pt"))
+def _require_small(model: ModelFile, target: Path) -> None:
+    """Tried elsewhere first: a model that is too large must not take the place of a good one."""
+    with tempfile.TemporaryDirectory() as folder:
+        tried = Path(folder, target.name)
+        write_model(tried, model)
+        size = tried.stat().st_size
+    together = size + sum(file.stat().st_size for file in target.parent.glob("*.pt") if file != target)
     if size > LARGEST or together > LARGEST_TOGETHER:
-        target.unlink()
         raise ValueError(f"{target}: {size:,} bytes, and {together:,} with the others; a published checkpoint has at "
                          f"most {LARGEST:,}, and all together {LARGEST_TOGETHER:,}: publish a smaller model")
 

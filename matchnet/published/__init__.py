@@ -13,7 +13,7 @@ from matchnet.messages import said
 from matchnet.parsing import ParamsError, parse
 
 FOLDER = Path(__file__).parent
-LARGEST, LARGEST_TOGETHER = 2_000_000, 6_000_000  # bytes
+LARGEST, LARGEST_TOGETHER = 2_500_000, 6_000_000  # bytes
 
 
 class DamagedError(ValueError):

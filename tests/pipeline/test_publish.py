@@ -10,8 +10,9 @@ from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.methods import build_method
 from matchnet.methods.classifier import ClassifierSpec
 from matchnet.methods.matching_network import MatchingNetworkSpec
-from matchnet.model_file import ModelFile
+from matchnet.model_file import ModelFile, write_model
 from matchnet.preparation import Preparation
+from pipeline import paths
 from pipeline.publish import for_inference, publish
 
 PREPARATION = Preparation(channels=1, size=16, kind="drawings", invert=True)
@@ -45,3 +46,22 @@ def test_what_is_published_answers_as_the_trained_model(spec: ClassifierSpec | M
 def test_a_name_of_another_folder_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=f"--name is '{name}'; it becomes the name of a file: a letter or a digit"):
         publish("omniglot/matching", name, "t", "l", [], tmp_path)
+
+
+def test_a_model_that_is_too_large_takes_no_good_one_s_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = MatchingNetworkSpec(encoder=ENCODER)
+    trained = ModelFile(model_name="t/m", method=spec, preparation=PREPARATION, sample_shape=SHAPE, num_classes=7,
+                        state_dict=build_method(spec, SHAPE, 7).state_dict(), step=1, seed=0, dataset_sha256="0" * 64,
+                        dataset="d", split="s", train_classes=["a"], seconds=0.0)
+    monkeypatch.chdir(tmp_path)
+    path = paths.model_file("t/m")
+    path.parent.mkdir(parents=True)
+    write_model(path, trained)
+    folder = tmp_path / "published"
+    folder.mkdir()
+    publish("t/m", "m", "t", "l", [], folder)
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    monkeypatch.setattr("pipeline.publish.LARGEST", 1000)
+    with pytest.raises(ValueError, match=r"m\.pt: [\d,]+ bytes, and [\d,]+ with the others; a published"):
+        publish("t/m", "m", "t", "l", [], folder)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
