@@ -68,7 +68,7 @@ KINDS = ("worker", "node", "driver", "head", "elastic", "checkpoint", "power")
 TOLERANCE = 1e-3
 CHECKPOINT_EVERY = 10
 PATIENCE = 900  # seconds for anything: a busy machine is slow
-STEPS_A_KILL = {"head": 200, "elastic": 400, "checkpoint": 40}  # they go on until they are taken down, or a node or
+STEPS_A_KILL = {"head": 200, "elastic": 8000, "checkpoint": 40}  # they go on until they are taken down, or a node or
 # a checkpoint has come; else 20
 RESIZE_SECONDS = 3  # between looks for nodes that came; Ray's default is 60
 COMPUTE = ComputeParams(num_workers=2, threads_per_worker=1, device="cpu", precision="fp32")
