@@ -28,8 +28,10 @@ def main() -> None:
             require_pictures(params)
             write_resolved(params)
             return
-        for folder in table_folders():
+        folders = list(table_folders())
+        for folder in folders:
             resolved_files(read_table(folder))
+        print(f"{len(folders)} tables: no mistake in their parameters")
 
 
 def require_pictures(params: Params) -> None:

@@ -56,7 +56,8 @@ def _row(axes: Axes, y: int, line: Line, column: str) -> None:
     assert line.row.details
     result, paper = line.row.details.columns[column], line.row.info.paper.get(column)
     title = " ".join(line.title.split())
-    label = title if len(title) <= LONGEST else title[:LONGEST - 1] + "…"
+    # cut in the middle: neighbours often begin alike and end with what they differ in
+    label = title if len(title) <= LONGEST else f"{title[:LONGEST // 2 - 1]}…{title[-LONGEST // 2:]}"
     axes.text(-0.02, y, label + STALE * bool(line.row.stale), transform=axes.get_yaxis_transform(), ha="right",
               va="center", color=INK, parse_math=False)
     axes.axhline(y, color=FAINT, linewidth=0.7, zorder=0.5)

@@ -20,9 +20,8 @@ INTRODUCTION = ("Each row is one model, tested on many episodes. In a 5-way 1-sh
 LEAD = ("Accuracy in percent over test episodes, with its 95% interval. The interval is over draws of episodes from "
         "these test classes, for this one model: other classes or training seeds may give figures outside of it.")
 BOLD = f"Differences of more than {POINTS_OFF:g} points are bold, and a note says why."
-STAND_IN = ("These data stand in for the paper's, so that the whole pipeline can be seen at work in minutes. They are "
-            "characters drawn from fonts, a tenth of the Penn Treebank, or a small sample of ImageNet. The figures say "
-            "nothing about the paper's tables.")
+STAND_IN = ("These data stand in for the paper's, so that the whole pipeline can be seen at work in minutes. The "
+            "figures say nothing about the paper's tables.")
 COMPARED = ("Two models on the same episodes, as in the paper's Figure 2. The pictures show the episodes where the two "
             "differ most, so they are not typical.")
 NOTHING = "No row has run yet."
@@ -181,9 +180,9 @@ def _comparison_section(name: str, table: Table) -> ComparisonSection:
     hubs, baseline_hubs = (round(share / 100 * found.episodes) for share in (found.hubness, found.baseline_hubness))
     facts = (f"{signed(found.difference)} ± {found.ci95:.1f}{STALE * bool(stale)} points: mean of the differences on "
              f"the same {found.episodes:,} episodes, with its 95% interval. {ours} is ahead in {found.better:,}, "
-             f"behind in {found.worse:,}, equal in {found.equal:,}. In {hubs:,} of "
-             f"{found.episodes:,} episodes, more than {HUB_SHARE:.0%} of the queries got the same answer; from the "
-             f"baseline, in {baseline_hubs:,}.")
+             f"behind in {found.worse:,}, equal in {found.equal:,}. It gave one "
+             f"answer to more than {HUB_SHARE:.0%} of the queries in {hubs:,} of {found.episodes:,} episodes, "
+             f"the baseline in {baseline_hubs:,}.")
     picture = paths.comparison_picture(name)
     return ComparisonSection(f"{ours} against {baseline}, {column_title(found.column)}", facts,
                              picture if picture.exists() else None, stale)

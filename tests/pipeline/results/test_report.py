@@ -189,7 +189,7 @@ def test_a_stale_comparison_is_marked(results: Path, kind: str) -> None:
         text = rendered(replace(TABLE, stale_comparisons=stale), ("t/figure2",))[kind == "html"]
         shown = words_of(text) if kind == "html" else text.replace("\\*", "*")
         assert f"+4.3 ± 0.2{mark} points" in shown and "is ahead in 60, behind in 30, equal in 10" in shown
-        assert ("In 0 of 100 episodes, more than 60% of the queries got the same answer; from the baseline, in 1."
+        assert ("It gave one answer to more than 60% of the queries in 0 of 100 episodes, the baseline in 1."
                 in shown)
         assert ("row &lt;zebra&gt; was made anew since" in shown) == ("0.2*" in shown) == bool(mark)
 
