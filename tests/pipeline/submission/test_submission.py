@@ -83,7 +83,7 @@ def test_a_link_to_data_elsewhere_is_not_followed(tmp_path):
 def test_this_repository_is_small_and_whole(tmp_path):
     total = pack(ROOT, tmp_path / "code.zip")
     names = zipfile.ZipFile(tmp_path / "code.zip").namelist()
-    assert total < 5 * 2**20
+    assert total < 8 * 2**20  # published models have up to 6 MB of it
     assert {"params.yaml", "dvc.yaml", "experiments/omniglot/params.yaml", "experiments/omniglot/dvc.yaml",
             "stages/train.py", "matchnet/training.py", "pipeline/submit.py",
             "pipeline/data/lists/lake_evaluation.txt", ".dvc/config"} <= set(names)
