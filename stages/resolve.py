@@ -28,7 +28,7 @@ def main() -> None:
             require_pictures(params)
             write_resolved(params)
             return
-        folders = list(table_folders())
+        folders = table_folders()
         for folder in folders:
             resolved_files(read_table(folder))
         print(f"{len(folders)} tables: no mistake in their parameters")
