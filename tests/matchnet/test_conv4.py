@@ -48,6 +48,23 @@ def test_blocks_are_convolution_normalisation_relu_and_pooling(last_relu: bool) 
         assert bool((embedding < 0).any()) != last_relu
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_relu_after_pooling_is_relu_before_it(dtype: torch.dtype) -> None:
+    """Bit for bit, numbers and gradients, where all of a window are negative and where its largest are equal too."""
+    torch.manual_seed(0)
+    numbers_BCHW = torch.randn(8, 4, 7, 6).mul(2).round().div(2).to(dtype).to(memory_format=torch.channels_last)
+    pool, relu = nn.MaxPool2d(2), nn.ReLU()
+    found = []
+    for layers in (nn.Sequential(pool, relu), nn.Sequential(relu, pool)):
+        leaf_BCHW = numbers_BCHW.clone().requires_grad_()
+        output_BCHW = layers(leaf_BCHW)
+        output_BCHW.backward(torch.arange(output_BCHW.numel()).view_as(output_BCHW).to(dtype))
+        assert leaf_BCHW.grad is not None
+        found.append((output_BCHW, leaf_BCHW.grad))
+    (output, gradient), (expected, expected_gradient) = found
+    assert torch.equal(output, expected) and torch.equal(gradient, expected_gradient)
+
+
 @pytest.mark.parametrize("spec, sample_shape, size", [
     (Conv4Spec(), (1, 28, 28), 64),  # "the resulting feature map is 1 x 1 x 64"
     (Conv4Spec(), (3, 84, 84), 1600),
