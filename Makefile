@@ -6,16 +6,20 @@ VENV := .venv
 PIPELINE := $(VENV)/.pipeline
 DEV := $(VENV)/.dev
 TABLES := $(notdir $(patsubst %/,%,$(dir $(wildcard experiments/*/dvc.yaml))))
+# `dvc repro` ends with advice. Its settings do not fit: core.autostage adds to git's index, and --quiet hides errors.
+BELOW_DVC := printf '\nAll stages are done. DVC may advise "git add" and "dvc push" above: the results need neither.\n\n'
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: demo $(TABLES) test lint docs install clean
 
 demo: $(PIPELINE)
 	dvc repro
+	@$(BELOW_DVC)
 	@python -m stages.report --table demo
 
 $(TABLES): $(PIPELINE)
 	dvc repro experiments/$@/dvc.yaml
+	@$(BELOW_DVC)
 	@python -m stages.report --table $@
 
 test: lint docs

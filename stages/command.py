@@ -61,7 +61,7 @@ def plain_errors() -> Iterator[None]:
         hint = HINTS.get(error.errno or 0, "") if isinstance(error, OSError) and ";" not in str(error) else ""
         sys.exit(f"{type(error).__name__}: {shortened(without_credentials(str(error)), LONGEST_MESSAGE)}{hint}")
     except KeyboardInterrupt as stop:
-        print(f"{stop or 'interrupted'}; the same command goes on from here", file=sys.stderr)
+        print(f"{str(stop) or 'interrupted'}; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
 
 

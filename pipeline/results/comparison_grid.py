@@ -25,9 +25,10 @@ from pipeline.results.episode_grid import (
     tile_size,
     write,
 )
+from pipeline.results.short_title import short_title
 from pipeline.results.shown_episode import MOST_QUERIES, ShownEpisode, way_name
 
-TITLE_WIDTH = 44  # characters of a model's title beside its answers
+LONGEST = 44  # characters of a model's title beside its answers
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def draw_comparison(path: Path, title: str, groups: Sequence[Group], titles: tup
 def _answers(episode: SharedEpisode, titles: tuple[str, str]) -> Image.Image:
     """Draw queries from left to right; below each both answers, and the true way if an answer is wrong."""
     size, queries = tile_size(episode.ours), episode.queries()
-    shown = [title if len(title) <= TITLE_WIDTH else title[:TITLE_WIDTH - 1] + "…" for title in titles]
+    shown = [short_title(title, LONGEST) for title in titles]
     left = int(max(font(True, 12).getlength(title) for title in shown)) + 2 * GAP
     pitch = max(size + 8, 70) + GAP
     picture = blank(left + len(queries) * pitch + 130, size + 14 + 3 * LABEL)

@@ -8,10 +8,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pipeline.results.grids import STALE, Column, Grid, Line
+from pipeline.results.short_title import short_title
 from pipeline.results.svg import FAINT, INK, MUTED, OURS, PAPER, STYLE, WIDTH, figure_svg
 
 LABEL = 0.36  # share of the width for the titles of the rows
-LONGEST = 22  # letters of a title
+LONGEST = 22  # characters of a title
 LINE, ABOVE, BELOW = 0.25, 0.34, 0.3  # inches for a row, the heading and the axis
 
 
@@ -55,11 +56,9 @@ def _values(line: Line, column: str) -> list[float]:
 def _row(axes: Axes, y: int, line: Line, column: str) -> None:
     assert line.row.details
     result, paper = line.row.details.columns[column], line.row.info.paper.get(column)
-    title = " ".join(line.title.split())
-    # cut in the middle: neighbours often begin alike and end with what they differ in
-    label = title if len(title) <= LONGEST else f"{title[:LONGEST // 2 - 1]}…{title[-LONGEST // 2:]}"
-    axes.text(-0.02, y, label + STALE * bool(line.row.stale), transform=axes.get_yaxis_transform(), ha="right",
-              va="center", color=INK, parse_math=False)
+    label = short_title(line.title, LONGEST) + STALE * bool(line.row.stale)
+    axes.text(-0.02, y, label, transform=axes.get_yaxis_transform(), ha="right", va="center", color=INK,
+              parse_math=False)
     axes.axhline(y, color=FAINT, linewidth=0.7, zorder=0.5)
     if paper is not None:
         axes.plot([paper, result.accuracy], [y, y], color=MUTED, linewidth=1.2, zorder=1)

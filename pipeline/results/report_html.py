@@ -77,7 +77,7 @@ def html_report(report: Report) -> str:
 
 
 def html_front_page(tables: Sequence[Listed], others: Sequence[str]) -> str:
-    """Links to the tables that have results, and the names of the others."""
+    """Links to the tables that have results, or the command of a missing page; the names of the other tables."""
     return ENVIRONMENT.get_template("index.html").render(tables=tables, others=others)
 
 

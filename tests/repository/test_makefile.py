@@ -16,11 +16,15 @@ def unpacked(tmp_path: Path) -> Path:
     for name in ("Makefile", "pyproject.toml", "constraints.txt", ".dvc/config"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(ROOT / name, tmp_path / name)
-    python = tmp_path / ".venv/bin/python"
-    python.parent.mkdir(parents=True)
-    python.write_text('#!/bin/sh\necho "$@" >> .venv/asked\n')
-    python.chmod(0o755)
+    write_command(tmp_path, "python", 'echo "$@" >> .venv/asked')
     return tmp_path
+
+
+def write_command(folder: Path, name: str, script: str) -> None:
+    command = folder / ".venv/bin" / name
+    command.parent.mkdir(parents=True, exist_ok=True)
+    command.write_text(f"#!/bin/sh\n{script}\n")
+    command.chmod(0o755)
 
 
 def install(folder: Path, python: str = sys.executable, target: str = "install") -> subprocess.CompletedProcess[str]:
@@ -58,3 +62,22 @@ def test_a_table_installs_less_than_the_tests_and_nothing_twice(unpacked: Path) 
         assert install(unpacked, target=target).returncode == 0
     asked = (unpacked / ".venv/asked").read_text().splitlines()
     assert [line.split()[-1] for line in asked] == [".[pipeline]", ".[dev]"]
+
+
+@pytest.mark.parametrize("table", ["demo", "small"])
+def test_a_line_parts_the_table_from_what_dvc_advises(unpacked: Path, table: str) -> None:
+    (unpacked / "experiments/small").mkdir(parents=True)
+    (unpacked / "experiments/small/dvc.yaml").touch()
+    write_command(unpacked, "dvc", 'echo "Use dvc push."')
+    done = install(unpacked, target=table)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith('Use dvc push.\n\nAll stages are done. DVC may advise "git add" and "dvc push" above: '
+                                'the results need neither.\n\n')
+    assert (unpacked / ".venv/asked").read_text().splitlines()[-1] == f"-m stages.report --table {table}"
+
+
+def test_no_table_follows_a_failed_stage(unpacked: Path) -> None:
+    write_command(unpacked, "dvc", "exit 1")
+    done = install(unpacked, target="demo")
+    assert done.returncode != 0 and "All stages are done" not in done.stdout
+    assert "stages.report" not in (unpacked / ".venv/asked").read_text()

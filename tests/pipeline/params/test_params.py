@@ -150,7 +150,7 @@ def test_a_table_is_a_page_or_two(folder, most):
     ("demo", "rows.fce.queries", 0, "queries is 0; a way needs at least 1"),
     ("demo", "comparisons.fce.row", "fec", "comparisons.fce.row: there is no 'fec'; did you mean 'fce'?"),
     ("demo", "comparisons.fce.baseline", "fce", "comparisons.fce.baseline: found 'fce', the row itself; name another"),
-    ("demo", "rows.pixels.episodes", 3, "comparisons.fce.baseline: 'pixels' has episodes 3, and 'fce' has 2000;"),
+    ("demo", "rows.matching.episodes", 3, "comparisons.fce.baseline: 'matching' has episodes 3, and 'fce' has 2000;"),
     ("demo", "datasets.glyphs.source", "fonts", "datasets.glyphs: source: 'fonts' is not possible"),
     ("omniglot", "report.paper.matching", "98.1 / 98.9",
      "report.paper.matching: found 2 figures, and the row has 4 columns (5w1s, 5w5s, 20w1s, 20w5s); write one"),

@@ -275,12 +275,21 @@ def test_the_page_says_what_ran_here_last(results: Path) -> None:
 
 def test_the_front_page_links_the_tables_that_have_results() -> None:
     page = html_front_page([Listed("Table <1>", "A & b", 2, 3, "t.html", "python -m stages.report t"),
-                            Listed("Table 2", "", 1, 1, "", "python -m stages.report u")], ["mini", "ptb"])
+                            Listed("Table 2", "", 1, 1, "", "python -m stages.report u")], [])
     parsed = Parsed(page)
     assert [a["href"] for a in parsed.all("a")] == ["#main", "t.html"] and not parsed.loads
     assert '<a href="t.html">Table &lt;1&gt;</a>' in page and "A &amp; b" in page
-    assert "2 of 3 rows have figures." in page and "No results yet: mini, ptb." in page
-    assert "<code>python -m stages.report u</code>" in page and "stages.report t<" not in page
+    assert "2 of 3 rows have figures." in page
+
+
+def test_the_front_page_says_how_to_get_what_it_does_not_link() -> None:
+    linked, unlinked = (Listed(f"Table {name}", "", 1, 1, page, f"python -m stages.report {name}")
+                        for name, page in (("t", "t.html"), ("u", "")))
+    words = words_of(html_front_page([linked, unlinked], ["mini", "ptb"]))
+    assert words.count("Its page is not here: git keeps the figures only.") == 1
+    assert "To make the page: python -m stages.report u" in words and "stages.report t" not in words
+    assert "Not run here: mini, ptb. To run the first: make mini . The README says what each table needs." in words
+    assert "Not run here" not in html_front_page([linked], [])
 
 
 def test_markdown_needs_no_other_file(results: Path) -> None:
