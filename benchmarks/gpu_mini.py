@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.gpu_part import Part, easy_images, ignore
+from benchmarks.gpu_part import Part, easy_images
 from matchnet.augmentation import AffineSpec
 from matchnet.episodes import ClassRows, EpisodeSpec
 from matchnet.episodic_training import EpisodicData, EpisodicSpec, EpisodicTask
@@ -38,7 +38,7 @@ from matchnet.methods import (
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.statistics import mean_and_interval
 from matchnet.store import MemoryStore
-from matchnet.training import train
+from matchnet.training import Worker, train
 
 LISTS = Path("pipeline/data/lists")
 NAME = re.compile(r"(n\d{8})\d+\.jpe?g", re.IGNORECASE)
@@ -110,7 +110,7 @@ class Bench:
                                                    checkpoint_every=steps, **settings))
             task.prefetch = 2
             started = time.perf_counter()
-            train(method, task, device=self.part.device, precision="bf16", report=ignore, save=ignore, log=ignore)
+            train(method, task, worker=Worker(device=self.part.device, precision="bf16"))
             return time.perf_counter() - started
 
         probe = build_method(spec, SHAPE, self.photographs.train.num_classes).to(self.part.device)

@@ -36,7 +36,7 @@ def train_on(store: MemoryStore, method: Method, episode: EpisodeSpec, steps: in
     data = EpisodicData(store, ClassRows.from_class_ids(CLASS_R, TRAIN_CLASSES))
     spec = EpisodicSpec(episode=episode, steps=steps, episodes_per_step=episodes_per_step, learning_rate=learning_rate,
                         gradient_clip=10.0)
-    train(method, EpisodicTask(data, spec), report=lambda _: None, save=lambda _: None, log=lambda _: None)
+    train(method, EpisodicTask(data, spec))
     return method.eval()
 
 

@@ -229,7 +229,7 @@ def trained(spec: EncoderSpec, store: MemoryStore, ways: int) -> Method:
     method = MatchingNetwork(MatchingNetworkSpec(encoder=spec), SHAPE)
     data = EpisodicData(store, ClassRows.from_class_ids(CLASS_R, TRAIN_CLASSES))
     spec = EpisodicSpec(episode=EpisodeSpec(ways, 1, 2), steps=150, episodes_per_step=8, learning_rate=1e-2)
-    train(method, EpisodicTask(data, spec), report=lambda _: None, save=lambda _: None, log=lambda _: None)
+    train(method, EpisodicTask(data, spec))
     return method
 
 
