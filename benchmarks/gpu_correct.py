@@ -29,7 +29,7 @@ from matchnet.devices import to_device
 from matchnet.encoders.inception import InceptionSpec
 from matchnet.episodes import EpisodeSpec
 from matchnet.episodic_training import EpisodicData, EpisodicSpec, EpisodicTask
-from matchnet.evaluation import embed_rows, rows_drawn, run_episodes
+from matchnet.evaluation import EpisodeStream, embed_rows, rows_drawn, run_episodes
 from matchnet.methods import (
     Classifier,
     ClassifierSpec,
@@ -200,13 +200,14 @@ def first_step(problem: Problem, data: EpisodicData, device: torch.device, dtype
 def same_answers(part: Part) -> None:
     """Log-probabilities of test episodes by the same weights, evaluated on the CPU and on the device."""
     data = easy_images(32, 12, GREY_28)
-    classes, cpu, count = data.valid_classes, torch.device("cpu"), 20
-    assert classes is not None
-    rows = rows_drawn(classes, EPISODE, count, 1)
+    cpu, count = torch.device("cpu"), 20
+    assert data.valid_classes is not None
+    stream = EpisodeStream(data.valid_classes, EPISODE, seed=1)
+    rows = rows_drawn(stream, count)
 
     def answers(method: Method, device: torch.device) -> Tensor:
         features = embed_rows(method.to(device), data.store, rows, device)
-        answered = run_episodes(method, features, classes, EPISODE, range(count), 1)
+        answered = run_episodes(method, features, stream, range(count))
         return torch.cat([log_probs.cpu() for _, log_probs in answered])
 
     tuning, conv4 = FineTuningSpec(steps=2, num_copies=1), part.conv4

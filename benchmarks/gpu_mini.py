@@ -24,7 +24,7 @@ from benchmarks.gpu_part import Part, easy_images
 from matchnet.augmentation import AffineSpec
 from matchnet.episodes import ClassRows, EpisodeSpec
 from matchnet.episodic_training import EpisodicData, EpisodicSpec, EpisodicTask
-from matchnet.evaluation import evaluate
+from matchnet.evaluation import EpisodeStream, evaluate
 from matchnet.methods import (
     Classifier,
     ClassifierSpec,
@@ -124,8 +124,8 @@ class Bench:
         """Accuracies in percent, with intervals over the test episodes."""
         episodes, cells = 20 if self.part.tiny else TEST_EPISODES, []
         for column in COLUMNS:
-            accuracy_E = evaluate(method.to(self.part.device), self.store, self.photographs.test, column, episodes,
-                                  seed=0, device=self.part.device)
+            stream = EpisodeStream(self.photographs.test, column, seed=0)
+            accuracy_E = evaluate(method.to(self.part.device), self.store, stream, episodes, device=self.part.device)
             mean, ci95 = mean_and_interval(accuracy_E)
             cells.append(f"{100 * mean:.1f} +- {100 * ci95:.1f}")
         self.part.row(name, *cells, steps)

@@ -15,7 +15,7 @@ from matchnet.classifier_training import ClassifierData, ClassifierTask, Classif
 from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.episodes import EpisodeSpec
 from matchnet.episodic_training import VALID_SEED_OFFSET
-from matchnet.evaluation import evaluate
+from matchnet.evaluation import EpisodeStream, evaluate
 from matchnet.methods import ClassifierSpec, Method, build_method
 from matchnet.training import Callbacks, Worker, train
 from pipeline.data.load.samples import Room
@@ -109,7 +109,8 @@ def test_it_learns_and_is_validated_on_episodes_of_other_classes() -> None:
     assert lines[-1]["accuracy"] > 0.9 > 0.8 > lines[0]["accuracy"]
     assert lines[0]["images_per_second"] == pytest.approx(20 * lines[0]["steps_per_second"])
     assert DATA.valid_classes is not None
-    accuracy_E = evaluate(method, DATA.store, DATA.valid_classes, SPEC.valid_episode, 4, seed=VALID_SEED_OFFSET)
+    stream = EpisodeStream(DATA.valid_classes, SPEC.valid_episode, seed=VALID_SEED_OFFSET)
+    accuracy_E = evaluate(method, DATA.store, stream, 4)
     assert reports == [{"step": 60, "valid_accuracy": pytest.approx(accuracy_E.mean()), "valid_episodes": 4,
                         "valid_ci95": reports[0]["valid_ci95"]}]
 

@@ -19,7 +19,7 @@ from matchnet.ahead import ahead
 from matchnet.averaging import Average
 from matchnet.episodes import EpisodeSpec
 from matchnet.episodic_training import EpisodicTask
-from matchnet.evaluation import evaluate
+from matchnet.evaluation import EpisodeStream, evaluate
 from matchnet.methods import Batch
 from matchnet.methods.mann import Mann, MannSpec
 from matchnet.store import MemoryStore
@@ -146,7 +146,8 @@ def test_an_average_validates_is_kept_and_leaves_training_as_it_was() -> None:
     kept.load_state_dict(states[-1]["model"])
     assert any(not torch.equal(value, plain.state_dict()[name]) for name, value in kept.state_dict().items())
     assert DATA.valid_classes is not None
-    accuracy_E = evaluate(kept, DATA.store, DATA.valid_classes, SPEC.valid_episode, 4, seed=SPEC.seed + 1_000_003)
+    stream = EpisodeStream(DATA.valid_classes, SPEC.valid_episode, seed=SPEC.seed + 1_000_003)
+    accuracy_E = evaluate(kept, DATA.store, stream, 4)
     assert reports[-1]["valid_accuracy"] == pytest.approx(accuracy_E.mean())
 
 
