@@ -32,7 +32,7 @@ from matchnet.evaluation import EpisodeStream, embed_rows, episode_results, rows
 from matchnet.files import atomic_write
 from matchnet.methods.base import Batch
 from matchnet.methods.matching_network import MatchingNetwork, MatchingNetworkSpec
-from matchnet.running_attention import log_probs_in_chunks
+from matchnet.running_attention import Support, log_probs_in_chunks
 from matchnet.statistics import mean_and_interval
 
 QUERIES, MOST_WAYS, D, NEAREST, SCALE = 1000, 1000, 64, 100, 30.0
@@ -93,8 +93,8 @@ def query_chunks(num_items: int, size: int) -> Prepared:
     def score(query: Tensor, support: Tensor, scale: Tensor) -> Tensor:
         return similarity("cosine", query, support) * scale
 
-    scale = torch.tensor(SCALE)
-    return lambda: log_probs_in_chunks(score, query_EQD, support_ESD, scale, way_ES, ways), tries(num_items)
+    support, scale = Support(support_ESD, way_ES, ways), torch.tensor(SCALE)
+    return lambda: log_probs_in_chunks(score, query_EQD, support, scale), tries(num_items)
 
 
 def query_nearest(num_items: int, size: int) -> Prepared:
