@@ -37,7 +37,7 @@ class Support:
     num_ways: int
 
     def by_way(self) -> Iterator["SupportByWay"]:
-        """Yield the support set of each episode."""
+        """Yield the support set of each episode, its items sorted by way."""
         for embedding_SD, way_S in zip(self.embedding_ESD, self.way_ES, strict=True):
             way_S, order_S = way_S.sort(stable=True)
             yield SupportByWay(embedding_SD[order_S], way_S, self.num_ways)
