@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.table import print_table
 from matchnet.episodes import EpisodeSpec
-from matchnet.evaluation import embed_rows, rows_drawn, run_episodes
+from matchnet.evaluation import EpisodeStream, embed_rows, rows_drawn, run_episodes
 from matchnet.files import atomic_write
 from matchnet.methods import Method
 from matchnet.model_file import read_model
@@ -47,10 +47,10 @@ class Bin:
 
 def reliability(method: Method, samples: Samples, spec: EpisodeSpec, episodes: int, seed: int = 0) -> list[Bin]:
     """The bins that have a query, from the least probable on."""
-    classes = samples.classes_for(spec)
-    features = embed_rows(method, samples.store, rows_drawn(classes, spec, episodes, seed), "cpu")
+    stream = EpisodeStream(samples.classes_for(spec), spec, seed)
+    features = embed_rows(method, samples.store, rows_drawn(stream, episodes), "cpu")
     probability, right = [], []
-    for drawn, log_probs_EQN in run_episodes(method, features, classes, spec, range(episodes), seed):
+    for drawn, log_probs_EQN in run_episodes(method, features, stream, range(episodes)):
         best_EQ = log_probs_EQN.max(-1)
         probability.append(best_EQ.values.exp().flatten())
         right.append((best_EQ.indices == drawn.query_way_EQ).flatten())

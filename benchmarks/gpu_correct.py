@@ -15,21 +15,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before cuBLAS starts: deterministic products ask for it
 
 import torch
 from torch import Tensor
 
-from benchmarks.gpu_part import Part, conv4_of, easy_images, ignore, synchronize
+from benchmarks.gpu_part import Part, conv4_of, easy_images, synchronize
 from matchnet.augmentation import AffineSpec
 from matchnet.context import FullContextSpec
 from matchnet.devices import to_device
 from matchnet.encoders.inception import InceptionSpec
 from matchnet.episodes import EpisodeSpec
 from matchnet.episodic_training import EpisodicData, EpisodicSpec, EpisodicTask
-from matchnet.evaluation import embed_rows, rows_drawn, run_episodes
+from matchnet.evaluation import EpisodeStream, embed_rows, rows_drawn, run_episodes
 from matchnet.methods import (
     Classifier,
     ClassifierSpec,
@@ -42,7 +42,7 @@ from matchnet.methods import (
     build_method,
 )
 from matchnet.methods.matching_network import MatchingNetworkSpec
-from matchnet.training import train
+from matchnet.training import Callbacks, Precision, Worker, ignore, train
 from matchnet.weights import load_tensors, save_tensors
 
 STEPS, HALF = 10, 5
@@ -65,13 +65,13 @@ class Problem:
     spec: EpisodicSpec = SPEC
     limits: tuple[float, float, float] = (1e-5, 1e-2, 2e-2)  # for the first loss, ten losses, the weights
 
-    def task(self, data: EpisodicData, device: torch.device, prefetch: int = 0) -> EpisodicTask:
+    def task(self, data: EpisodicData, device: torch.device | str, prefetch: int = 0) -> EpisodicTask:
         assert data.store.sample_shape == self.shape
         task = EpisodicTask(replace(data, store=data.store.to(device)), self.spec)  # type: ignore[attr-defined]
         task.prefetch = prefetch
         return task
 
-    def fresh(self, num_classes: int, device: torch.device) -> Method:
+    def fresh(self, num_classes: int, device: torch.device | str) -> Method:
         torch.manual_seed(0)
         return build_method(self.method, self.shape, num_classes).to(device)
 
@@ -104,10 +104,9 @@ class Ended:
     state: dict[str, Any]  # the last state that was saved
 
 
-def trained(problem: Problem, data: EpisodicData, device: torch.device, precision: Literal["fp32", "bf16"] = "fp32",
-            prefetch: int = 0, state: dict[str, Any] | None = None,
-            save: Callable[[dict[str, Any]], None] = ignore) -> Ended:
-    method = problem.fresh(data.classes.num_classes, device)
+def trained(problem: Problem, data: EpisodicData, worker: Worker, prefetch: int = 0,
+            state: dict[str, Any] | None = None, save: Callable[[dict[str, Any]], None] = ignore) -> Ended:
+    method = problem.fresh(data.classes.num_classes, worker.device)
     losses: list[float] = []
     states: list[dict[str, Any]] = []
 
@@ -115,8 +114,8 @@ def trained(problem: Problem, data: EpisodicData, device: torch.device, precisio
         save(saved)
         states.append(saved)
 
-    train(method, problem.task(data, device, prefetch), device=device, precision=precision, state=state, report=ignore,
-          save=keep, log=lambda line: losses.append(line["loss"]))
+    train(method, problem.task(data, worker.device, prefetch),
+          Callbacks(save=keep, log=lambda line: losses.append(line["loss"])), worker=worker, state=state)
     return Ended(losses, {name: value.detach().cpu() for name, value in method.state_dict().items()}, states[-1])
 
 
@@ -147,9 +146,9 @@ def same_steps(part: Part) -> None:
             break
         with part.attempt(problem.name):
             data = data_of(problem)
-            here = trained(problem, data, cpu)
+            here = trained(problem, data, Worker(device=cpu))
             with exact(part):
-                there = trained(problem, data, part.device)
+                there = trained(problem, data, Worker(device=part.device))
             first = problem.fresh(data.classes.num_classes, cpu).state_dict()
             losses = [abs(a - b) / here.losses[0] for a, b in zip(here.losses, there.losses, strict=True)]
             part.check(f"{problem.name}: first loss", losses[0], problem.limits[0])
@@ -157,7 +156,7 @@ def same_steps(part: Part) -> None:
             if problem.spec.optimizer == "sgd":  # AdamW moves a weight without a gradient by the sign of its rounding
                 moved = distance(here.weights, there.weights) / distance(here.weights, first)
                 part.check(f"{problem.name}: weights, of their way", moved, problem.limits[2])
-            half = trained(problem, data, part.device, "bf16")
+            half = trained(problem, data, Worker(device=part.device, precision="bf16"))
             part.check(f"{problem.name}: first loss in bf16", abs(half.losses[0] / there.losses[0] - 1), BF16_FIRST)
             mean = abs(sum(half.losses) / sum(there.losses) - 1)
             part.check(f"{problem.name}: mean loss in bf16", mean, BF16_MEAN)
@@ -201,13 +200,14 @@ def first_step(problem: Problem, data: EpisodicData, device: torch.device, dtype
 def same_answers(part: Part) -> None:
     """Log-probabilities of test episodes by the same weights, evaluated on the CPU and on the device."""
     data = easy_images(32, 12, GREY_28)
-    classes, cpu, count = data.valid_classes, torch.device("cpu"), 20
-    assert classes is not None
-    rows = rows_drawn(classes, EPISODE, count, 1)
+    cpu, count = torch.device("cpu"), 20
+    assert data.valid_classes is not None
+    stream = EpisodeStream(data.valid_classes, EPISODE, seed=1)
+    rows = rows_drawn(stream, count)
 
     def answers(method: Method, device: torch.device) -> Tensor:
         features = embed_rows(method.to(device), data.store, rows, device)
-        answered = run_episodes(method, features, classes, EPISODE, range(count), 1)
+        answered = run_episodes(method, features, stream, range(count))
         return torch.cat([log_probs.cpu() for _, log_probs in answered])
 
     tuning, conv4 = FineTuningSpec(steps=2, num_copies=1), part.conv4
@@ -240,7 +240,8 @@ def same_resumed(part: Part) -> None:
                          ("classifier, dropout", ClassifierSpec(encoder=conv4, dropout=0.5))):
         problem = Problem(name, method, spec=spec if name.startswith("matching") else
                           replace(spec, episode=EpisodeSpec(12, 0, 2)))
-        for precision in ("fp32", "bf16"):
+        for precision in get_args(Precision):
+            worker = Worker(device=part.device, precision=precision)
             with part.attempt(f"{name}, {precision}"), warnings.catch_warnings(record=True) as caught, \
                     tempfile.TemporaryDirectory() as folder:
                 warnings.simplefilter("always")
@@ -249,10 +250,10 @@ def same_resumed(part: Part) -> None:
                 def to_file(state: dict[str, Any], folder: str = folder) -> None:
                     save_tensors(Path(folder, f"{state['step']}.pt"), state)
 
-                straight = trained(problem, data, part.device, precision, save=to_file)
-                again = trained(problem, data, part.device, precision)
+                straight = trained(problem, data, worker, save=to_file)
+                again = trained(problem, data, worker)
                 state = load_tensors(Path(folder, f"{HALF}.pt"))
-                resumed = trained(problem, data, part.device, precision, 2, state)
+                resumed = trained(problem, data, worker, 2, state)
                 part.check(f"{name}, {precision}: run twice, weights that differ", differing(straight, again), 0)
                 part.check(f"{name}, {precision}: resumed, weights that differ", differing(straight, resumed), 0)
                 for text in sorted({str(warning.message).partition(" does not")[0] for warning in caught
@@ -303,7 +304,7 @@ def waits(part: Part) -> None:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 train(problem.fresh(data.classes.num_classes, part.device), problem.task(data, part.device, 2),
-                      device=part.device, precision="bf16", report=ignore, save=ignore, log=ignore, step_done=watch)
+                      Callbacks(step_done=watch), worker=Worker(device=part.device, precision="bf16"))
             count = sum("synchronizing CUDA operation" in str(warning.message) for warning in caught)
             # known for the siamese net: two masks a step, for the means of its loss over same and over different pairs
             part.check(f"{problem.name}: waits in 10 steps", count, 40 if "siamese" in problem.name else 0)

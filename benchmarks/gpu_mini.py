@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.gpu_part import Part, easy_images, ignore
+from benchmarks.gpu_part import Part, easy_images
 from matchnet.augmentation import AffineSpec
 from matchnet.episodes import ClassRows, EpisodeSpec
 from matchnet.episodic_training import EpisodicData, EpisodicSpec, EpisodicTask
-from matchnet.evaluation import evaluate
+from matchnet.evaluation import EpisodeStream, evaluate
 from matchnet.methods import (
     Classifier,
     ClassifierSpec,
@@ -38,7 +38,7 @@ from matchnet.methods import (
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.statistics import mean_and_interval
 from matchnet.store import MemoryStore
-from matchnet.training import train
+from matchnet.training import Worker, train
 
 LISTS = Path("pipeline/data/lists")
 NAME = re.compile(r"(n\d{8})\d+\.jpe?g", re.IGNORECASE)
@@ -110,7 +110,7 @@ class Bench:
                                                    checkpoint_every=steps, **settings))
             task.prefetch = 2
             started = time.perf_counter()
-            train(method, task, device=self.part.device, precision="bf16", report=ignore, save=ignore, log=ignore)
+            train(method, task, worker=Worker(device=self.part.device, precision="bf16"))
             return time.perf_counter() - started
 
         probe = build_method(spec, SHAPE, self.photographs.train.num_classes).to(self.part.device)
@@ -124,8 +124,8 @@ class Bench:
         """Accuracies in percent, with intervals over the test episodes."""
         episodes, cells = 20 if self.part.tiny else TEST_EPISODES, []
         for column in COLUMNS:
-            accuracy_E = evaluate(method.to(self.part.device), self.store, self.photographs.test, column, episodes,
-                                  seed=0, device=self.part.device)
+            stream = EpisodeStream(self.photographs.test, column, seed=0)
+            accuracy_E = evaluate(method.to(self.part.device), self.store, stream, episodes, device=self.part.device)
             mean, ci95 = mean_and_interval(accuracy_E)
             cells.append(f"{100 * mean:.1f} +- {100 * ci95:.1f}")
         self.part.row(name, *cells, steps)

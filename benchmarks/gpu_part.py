@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from matchnet.episodes import ClassRows
 from matchnet.episodic_training import EpisodicData
 from matchnet.methods import Method
 from matchnet.store import MemoryStore
-from matchnet.training import Task, Values, train
+from matchnet.training import Callbacks, Precision, Task, Values, Worker, train
 
 LINES_FILE = "gpu.jsonl"
 FIRST_COLUMN, OTHER_COLUMNS = 58, 15  # characters
@@ -126,16 +125,12 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name() if device.type == "cuda" else f"a CPU, {torch.get_num_threads()} threads"
 
 
-def ignore(values: Any) -> None:
-    """A callback that does nothing, for trainings whose reports are not needed."""
-
-
 def steps_per_second(method: Method, task: Task, device: torch.device,
-                     precision: Literal["fp32", "bf16"] = "bf16") -> float:
+                     precision: Precision = "bf16") -> float:
     """Speed of matchnet.training.train: the median of the log's lines but the first. `task.spec` gives LINES lines."""
     lines: list[float] = []
-    train(method, task, device=device, precision=precision, report=ignore, save=ignore,
-          log=lambda values: lines.append(values["steps_per_second"]))
+    train(method, task, Callbacks(log=lambda values: lines.append(values["steps_per_second"])),
+          worker=Worker(device=device, precision=precision))
     assert len(lines) == LINES
     return median(lines[1:])
 

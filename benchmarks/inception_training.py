@@ -28,7 +28,7 @@ from matchnet.episodes import ClassRows, EpisodeSpec
 from matchnet.episodic_training import EpisodicData, EpisodicSpec, EpisodicTask
 from matchnet.methods import Batch, ClassifierSpec, LabelledBatch, MethodSpec, build_method
 from matchnet.methods.matching_network import MatchingNetworkSpec
-from matchnet.training import Task, Values, train
+from matchnet.training import Callbacks, Task, Worker, train
 from pipeline.data.load.crop import CropSpec
 from pipeline.data.load.from_shards import ShardStore
 from pipeline.data.load.stream import ShardStream, StreamSpec
@@ -121,13 +121,9 @@ class Bench:
         if not way.channels_last:
             model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         lines: list[float] = []
-
-        def ignore(values: Values) -> None:
-            return
-
-        train(ready_to_train(model, way.compiled, torch.device(self.device), world_size=1), task, device=self.device,
-              precision=way.precision, report=ignore, save=ignore,
-              log=lambda values: lines.append(values["images_per_second"]))
+        train(ready_to_train(model, way.compiled, torch.device(self.device), world_size=1), task,
+              Callbacks(log=lambda values: lines.append(values["images_per_second"])),
+              worker=Worker(device=self.device, precision=way.precision))
         return median(lines[1:])
 
     def random_episodes(self) -> Batch:

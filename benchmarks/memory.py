@@ -34,7 +34,8 @@ from pipeline.data.raw.registry import TRAINING
 from pipeline.data.shards import make as shards
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.shards.manifest import read_manifest
-from pipeline.data.spec import DatasetParams, ImagenetParams, WholeSplit
+from pipeline.data.source_spec import ImagenetParams
+from pipeline.data.spec import DatasetParams, WholeSplit
 
 IMAGES = (5_000, 20_000, 80_000, 320_000)
 A_SYNSET = 1_000

@@ -43,7 +43,7 @@ from matchnet.episodic_training import EpisodicData, EpisodicSpec, EpisodicTask
 from matchnet.methods import MatchingNetwork
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.store import MemoryStore
-from matchnet.training import train
+from matchnet.training import Worker, train
 
 ROOT = Path(__file__).resolve().parent.parent
 EASYFSL, LEARN2LEARN = "easyfsl==1.5.0", "learn2learn==0.2.0"
@@ -108,11 +108,7 @@ def ours(episode: EpisodeSpec, images_RCHW: Tensor, precision: Literal["fp32", "
     task = EpisodicTask(EpisodicData(MemoryStore(images_RCHW), classes), spec)
     torch.manual_seed(0)
     model = MatchingNetwork(MatchingNetworkSpec(fce=fce), shape)
-
-    def ignore(values: dict[str, Any]) -> None:
-        pass
-
-    return lambda: train(model, task, precision=precision, report=ignore, save=ignore, log=ignore)
+    return lambda: train(model, task, worker=Worker(precision=precision))
 
 
 def easyfsl(episode: EpisodeSpec, images_RCHW: Tensor, context: bool, steps: int) -> Callable[[], None]:

@@ -36,7 +36,7 @@ from matchnet.episodic_training import EpisodicData, EpisodicSpec, EpisodicTask
 from matchnet.methods import MatchingNetwork
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.store import MemoryStore
-from matchnet.training import Values, train
+from matchnet.training import Callbacks, Worker, train
 
 EPISODE, STEPS, LINES = EpisodeSpec(5, 1, 15), 8, 5
 LATENCY = 20e-6  # seconds a turn over a network of a cluster, NCCL's order of magnitude
@@ -79,16 +79,13 @@ def worker(rank: int, world_size: int, port: int, results: torch.multiprocessing
     reduce_seconds = [all_reduce_seconds(numbers) for numbers in (gradient_bytes(model) // 4, 1)]
     speeds: list[float] = []
 
-    def ignore(values: Values) -> None:
-        return
-
     store = MemoryStore(torch.randint(256, (4000, 1, 28, 28), dtype=torch.uint8))
     data = EpisodicData(store, ClassRows.from_class_ids(np.repeat(np.arange(200), 20)))
     spec = EpisodicSpec(episode=EPISODE, episodes_per_step=world_size, steps=STEPS * LINES, log_every=STEPS,
                         schedule="constant")
-    train(DistributedDataParallel(model) if world_size > 1 else model, EpisodicTask(data, spec), rank=rank,
-          world_size=world_size, report=ignore, save=ignore,
-          log=lambda values: speeds.append(values["steps_per_second"]))
+    train(DistributedDataParallel(model) if world_size > 1 else model, EpisodicTask(data, spec),
+          Callbacks(log=lambda values: speeds.append(values["steps_per_second"])),
+          worker=Worker(rank=rank, world_size=world_size))
     if rank == 0:
         results.put((1 / median(speeds[1:]), *reduce_seconds))
     torch.distributed.destroy_process_group()

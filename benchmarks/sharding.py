@@ -24,7 +24,8 @@ from benchmarks.table import print_table
 from pipeline.data.raw.datasets import imagenet
 from pipeline.data.shards import make as shards
 from pipeline.data.shards.plan import ShardPlan
-from pipeline.data.spec import DatasetParams, ImagenetParams, WholeSplit
+from pipeline.data.source_spec import ImagenetParams
+from pipeline.data.spec import DatasetParams, WholeSplit
 from pipeline.system.machine import cores
 
 IMAGES, ROUNDS = 64, 31

@@ -28,11 +28,11 @@ from benchmarks.table import print_table
 from matchnet.attention import Attention, AttentionSpec, attend, similarity
 from matchnet.chunks import ChunkSpec
 from matchnet.episodes import EpisodeSpec
-from matchnet.evaluation import embed_rows, episode_results, rows_drawn
+from matchnet.evaluation import EpisodeStream, embed_rows, episode_results, rows_drawn
 from matchnet.files import atomic_write
 from matchnet.methods.base import Batch
 from matchnet.methods.matching_network import MatchingNetwork, MatchingNetworkSpec
-from matchnet.running_attention import log_probs_in_chunks
+from matchnet.running_attention import Support, log_probs_in_chunks
 from matchnet.statistics import mean_and_interval
 
 QUERIES, MOST_WAYS, D, NEAREST, SCALE = 1000, 1000, 64, 100, 30.0
@@ -93,8 +93,8 @@ def query_chunks(num_items: int, size: int) -> Prepared:
     def score(query: Tensor, support: Tensor, scale: Tensor) -> Tensor:
         return similarity("cosine", query, support) * scale
 
-    scale = torch.tensor(SCALE)
-    return lambda: log_probs_in_chunks(score, query_EQD, support_ESD, scale, way_ES, ways), tries(num_items)
+    support, scale = Support(support_ESD, way_ES, ways), torch.tensor(SCALE)
+    return lambda: log_probs_in_chunks(score, query_EQD, support, scale), tries(num_items)
 
 
 def query_nearest(num_items: int, size: int) -> Prepared:
@@ -191,12 +191,12 @@ def accuracies(model_path: Path, shards: Path, split: str, shots: int,
     samples, method = load_samples(ShardFolder(shards), split, ("test",), model.sample_shape), model.build(model_path)
     assert isinstance(method, MatchingNetwork)
     spec = samples.task(EpisodeSpec(0, shots, 5))
-    classes = samples.classes_for(spec)
-    features = embed_rows(method, samples.store, rows_drawn(classes, spec, episodes, seed=0), "cpu")
+    stream = EpisodeStream(samples.classes_for(spec), spec, seed=0)
+    features = embed_rows(method, samples.store, rows_drawn(stream, episodes), "cpu")
     found = {}
     for nearest in (*ITEMS, None):
         method.attention.nearest = nearest
-        results = episode_results(method, features, classes, spec, range(episodes), 0)
+        results = episode_results(method, features, stream, range(episodes))
         found[nearest] = mean_and_interval(results.accuracy_E)
         print(f"{spec.column}, {nearest or 'all'} items: {100 * found[nearest][0]:.2f} ± {100 * found[nearest][1]:.2f}",
               flush=True)

@@ -30,7 +30,7 @@ from matchnet.episodic_training import EpisodicData, EpisodicSpec, EpisodicTask
 from matchnet.methods import MatchingNetwork
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.store import MemoryStore
-from matchnet.training import autocast, train
+from matchnet.training import Worker, autocast, train
 from pipeline.system.memory import KEEP_FREED_MEMORY
 
 STEPS_PER_CALL = 10
@@ -52,12 +52,7 @@ def shipped_steps(spec: EpisodeSpec, shape: tuple[int, ...], affine: AffineSpec 
     training = EpisodicSpec(episode=spec, steps=STEPS_PER_CALL, schedule="constant", affine=affine,
                             checkpoint_every=STEPS_PER_CALL)
     model = MatchingNetwork(MatchingNetworkSpec(), shape)
-
-    def ignore(values: dict) -> None:
-        pass
-
-    return lambda: train(model, EpisodicTask(data, training), precision=cpu_precision(), report=ignore, save=ignore,
-                         log=ignore)
+    return lambda: train(model, EpisodicTask(data, training), worker=Worker(precision=cpu_precision()))
 
 
 def bare_steps(spec: EpisodeSpec, shape: tuple[int, ...]) -> Callable[[], None]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from matchnet.running_attention import (
     MOST_SCORES,
+    Support,
     at_least_float32,
     log_probs_in_chunks,
     log_sums_by_way,
@@ -73,7 +74,8 @@ class Attention(nn.Module):
             if self.nearest is not None and not self.training:
                 return self._attend_to_nearest(self.nearest, query_EQD, support_ESD, way_ES, num_ways)
             if not torch.is_grad_enabled() and is_large(query_EQD, support_ESD):
-                return log_probs_in_chunks(self._score, query_EQD, support_ESD, self.log_scale.exp(), way_ES, num_ways)
+                return log_probs_in_chunks(self._score, query_EQD, Support(support_ESD, way_ES, num_ways),
+                                           self.log_scale.exp())
             score_EQS = self._score(query_EQD, support_ESD, self.log_scale.exp())
         return attend(score_EQS, way_ES, num_ways)
 
@@ -85,8 +87,9 @@ class Attention(nn.Module):
             -log P(own way) (E, Q), and whether that way is the most probable one (E, Q).
         """
         with torch.autocast(query_EQD.device.type, enabled=False):
-            return own_way_in_chunks(self._score, at_least_float32(query_EQD), at_least_float32(support_ESD),
-                                     self.log_scale.exp(), way_ES, query_way_EQ, num_ways, chunk)
+            support = Support(at_least_float32(support_ESD), way_ES, num_ways)
+            return own_way_in_chunks(self._score, at_least_float32(query_EQD), support, self.log_scale.exp(),
+                                     query_way_EQ, chunk)
 
     def _score(self, query_EQD: Tensor, support_ESD: Tensor, scale: Tensor) -> Tensor:
         return similarity(self.kernel, query_EQD, support_ESD) * scale

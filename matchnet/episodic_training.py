@@ -12,7 +12,7 @@ from matchnet.augmentation import AffineSpec, distort
 from matchnet.chunks import ChunkSpec
 from matchnet.devices import to_device, to_input
 from matchnet.episodes import ClassRows, Episodes, EpisodeSpec, sample_episodes
-from matchnet.evaluation import embed_rows, episode_results, evaluate, rows_drawn
+from matchnet.evaluation import EpisodeStream, embed_rows, episode_results, evaluate, rows_drawn
 from matchnet.methods.base import Batch, Method
 from matchnet.statistics import mean_and_interval
 from matchnet.store import SomeRows, Store
@@ -118,8 +118,7 @@ class EpisodicTask(Task):
         data = self.data
         self.features = embed_rows(method, data.store, np.unique(data.classes.rows), device)
         if data.valid_classes is not None:
-            drawn = rows_drawn(data.valid_classes, self.spec.valid_episode, self.spec.valid_episodes,
-                               valid_seed(self.spec))
+            drawn = rows_drawn(valid_stream(data.valid_classes, self.spec), self.spec.valid_episodes)
             self.valid_features = embed_rows(method, valid_store(data), drawn, device)
 
     def batch(self, step: int, rank: int, world_size: int, device: torch.device | str) -> tuple[Batch, float]:
@@ -143,16 +142,15 @@ class EpisodicTask(Task):
             return None
         if self.valid_features is None:
             return validate_on_episodes(method, valid_store(data), data.valid_classes, self.spec, device)
-        results = episode_results(method, self.valid_features, data.valid_classes, self.spec.valid_episode,
-                                  range(self.spec.valid_episodes), valid_seed(self.spec))
+        results = episode_results(method, self.valid_features, valid_stream(data.valid_classes, self.spec),
+                                  range(self.spec.valid_episodes))
         return valid_figures(results.accuracy_E)
 
 
 def validate_on_episodes(method: Method, store: Store, classes: ClassRows, spec: ValidatedSpec,
                          device: torch.device | str) -> Values:
     """The mean accuracy with its interval, on the same episodes at each call."""
-    return valid_figures(evaluate(method, store, classes, spec.valid_episode, spec.valid_episodes,
-                                  seed=valid_seed(spec), device=device))
+    return valid_figures(evaluate(method, store, valid_stream(classes, spec), spec.valid_episodes, device=device))
 
 
 def valid_figures(accuracy_E: np.ndarray) -> Values:
@@ -160,8 +158,8 @@ def valid_figures(accuracy_E: np.ndarray) -> Values:
     return {"valid_accuracy": mean, "valid_ci95": ci95, "valid_episodes": len(accuracy_E)}
 
 
-def valid_seed(spec: ValidatedSpec) -> int:
-    return spec.seed + VALID_SEED_OFFSET
+def valid_stream(classes: ClassRows, spec: ValidatedSpec) -> EpisodeStream:
+    return EpisodeStream(classes, spec.valid_episode, spec.seed + VALID_SEED_OFFSET)
 
 
 def valid_store(data: EpisodicData) -> Store:

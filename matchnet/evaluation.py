@@ -35,6 +35,18 @@ def no_progress(count: int) -> None:
 
 
 @dataclass(frozen=True)
+class EpisodeStream:
+    """Episodes number 0, 1, 2, ... of these classes: what a model is tested on."""
+
+    classes: ClassRows
+    spec: EpisodeSpec
+    seed: int
+
+    def episodes(self, numbers: range) -> Episodes:
+        return sample_episodes(self.seed, numbers, self.spec, self.classes)
+
+
+@dataclass(frozen=True)
 class EpisodeResults:
     """Results that are kept of each episode.
 
@@ -48,23 +60,23 @@ class EpisodeResults:
     most_one_way_E: np.ndarray
 
 
-def evaluate(method: Method, store: Store, classes: ClassRows, spec: EpisodeSpec, num_episodes: int, *,
-             seed: int, device: torch.device | str = "cpu") -> np.ndarray:
-    """accuracy_E of `method` on episodes 0 .. num_episodes - 1 of the stream (seed, spec): embed, then run.
+def evaluate(method: Method, store: Store, stream: EpisodeStream, num_episodes: int, *,
+             device: torch.device | str = "cpu") -> np.ndarray:
+    """accuracy_E of `method` on episodes 0 .. num_episodes - 1 of the stream: embed, then run.
 
     Raises:
         ValueError: the classes cannot serve the spec.
         FloatingPointError: the method gives no number somewhere; names the episode.
     """
-    features = embed_rows(method, store, rows_drawn(classes, spec, num_episodes, seed), device)
-    return episode_results(method, features, classes, spec, range(num_episodes), seed).accuracy_E
+    features = embed_rows(method, store, rows_drawn(stream, num_episodes), device)
+    return episode_results(method, features, stream, range(num_episodes)).accuracy_E
 
 
-def rows_drawn(classes: ClassRows, spec: EpisodeSpec, num_episodes: int, seed: int) -> np.ndarray:
+def rows_drawn(stream: EpisodeStream, num_episodes: int) -> np.ndarray:
     """The rows that episodes 0 .. num_episodes - 1 use, ascending: in a large part, only a fraction of all rows."""
-    is_drawn_R = np.zeros(int(classes.rows.max()) + 1, dtype=bool)
+    is_drawn_R = np.zeros(int(stream.classes.rows.max()) + 1, dtype=bool)
     for first in range(0, num_episodes, EPISODES_AT_ONCE):
-        episodes = sample_episodes(seed, range(first, min(first + EPISODES_AT_ONCE, num_episodes)), spec, classes)
+        episodes = stream.episodes(range(first, min(first + EPISODES_AT_ONCE, num_episodes)))
         is_drawn_R[episodes.support_ES.numpy()] = is_drawn_R[episodes.query_EQ.numpy()] = True
     return np.flatnonzero(is_drawn_R)
 
@@ -95,13 +107,13 @@ def embed_batch_size(store: Store, device: torch.device | str) -> int:
 
 
 @torch.inference_mode()
-def run_episodes(method: Method, features: MemoryStore, classes: ClassRows, spec: EpisodeSpec, numbers: range,
-                 seed: int) -> Iterator[tuple[Episodes, Tensor]]:
+def run_episodes(method: Method, features: MemoryStore, stream: EpisodeStream,
+                 numbers: range) -> Iterator[tuple[Episodes, Tensor]]:
     """Yield the episodes of these numbers in batches, each with its log_probs_EQN."""
     method.eval()
-    batch_size = episode_batch_size(features, spec)
+    batch_size = episode_batch_size(features, stream.spec)
     for begin in range(0, len(numbers), batch_size):
-        episodes = sample_episodes(seed, numbers[begin:begin + batch_size], spec, classes)
+        episodes = stream.episodes(numbers[begin:begin + batch_size])
         yield episodes, method.classify_rows(features, episodes)
 
 
@@ -112,11 +124,11 @@ def episode_batch_size(features: MemoryStore, spec: EpisodeSpec) -> int:
     return max(1, min(FEATURES_PER_BATCH // numbers, MOST_SCORES // max(1, scores)))
 
 
-def episode_results(method: Method, features: MemoryStore, classes: ClassRows, spec: EpisodeSpec, numbers: range,
-                    seed: int, advance: Advance = no_progress) -> EpisodeResults:
+def episode_results(method: Method, features: MemoryStore, stream: EpisodeStream, numbers: range,
+                    advance: Advance = no_progress) -> EpisodeResults:
     """Run the episodes of these numbers and collect their results; raises as evaluate does."""
     accuracies, shares, done = [], [], numbers.start
-    for episodes, log_probs_EQN in run_episodes(method, features, classes, spec, numbers, seed):
+    for episodes, log_probs_EQN in run_episodes(method, features, stream, numbers):
         no_number_E = log_probs_EQN.isnan().flatten(1).any(1)
         if no_number_E.any():
             raise FloatingPointError(f"episode {done + int(no_number_E.nonzero()[0])}: {type(method).__name__} gives "

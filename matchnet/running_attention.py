@@ -8,6 +8,7 @@ Shapes: E episodes, Q queries, S support items, N ways, D embedding; b queries a
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,6 +21,35 @@ Score = Callable[[Tensor, Tensor, Tensor], Tensor]  # (query_EQD, support_ESD, s
 MOST_SCORES = 2**24
 CHUNK = 2048  # support items, and queries, without a gradient
 MOST_LOG_SUMS = 2**22  # numbers: the ways of every query in a chunk
+
+
+@dataclass(frozen=True)
+class Support:
+    """The embedded support sets of E episodes.
+
+    Args:
+        embedding_ESD: float embeddings of the items.
+        way_ES: int64 in [0, num_ways).
+    """
+
+    embedding_ESD: Tensor
+    way_ES: Tensor
+    num_ways: int
+
+    def by_way(self) -> Iterator["SupportByWay"]:
+        """Yield the support set of each episode, its items sorted by way."""
+        for embedding_SD, way_S in zip(self.embedding_ESD, self.way_ES, strict=True):
+            way_S, order_S = way_S.sort(stable=True)
+            yield SupportByWay(embedding_SD[order_S], way_S, self.num_ways)
+
+
+@dataclass(frozen=True)
+class SupportByWay:
+    """The support set of one episode. way_S ascends: a chunk of items has ways side by side."""
+
+    embedding_SD: Tensor
+    way_S: Tensor
+    num_ways: int
 
 
 def at_least_float32(value: Tensor) -> Tensor:
@@ -39,24 +69,23 @@ def log_sums_by_way(score_EQS: Tensor, way_EQS: Tensor, num_ways: int) -> Tensor
 
 
 @torch.no_grad()
-def log_probs_in_chunks(score: Score, query_EQD: Tensor, support_ESD: Tensor, scale: Tensor, way_ES: Tensor,
-                        num_ways: int, size: int = CHUNK) -> Tensor:
+def log_probs_in_chunks(score: Score, query_EQD: Tensor, support: Support, scale: Tensor,
+                        size: int = CHUNK) -> Tensor:
     """log_probs_EQN as `matchnet.attention.attend` gives them of all scores, to rounding; without a gradient."""
-    log_probs_EQN = query_EQD.new_empty(*query_EQD.shape[:2], num_ways)
-    for query_QD, support_SD, way_S, log_probs_QN in zip(query_EQD, support_ESD, way_ES, log_probs_EQN, strict=True):
-        way_S, order_S = way_S.sort(stable=True)
-        for chunk, log_sum_bN in _log_sums(score, query_QD, support_SD[order_S], scale, way_S, num_ways, size):
+    log_probs_EQN = query_EQD.new_empty(*query_EQD.shape[:2], support.num_ways)
+    for query_QD, one, log_probs_QN in zip(query_EQD, support.by_way(), log_probs_EQN, strict=True):
+        for chunk, log_sum_bN in _log_sums(score, query_QD, one, scale, size):
             log_probs_QN[chunk] = log_sum_bN - log_sum_bN.logsumexp(-1, keepdim=True)
     return log_probs_EQN
 
 
-def own_way_in_chunks(score: Score, query_EQD: Tensor, support_ESD: Tensor, scale: Tensor, way_ES: Tensor,
-                      query_way_EQ: Tensor, num_ways: int, size: int) -> tuple[Tensor, Tensor]:
+def own_way_in_chunks(score: Score, query_EQD: Tensor, support: Support, scale: Tensor, query_way_EQ: Tensor,
+                      size: int) -> tuple[Tensor, Tensor]:
     """(-log P of each query's own way (E, Q), whether it is the most probable one (E, Q)), from chunks of `size`."""
     losses, rights = [], []
-    for query_QD, support_SD, way_S, query_way_Q in zip(query_EQD, support_ESD, way_ES, query_way_EQ, strict=True):
-        way_S, order_S = way_S.sort(stable=True)
-        loss_Q, right_Q = _OwnWay.apply(score, num_ways, size, query_QD, support_SD[order_S], scale, way_S, query_way_Q)
+    for query_QD, one, query_way_Q in zip(query_EQD, support.by_way(), query_way_EQ, strict=True):
+        loss_Q, right_Q = _OwnWay.apply(score, one.num_ways, size, query_QD, one.embedding_SD, scale, one.way_S,
+                                        query_way_Q)
         losses.append(loss_Q)
         rights.append(right_Q)
     return torch.stack(losses), torch.stack(rights)
@@ -85,9 +114,10 @@ def read_in_chunks(h_EQD: Tensor, support_ESD: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(h_EQD.unsqueeze(1), support_E1SD, support_E1SD, scale=1.0).squeeze(1)
 
 
-def _log_sums(score: Score, query_QD: Tensor, support_SD: Tensor, scale: Tensor, way_S: Tensor, num_ways: int,
+def _log_sums(score: Score, query_QD: Tensor, support: SupportByWay, scale: Tensor,
               size: int) -> Iterator[tuple[slice, Tensor]]:
-    """Chunks of queries with their log-sums by way, (b, N). way_S ascends: a chunk of items has ways side by side."""
+    """Chunks of queries with their log-sums by way, (b, N)."""
+    support_SD, way_S, num_ways = support.embedding_SD, support.way_S, support.num_ways
     firsts, lasts = (torch.stack([ways[end] for ways in way_S.split(size)]).tolist() for end in (0, -1))
     for chunk in _slices(len(query_QD), min(size, max(1, MOST_LOG_SUMS // num_ways))):
         query_1bD = query_QD[None, chunk]
@@ -108,7 +138,7 @@ class _OwnWay(torch.autograd.Function):
                 way_S: Tensor, query_way_Q: Tensor) -> tuple[Tensor, Tensor]:
         all_Q, own_Q = query_QD.new_empty(len(query_QD)), query_QD.new_empty(len(query_QD))
         right_Q = torch.zeros_like(query_way_Q, dtype=torch.bool)
-        for chunk, log_sum_bN in _log_sums(score, query_QD, support_SD, scale, way_S, num_ways, size):
+        for chunk, log_sum_bN in _log_sums(score, query_QD, SupportByWay(support_SD, way_S, num_ways), scale, size):
             all_Q[chunk] = log_sum_bN.logsumexp(-1)
             own_Q[chunk] = log_sum_bN.gather(1, query_way_Q[chunk, None]).squeeze(1)
             right_Q[chunk] = log_sum_bN.argmax(-1) == query_way_Q[chunk]

@@ -27,6 +27,7 @@ from matchnet.random_words import random_words
 MOMENTUM = 0.9  # SGD's momentum
 NOISE_STREAM = 1  # the stream of random_words that seeds torch's own generator (dropout) at each step
 Values = dict[str, Any]
+Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,32 +160,58 @@ class Task(ABC):
         return
 
 
-def train(model: Method | DistributedDataParallel, task: Task, *,
-          device: torch.device | str = "cpu", precision: Literal["fp32", "bf16"] = "fp32",
-          rank: int = 0, world_size: int = 1, state: Values | None = None,
-          report: Callable[[Values], None], save: Callable[[Values], None], log: Callable[[Values], None],
-          step_done: Callable[[], None] = lambda: None) -> None:
+def ignore(*_: Any) -> None:
+    """The callback of a caller who does not need the result."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Callbacks:
+    """Functions that take the results of `train`. Every worker calls its own. By default they do nothing.
+
+    Args:
+        report: called at each validation with step and the task's figures.
+        save: called at each checkpoint with {"step", "model", "optimizer", "task"}: tensors and plain values. With an
+            average of the weights, "model" is the average, and "trained" has the weights themselves. Training goes on
+            with these tensors: write or copy them before returning.
+        log: called each `log_every` steps: the worker's mean loss and accuracy since the last call, and speeds.
+        step_done: called after each update of the weights. Speeds leave out the time of this call (a profiler's).
+    """
+
+    report: Callable[[Values], None] = ignore
+    save: Callable[[Values], None] = ignore
+    log: Callable[[Values], None] = ignore
+    step_done: Callable[[], None] = ignore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worker:
+    """One of the `world_size` processes that train together, and how it computes."""
+
+    rank: int = 0
+    world_size: int = 1
+    device: torch.device | str = "cpu"
+    precision: Precision = "fp32"
+
+
+NO_CALLBACKS, ONE_WORKER = Callbacks(), Worker()
+
+
+def train(model: Method | DistributedDataParallel, task: Task, callbacks: Callbacks = NO_CALLBACKS, *,
+          worker: Worker = ONE_WORKER, state: Values | None = None) -> None:
     """Train `model` in place from step 0, or from the step of `state`.
 
     Args:
-        model: on `device` already; wrapped in DistributedDataParallel if world_size > 1. Its forward returns a dict
-            with the `loss`, and with other scalars whose means are logged. Other entries of the dict are for the task.
-        state: the last state that `save` was given.
-        report: called by every rank at each validation with step and the task's figures.
-        save: called by every rank at each checkpoint with {"step", "model", "optimizer", "task"}: tensors and plain
-            values. With an average of the weights, "model" is the average, and "trained" has the weights themselves.
-            Training goes on with these tensors: write or copy them before returning.
-        log: called by every rank each `log_every` steps: its mean loss and accuracy since the last call, and speeds.
-        step_done: called by every rank after each update of the weights. Speeds leave out the time of this call
-            (a profiler's).
+        model: on the worker's device already; wrapped in DistributedDataParallel if world_size > 1. Its forward returns
+            a dict with the `loss`, and with other scalars whose means are logged. Other entries are for the task.
+        state: the last state that `callbacks.save` was given.
     Raises:
         ValueError: workers that cannot share a step; data that cannot serve it.
         FloatingPointError: the loss is not finite; names the step. It is raised when logging and before saving, so no
             checkpoint holds weights that such a loss has changed.
     """
-    spec = task.spec
-    parts, shares = spec.accumulate, world_size * spec.accumulate
-    ranks = range(rank * parts, (rank + 1) * parts)
+    spec, device = task.spec, worker.device
+    parts, shares = spec.accumulate, worker.world_size * spec.accumulate
+    ranks = range(worker.rank * parts, (worker.rank + 1) * parts)
     task.check(shares)
     method: Method = model.module if isinstance(model, DistributedDataParallel) else model
     optimizer = build_optimizer(method, spec, device)
@@ -205,7 +232,7 @@ def train(model: Method | DistributedDataParallel, task: Task, *,
                     batch, weight = next(batches)
                 torch.manual_seed(noise_seed(spec.seed, step * shares + share))
                 with gradients_of_this_worker(model) if share != ranks[-1] else nullcontext():
-                    with autocast(device, precision):
+                    with autocast(device, worker.precision):
                         result = model(batch)
                     (result["loss"] * (weight / parts)).backward()
                 task.after_step(result)
@@ -218,18 +245,23 @@ def train(model: Method | DistributedDataParallel, task: Task, *,
 
             done = step + 1
             with meter.paused():
-                step_done()
+                callbacks.step_done()
             if spec.is_due(done, spec.log_every):
-                log({"step": done, "learning_rate": learning_rate(spec, step), **meter.read(done)})
+                callbacks.log({"step": done, "learning_rate": learning_rate(spec, step), **meter.read(done)})
             if spec.is_due(done, spec.valid_every):
                 with meter.paused():
                     if (figures := task.validate(kept, device)) is not None:
-                        report({"step": done, **figures})
+                        callbacks.report({"step": done, **figures})
             if spec.is_due(done, spec.checkpoint_every):
                 meter.check(done)
                 with meter.paused():
-                    save({"step": done, "model": kept.state_dict(), "optimizer": optimizer.state_dict(),
-                          "task": task.state_dict(), **({"trained": method.state_dict()} if average else {})})
+                    callbacks.save(_state(done, kept, method, optimizer, task))
+
+
+def _state(done: int, kept: Method, method: Method, optimizer: torch.optim.Optimizer, task: Task) -> Values:
+    """The state after `done` steps, from which `_take_up` goes on."""
+    state = {"step": done, "model": kept.state_dict(), "optimizer": optimizer.state_dict(), "task": task.state_dict()}
+    return state if kept is method else state | {"trained": method.state_dict()}
 
 
 def _take_up(method: Method, optimizer: torch.optim.Optimizer, task: Task, state: Values | None,

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from pipeline.data.spec import DatasetParams, FolderParams, RandomSplit
+from pipeline.data.source_spec import FolderParams
+from pipeline.data.spec import DatasetParams, RandomSplit
 
 
 def drawn(number: int, hand: int, size: tuple[int, int] = (40, 30), mode: str = "RGB") -> Image.Image:

@@ -14,7 +14,8 @@ from PIL import Image
 from pipeline.data.raw.download import download_dataset
 from pipeline.data.raw.fetch_file import checksum_of
 from pipeline.data.raw.registry import TRAINING
-from pipeline.data.spec import DatasetParams, ImagenetParams, WholeSplit
+from pipeline.data.source_spec import ImagenetParams
+from pipeline.data.spec import DatasetParams, WholeSplit
 
 ARCHIVE = "ILSVRC2012_img_train.tar"
 SYNSETS = ("n01440764", "n01443537", "n02085620")

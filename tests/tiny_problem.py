@@ -7,7 +7,7 @@ from torch import Tensor
 from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.episodes import ClassRows, EpisodeSpec
 from matchnet.episodic_training import EpisodicData, EpisodicSpec, EpisodicTask
-from matchnet.evaluation import evaluate
+from matchnet.evaluation import EpisodeStream, evaluate
 from matchnet.methods import Method
 from matchnet.statistics import mean_and_interval
 from matchnet.store import MemoryStore
@@ -36,7 +36,7 @@ def train_on(store: MemoryStore, method: Method, episode: EpisodeSpec, steps: in
     data = EpisodicData(store, ClassRows.from_class_ids(CLASS_R, TRAIN_CLASSES))
     spec = EpisodicSpec(episode=episode, steps=steps, episodes_per_step=episodes_per_step, learning_rate=learning_rate,
                         gradient_clip=10.0)
-    train(method, EpisodicTask(data, spec), report=lambda _: None, save=lambda _: None, log=lambda _: None)
+    train(method, EpisodicTask(data, spec))
     return method.eval()
 
 
@@ -44,7 +44,7 @@ def accuracy_on_test_classes(
         method: Method, store: MemoryStore, spec: EpisodeSpec, episodes: int = 400) -> tuple[float, float]:
     """Mean over episodes of classes that training never saw, and its 95% interval."""
     classes = ClassRows.from_class_ids(CLASS_R, TEST_CLASSES)
-    return mean_and_interval(evaluate(method, store, classes, spec, episodes, seed=1))
+    return mean_and_interval(evaluate(method, store, EpisodeStream(classes, spec, seed=1), episodes))
 
 
 def random_episodes(E: int, N: int, k: int, Q: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:

@@ -3,7 +3,7 @@
 import io
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from matchnet.methods import Batch, Method, build_method
 from matchnet.methods.base import episode_loss
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.store import MemoryStore
-from matchnet.training import train
+from matchnet.training import Callbacks, Values, Worker, train
 
 SHAPE = (1, 8, 8)
 NETWORK = MatchingNetworkSpec(encoder=Conv4Spec(num_filters=4, num_blocks=2), fce=FullContextSpec(1))
@@ -43,14 +43,11 @@ def prototypes_with_noise(num_classes: int = 8, count: int = 6) -> EpisodicData:
 DATA = prototypes_with_noise()
 
 
-def ignore(_: dict[str, Any]) -> None:
-    pass
-
-
-def run(method: Method, spec: EpisodicSpec, data: EpisodicData = DATA, *,
-        report: Callable[..., None] = ignore, save: Callable[..., None] = ignore,
-        log: Callable[..., None] = ignore, **keywords: Any) -> None:
-    train(method, EpisodicTask(data, spec), report=report, save=save, log=log, **keywords)
+def run(method: Method, spec: EpisodicSpec, data: EpisodicData = DATA, *, state: Values | None = None,
+        rank: int = 0, world_size: int = 1, precision: Literal["fp32", "bf16"] = "fp32",
+        **callbacks: Callable[..., None]) -> None:
+    train(method, EpisodicTask(data, spec), Callbacks(**callbacks), state=state,
+          worker=Worker(rank=rank, world_size=world_size, precision=precision))
 
 
 def fresh_network(seed: int = 0) -> Method:

@@ -11,7 +11,7 @@ from matchnet.attention import Attention, AttentionSpec, attend, is_large, requi
 from matchnet.encoders import EncoderSpec, build_encoder
 from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.methods.base import Batch, Method, accuracy
-from matchnet.running_attention import at_least_float32, log_probs_in_chunks
+from matchnet.running_attention import Support, at_least_float32, log_probs_in_chunks
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Siamese(Method):
         query_EQD, support_ESD = query_EQ.float(), support_ES.float()
         if not torch.is_grad_enabled() and is_large(query_EQD, support_ESD):
             return log_probs_in_chunks(lambda query, support, _: self.same_logit(query, support), query_EQD,
-                                       support_ESD, self.bias, way_ES, num_ways)
+                                       Support(support_ESD, way_ES, num_ways), self.bias)
         return attend(self.same_logit(query_EQD, support_ESD), way_ES, num_ways)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ from matchnet.episodes import ClassRows, EpisodeSpec
 from matchnet.evaluation import (
     Advance,
     EpisodeResults,
+    EpisodeStream,
     embed_batch_size,
     embed_rows,
     episode_batch_size,
@@ -157,5 +158,5 @@ class _Testing:
         self.features = SomeRows(feature_U.to(device), torch.from_numpy(wanted.row_U.copy()), num_rows)
 
     def test(self, span: Span) -> EpisodeResults:
-        return episode_results(self.method, self.features, self.wanted.classes[span.column],
-                               self.wanted.specs[span.column], range(span.first, span.end), self.wanted.seed)
+        stream = EpisodeStream(self.wanted.classes[span.column], self.wanted.specs[span.column], self.wanted.seed)
+        return episode_results(self.method, self.features, stream, range(span.first, span.end))

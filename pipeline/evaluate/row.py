@@ -14,7 +14,15 @@ from torch import Tensor
 
 from matchnet.attention import Attention
 from matchnet.episodes import ALL_WAYS, ClassRows, Episodes
-from matchnet.evaluation import Advance, EpisodeResults, embed_rows, episode_results, rows_drawn, run_episodes
+from matchnet.evaluation import (
+    Advance,
+    EpisodeResults,
+    EpisodeStream,
+    embed_rows,
+    episode_results,
+    rows_drawn,
+    run_episodes,
+)
 from matchnet.files import atomic_write
 from matchnet.methods import Classifier, FineTuned, Method, Oracle
 from matchnet.model_file import ModelFile
@@ -89,14 +97,14 @@ def evaluate_row(row: RowParams, model: ModelFile, method: Method, shards: Shard
 def _wanted(row: RowParams, samples: Samples) -> RowEpisodes:
     specs = {column: samples.task(spec) for column, spec in row.tasks.items()}
     classes = {column: samples.classes_for(spec) for column, spec in specs.items()}
-    row_U = np.unique(np.concatenate([rows_drawn(classes[column], spec, row.episodes, row.seed)
+    row_U = np.unique(np.concatenate([rows_drawn(EpisodeStream(classes[column], spec, row.seed), row.episodes)
                                       for column, spec in specs.items()]))
     return RowEpisodes(classes, specs, row_U, row.episodes, row.seed)
 
 
 def _test(method: Method, features: SomeRows, wanted: RowEpisodes, advance: Advance) -> dict[str, EpisodeResults]:
-    return {column: episode_results(method, features, wanted.classes[column], spec, range(wanted.count), wanted.seed,
-                                    advance) for column, spec in wanted.specs.items()}
+    return {column: episode_results(method, features, EpisodeStream(wanted.classes[column], spec, wanted.seed),
+                                    range(wanted.count), advance) for column, spec in wanted.specs.items()}
 
 
 def _columns(wanted: RowEpisodes, episodes: Mapping[str, EpisodeResults]) -> dict[str, ColumnResult]:
@@ -207,7 +215,7 @@ def _shown(method: Method, samples: Samples, features: MemoryStore, wanted: RowE
     classes, spec = wanted.classes[column], wanted.specs[column]
     most = max(2, SHOWN_SAMPLES // (spec.num_ways * spec.samples_per_way))
     numbers = range(min(SHOWN, wanted.count, most))
-    for episodes, log_probs_EQN in run_episodes(method, features, classes, spec, numbers, wanted.seed):
+    for episodes, log_probs_EQN in run_episodes(method, features, EpisodeStream(classes, spec, wanted.seed), numbers):
         shown += [shown_episode(samples, classes, episodes, log_probs_EQN, e) for e in range(len(episodes))]
     return shown
 

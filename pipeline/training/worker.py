@@ -3,7 +3,7 @@
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from ray.train.torch import get_device
 from matchnet.files import FULL_DISK
 from matchnet.messages import without_credentials
 from matchnet.methods import build_method
-from matchnet.training import train
+from matchnet.training import Callbacks, Worker, train
 from matchnet.weights import load_weights
 from pipeline.data.load.samples import Room
 from pipeline.data.load.stream import killed_loaders_named
@@ -152,9 +152,10 @@ def _train(settings: WorkerSettings, shards: ShardFolder, state: dict[str, Any] 
     steps_left = spec.steps - (state["step"] if state else 0)
     with (profiler(settings.trace if rank == 0 else None, steps_left, device) as step_done, compiler_named(),
           killed_loaders_named(settings.num_loaders or settings.threads)):
-        train(ready_to_train(method, settings.compile, device, world_size), training, device=device,
-              precision=choose_precision(settings.precision, device), rank=rank, world_size=world_size, state=state,
-              step_done=step_done, **_callbacks(log, rank, device, location_of(settings.run)))
+        train(ready_to_train(method, settings.compile, device, world_size), training,
+              _callbacks(log, rank, device, location_of(settings.run), step_done), state=state,
+              worker=Worker(rank=rank, world_size=world_size, device=device,
+                            precision=choose_precision(settings.precision, device)))
 
 
 @contextmanager
@@ -176,8 +177,9 @@ def room_of(settings: WorkerSettings) -> Room:
     return Room(int(memory), settings.num_loaders or settings.threads, memory_to_share() // 2 // workers)
 
 
-def _callbacks(log: RunLog, rank: int, device: torch.device, run: Location) -> dict[str, Any]:
-    """The functions log, report and save for `train`; rank 0 logs and saves what is the same in all ranks."""
+def _callbacks(log: RunLog, rank: int, device: torch.device, run: Location,
+               step_done: Callable[[], None]) -> Callbacks:
+    """The functions that `train` calls; rank 0 logs and saves what is the same in all ranks."""
 
     def write(values: dict[str, Any]) -> None:
         log.write({**values, **peak_memory(device)})
@@ -193,4 +195,4 @@ def _callbacks(log: RunLog, rank: int, device: torch.device, run: Location) -> d
         if rank == 0:
             save_state(run, state)
 
-    return {"report": report, "save": save, "log": write}
+    return Callbacks(report=report, save=save, log=write, step_done=step_done)

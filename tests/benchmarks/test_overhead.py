@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.overhead import Cost, Tree, command_cost, import_cost, middle, phases, rows_of, tiny_problem
 from matchnet.methods import build_method
-from matchnet.training import train
+from matchnet.training import Callbacks, train
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.training.data import training_classes
 from pipeline.training.tasks import load_task
@@ -55,5 +55,5 @@ def test_the_tiny_problem_can_be_trained(tmp_path: Path) -> None:
     method = build_method(model.method, classes.sample_shape, len(classes.names))
     lines: list[dict] = []
     task = load_task(model, ShardFolder(tmp_path / "shards"))
-    train(method, task, report=lines.append, save=lambda state: None, log=lines.append)
+    train(method, task, Callbacks(report=lines.append, log=lines.append))
     assert [line["step"] for line in lines] == [1, 2]

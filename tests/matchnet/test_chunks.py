@@ -19,6 +19,7 @@ from matchnet.episodic_training import EpisodicTask
 from matchnet.methods import Batch, Method, build_method
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.methods.siamese import SiameseSpec
+from matchnet.running_attention import Support, log_probs_in_chunks, own_way_in_chunks
 
 SHAPE = (1, 8, 8)
 SMALL = Conv4Spec(num_filters=6, num_blocks=3)
@@ -170,8 +171,7 @@ def test_log_probabilities_in_chunks_are_those_of_all_scores(size: int, scale: f
     query_EQD, support_ESD, way_ES = uneven()
     expected = attend(score(query_EQD, support_ESD, torch.tensor(scale)), way_ES, 6)
     assert bool((expected[..., 3] == -torch.inf).all()) and bool(expected[..., 4].isfinite().all())
-    found = matchnet.running_attention.log_probs_in_chunks(score, query_EQD, support_ESD, torch.tensor(scale), way_ES,
-                                                           6, size)
+    found = log_probs_in_chunks(score, query_EQD, Support(support_ESD, way_ES, 6), torch.tensor(scale), size)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
 
 
@@ -194,8 +194,8 @@ def test_own_way_in_chunks_has_the_loss_and_the_gradients_of_all_scores(monkeypa
     expected = gradients(plain)
     assert 0 < expected[1].double().mean() < 1
     for size in (1, 3, 50):
-        found = gradients(lambda *given, size=size: matchnet.running_attention.own_way_in_chunks(
-            score, *given, way_ES, query_way_EQ, 6, size))
+        found = gradients(lambda query, support, scale, size=size: own_way_in_chunks(
+            score, query, Support(support, way_ES, 6), scale, query_way_EQ, size))
         for mine, theirs in zip(found, expected, strict=True):
             torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
 

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_training import DATA, SHAPE, ignore, leaves
+from tiny_training import DATA, SHAPE, leaves
 from torch import Tensor
 
 from matchnet.classifier_training import ClassifierData, ClassifierTask, ClassifierTrainingSpec
 from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.episodes import EpisodeSpec
 from matchnet.episodic_training import VALID_SEED_OFFSET
-from matchnet.evaluation import evaluate
+from matchnet.evaluation import EpisodeStream, evaluate
 from matchnet.methods import ClassifierSpec, Method, build_method
-from matchnet.training import train
+from matchnet.training import Callbacks, Worker, train
 from pipeline.data.load.samples import Room
 from pipeline.data.load.stream import ShardStream
 from pipeline.data.shards.folder import ShardFolder
@@ -83,7 +83,7 @@ def test_batches_ahead_are_those_of_each_step_and_share() -> None:
 
 def test_too_many_workers_are_refused() -> None:
     with pytest.raises(ValueError, match="7 workers share batch_size = 6: some would have nothing to do"):
-        train(fresh_classifier(), task_of(), world_size=7, report=ignore, save=ignore, log=ignore)
+        train(fresh_classifier(), task_of(), worker=Worker(world_size=7))
 
 
 @pytest.mark.parametrize(("change", "message"), [
@@ -105,11 +105,12 @@ def test_it_learns_and_is_validated_on_episodes_of_other_classes() -> None:
     reports: list[dict[str, Any]] = []
     method = fresh_classifier()
     spec = replace(SPEC, steps=60, batch_size=20, valid_every=60, log_every=20)
-    train(method, task_of(spec), report=reports.append, save=ignore, log=lines.append)
+    train(method, task_of(spec), Callbacks(report=reports.append, log=lines.append))
     assert lines[-1]["accuracy"] > 0.9 > 0.8 > lines[0]["accuracy"]
     assert lines[0]["images_per_second"] == pytest.approx(20 * lines[0]["steps_per_second"])
     assert DATA.valid_classes is not None
-    accuracy_E = evaluate(method, DATA.store, DATA.valid_classes, SPEC.valid_episode, 4, seed=VALID_SEED_OFFSET)
+    stream = EpisodeStream(DATA.valid_classes, SPEC.valid_episode, seed=VALID_SEED_OFFSET)
+    accuracy_E = evaluate(method, DATA.store, stream, 4)
     assert reports == [{"step": 60, "valid_accuracy": pytest.approx(accuracy_E.mean()), "valid_episodes": 4,
                         "valid_ci95": reports[0]["valid_ci95"]}]
 
@@ -117,7 +118,7 @@ def test_it_learns_and_is_validated_on_episodes_of_other_classes() -> None:
 def test_without_validation_classes_nothing_is_reported() -> None:
     reports: list[dict[str, Any]] = []
     task = ClassifierTask(ClassifierData(MemoryStream()), SPEC)
-    train(fresh_classifier(), task, report=reports.append, save=ignore, log=ignore)
+    train(fresh_classifier(), task, Callbacks(report=reports.append))
     assert reports == []
 
 
@@ -138,7 +139,7 @@ def run_here(model: ModelParams, shards: Path, state: dict[str, Any] | None = No
     def save(state: dict[str, Any]) -> None:
         states[state["step"]] = {name: copied(value) for name, value in state.items()}
 
-    train(method, task, state=state, report=ignore, save=save, log=ignore)
+    train(method, task, Callbacks(save=save), state=state)
     return states
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from test_classifier_training import copied, fresh_classifier, task_of
-from tiny_training import DATA, SHAPE, SPEC, fresh_network, ignore, leaves
+from tiny_training import DATA, SHAPE, SPEC, fresh_network, leaves
 from torch import Tensor
 from torch.fx import GraphModule
 
@@ -21,7 +21,7 @@ from matchnet.encoders.inception import InceptionSpec
 from matchnet.episodic_training import EpisodicTask
 from matchnet.methods import ClassifierSpec, LabelledBatch, Method, build_method
 from matchnet.methods.matching_network import MatchingNetworkSpec
-from matchnet.training import Task, train
+from matchnet.training import Callbacks, Task, train
 from pipeline.training.computing import compiler_named, ready_to_train
 
 CPU = torch.device("cpu")
@@ -52,8 +52,8 @@ def result_of(method: Method, task: Task, compiled: bool, world_size: int = 1) -
     """All that a run validates and saves, by name."""
     reports: list[dict[str, Any]] = []
     states: list[dict[str, Any]] = []
-    train(ready_to_train(method, compiled, CPU, world_size), task, report=reports.append, log=ignore,
-          save=lambda state: states.append(copied(state)))
+    train(ready_to_train(method, compiled, CPU, world_size), task,
+          Callbacks(report=reports.append, save=lambda state: states.append(copied(state))))
     return leaves({"reports": reports, "states": states})
 
 
@@ -93,7 +93,7 @@ def test_workers_train_what_is_compiled(graphs: list[GraphModule]) -> None:
     try:
         method = ready_to_train(small_network(), True, CPU, world_size=2)
         states: list[dict[str, Any]] = []
-        train(method, EpisodicTask(DATA, SPEC), report=ignore, save=states.append, log=ignore)
+        train(method, EpisodicTask(DATA, SPEC), Callbacks(save=states.append))
     finally:
         dist.destroy_process_group()
     assert graphs

@@ -1,5 +1,7 @@
 """Evaluation against the naive way: every episode by itself, every image embedded again."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.episodes import ClassRows, EpisodeSpec, sample_episodes
 from matchnet.evaluation import (
     EpisodeResults,
+    EpisodeStream,
     embed_rows,
     episode_results,
     evaluate,
@@ -43,6 +46,7 @@ def blurred_classes(num_classes: int = 9, count: int = 8) -> tuple[MemoryStore, 
 
 STORE, CLASS_ID_R = blurred_classes()
 CLASSES = ClassRows.from_class_ids(CLASS_ID_R, classes=[8, 0, 5, 2, 6])
+STREAM = EpisodeStream(CLASSES, SPEC, seed=5)
 
 
 def trained_a_little(spec: PixelsSpec | MatchingNetworkSpec) -> Method:
@@ -72,12 +76,12 @@ def naive_episode(method: Method, number: int) -> tuple[Tensor, float]:
 def test_embedding_once_is_embedding_in_every_episode(spec: PixelsSpec | MatchingNetworkSpec) -> None:
     method = trained_a_little(spec)
     naive = [naive_episode(method, number) for number in range(40)]
-    features = embed_rows(method, STORE, rows_drawn(CLASSES, SPEC, 40, seed=5), "cpu")
-    batches = run_episodes(method, features, CLASSES, SPEC, range(40), seed=5)
+    features = embed_rows(method, STORE, rows_drawn(STREAM, 40), "cpu")
+    batches = run_episodes(method, features, STREAM, range(40))
     log_probs_EQN = torch.cat([log_probs for _, log_probs in batches])
     naive_EQN = torch.stack([log_probs for log_probs, _ in naive])
     torch.testing.assert_close(log_probs_EQN, naive_EQN, rtol=1e-4, atol=1e-4)
-    accuracy_E = evaluate(method, STORE, CLASSES, SPEC, 40, seed=5)
+    accuracy_E = evaluate(method, STORE, STREAM, 40)
     assert accuracy_E.dtype == np.float64 and accuracy_E.shape == (40,)
     assert accuracy_E.tolist() == pytest.approx([accuracy for _, accuracy in naive], abs=1e-7)
     assert 0 < accuracy_E.mean() < 1 and len(set(accuracy_E)) > 3
@@ -87,18 +91,18 @@ def test_embedding_once_is_embedding_in_every_episode(spec: PixelsSpec | Matchin
 def test_batch_sizes_do_not_matter(spec: PixelsSpec | MatchingNetworkSpec,
                                    monkeypatch: pytest.MonkeyPatch) -> None:
     method = trained_a_little(spec)
-    expected = evaluate(method, STORE, CLASSES, SPEC, 23, seed=5)
+    expected = evaluate(method, STORE, STREAM, 23)
     for embed_batch, features_per_batch in ((1, 1), (7, 4000), (1000, 2**30)):
         monkeypatch.setattr(matchnet.evaluation, "EMBED_BATCH", embed_batch)
         monkeypatch.setattr(matchnet.evaluation, "FEATURES_PER_BATCH", features_per_batch)
-        assert evaluate(method, STORE, CLASSES, SPEC, 23, seed=5).tolist() == expected.tolist()
+        assert evaluate(method, STORE, STREAM, 23).tolist() == expected.tolist()
 
 
 def test_more_episodes_begin_with_the_same_ones() -> None:
     method = trained_a_little(PixelsSpec())
-    few, many = (evaluate(method, STORE, CLASSES, SPEC, n, seed=5) for n in (10, 30))
+    few, many = (evaluate(method, STORE, STREAM, n) for n in (10, 30))
     assert many[:10].tolist() == few.tolist()
-    assert evaluate(method, STORE, CLASSES, SPEC, 30, seed=6).tolist() != many.tolist()
+    assert evaluate(method, STORE, replace(STREAM, seed=6), 30).tolist() != many.tolist()
 
 
 class RecordingMethod(Method):
@@ -137,7 +141,7 @@ def test_each_sample_that_occurs_is_embedded_once_as_a_number_from_0_to_1(
     monkeypatch.setattr(matchnet.evaluation, "EMBED_BATCH", embed_batch)
     monkeypatch.setattr(matchnet.evaluation, "EPISODES_AT_ONCE", 3)
     method, done = RecordingMethod(), []
-    rows = rows_drawn(CLASSES, SPEC, num_episodes, seed=5)
+    rows = rows_drawn(STREAM, num_episodes)
     features = embed_rows(method, NUMBERED, rows, "cpu", done.append)
     assert rows.tolist() == rows_by_hand(num_episodes)
     assert (torch.cat(method.embedded).flatten() * 255).round().int().tolist() == rows.tolist()
@@ -184,10 +188,10 @@ def test_large_images_are_embedded_a_few_at_a_time() -> None:
 def test_progress_counts_episodes_and_most_one_way_queries() -> None:
     done: list[int] = []
     method = trained_a_little(PixelsSpec())
-    features = embed_rows(method, STORE, rows_drawn(CLASSES, SPEC, 23, seed=5), "cpu")
-    results = episode_results(method, features, CLASSES, SPEC, range(23), 5, done.append)
+    features = embed_rows(method, STORE, rows_drawn(STREAM, 23), "cpu")
+    results = episode_results(method, features, STREAM, range(23), done.append)
     assert isinstance(results, EpisodeResults) and sum(done) == 23
-    log_probs = torch.cat([batch for _, batch in run_episodes(method, features, CLASSES, SPEC, range(23), seed=5)])
+    log_probs = torch.cat([batch for _, batch in run_episodes(method, features, STREAM, range(23))])
     answers = log_probs.argmax(-1).tolist()
     by_hand = [max(row.count(way) for way in range(4)) / 12 for row in answers]
     assert results.most_one_way_E.tolist() == pytest.approx(by_hand)
@@ -199,14 +203,14 @@ def test_progress_counts_episodes_and_most_one_way_queries() -> None:
 def test_support_reaches_the_method_in_the_order_of_its_episode() -> None:
     """FCE reads the support as a sequence: training and evaluation must agree on which."""
     method = RecordingMethod()
-    evaluate(method, NUMBERED, CLASSES, SPEC, 6, seed=5)
+    evaluate(method, NUMBERED, STREAM, 6)
     rows = (torch.cat(method.supports)[..., 0] * 255).round().long()
     assert torch.equal(rows, sample_episodes(5, range(6), SPEC, CLASSES).support_ES)
 
 
 def test_a_method_that_knows_nothing_is_right_once_in_n() -> None:
     store = MemoryStore(torch.zeros(72, *SHAPE, dtype=torch.uint8))
-    accuracy_E = evaluate(trained_a_little(PixelsSpec()), store, CLASSES, SPEC, 50, seed=0)
+    accuracy_E = evaluate(trained_a_little(PixelsSpec()), store, replace(STREAM, seed=0), 50)
     assert accuracy_E.tolist() == [0.25] * 50
 
 
@@ -219,5 +223,5 @@ def test_tokens_are_left_as_they_are() -> None:
 def test_classes_that_cannot_serve_the_spec_are_refused_before_any_work() -> None:
     method = RecordingMethod()
     with pytest.raises(ValueError, match="6 ways of 5 classes"):
-        evaluate(method, STORE, CLASSES, EpisodeSpec(6, 1, 1), 10, seed=0)
+        evaluate(method, STORE, EpisodeStream(CLASSES, EpisodeSpec(6, 1, 1), seed=0), 10)
     assert method.embedded == []

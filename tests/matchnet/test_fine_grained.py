@@ -12,7 +12,7 @@ from test_episodes import as_lists, floyd
 
 from matchnet.class_groups import ClassGroups
 from matchnet.episodes import ClassRows, EpisodeSpec, FineGrainedSpec, sample_episodes
-from matchnet.evaluation import run_episodes
+from matchnet.evaluation import EpisodeStream, run_episodes
 from matchnet.methods.pixels import Pixels, PixelsSpec
 from matchnet.parsing import parse
 from matchnet.random_words import random_words, to_uniform
@@ -219,7 +219,7 @@ def test_classes_that_are_left_out_leave_their_groups() -> None:
 def test_evaluation_runs_on_fine_grained_episodes() -> None:
     features = MemoryStore(torch.rand(len(CLASS_ID_R), 16))
     batches = [episodes for episodes, _ in
-               run_episodes(Pixels(PixelsSpec()), features, CLASSES, FINE, range(50), seed=4)]
+               run_episodes(Pixels(PixelsSpec()), features, EpisodeStream(CLASSES, FINE, seed=4), range(50))]
     assert torch.equal(torch.cat([episodes.class_EN for episodes in batches]),
                        sample_episodes(4, range(50), FINE, CLASSES).class_EN)
 

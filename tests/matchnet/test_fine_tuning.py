@@ -22,7 +22,7 @@ from torch import Tensor
 
 from matchnet.context import FullContextSpec
 from matchnet.episodes import ClassRows, EpisodeSpec
-from matchnet.evaluation import evaluate
+from matchnet.evaluation import EpisodeStream, evaluate
 from matchnet.methods import FineTuned, FineTuningSpec, Method, MethodSpec, build_method
 from matchnet.methods.classifier import ClassifierSpec
 from matchnet.methods.fine_tuning import as_drawn, distort_alike, im2col, shot_by_shot, tied_encoder
@@ -148,7 +148,7 @@ def test_shared_weights_and_buffers_stay_bit_for_bit(spec: MethodSpec, adaptatio
     tuned = FineTuned(method, adaptation)
     tuned.train()  # even if a loop asks for it
     classes = ClassRows.from_class_ids(CLASS_R, TEST_CLASSES)
-    evaluate(tuned, EASY, classes, EpisodeSpec(4, 2, 2), 10, seed=0)
+    evaluate(tuned, EASY, EpisodeStream(classes, EpisodeSpec(4, 2, 2), seed=0), 10)
     for name, tensor in method.state_dict().items():
         assert torch.equal(tensor, before[name]), name
     assert all(weight.grad is None for weight in method.parameters())

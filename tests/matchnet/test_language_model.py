@@ -14,7 +14,7 @@ from matchnet.methods.language_model import LanguageModel, LanguageModelSpec
 from matchnet.running_text import TextBatch, one_stream
 from matchnet.text_training import TextData, TextSpec, TextTask
 from matchnet.tokens import BEGIN, END, FIRST_WORD, PADDING
-from matchnet.training import train
+from matchnet.training import Callbacks, Worker, train
 
 NUM_WORDS = 40  # tokens, the special ones included
 CONTEXT = 9
@@ -47,8 +47,9 @@ def trained(model: LanguageModel, spec: TextSpec = TRAINING, data: TextData = DA
     """What was reported and logged, and the states that were saved, by step."""
     lines: list[dict[str, Any]] = []
     states: dict[int, Any] = {}
-    train(model, TextTask(data, spec), state=state, report=lines.append, log=lines.append,
-          save=lambda values: states.update({values["step"]: copy.deepcopy(values)}))
+    train(model, TextTask(data, spec), state=state, callbacks=Callbacks(
+        report=lines.append, log=lines.append,
+        save=lambda values: states.update({values["step"]: copy.deepcopy(values)})))
     return lines, states
 
 
@@ -115,7 +116,7 @@ def test_perplexity_is_that_of_every_word_in_one_stream():
 ])
 def test_what_cannot_be_trained_is_refused(spec, data, world_size, message):
     with pytest.raises(ValueError) as refusal:
-        train(model_of(), TextTask(data, spec), world_size=world_size, report=print, save=print, log=print)
+        train(model_of(), TextTask(data, spec), worker=Worker(world_size=world_size))
     assert str(refusal.value) == message
 
 

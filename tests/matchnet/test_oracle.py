@@ -8,12 +8,13 @@ import torch
 from tiny_problem import CLASS_R, EASY, SHAPE, SMALL
 
 from matchnet.episodes import ClassRows, EpisodeSpec, sample_episodes
-from matchnet.evaluation import embed_rows, evaluate, rows_drawn, run_episodes, to_input
+from matchnet.evaluation import EpisodeStream, embed_rows, evaluate, rows_drawn, run_episodes, to_input
 from matchnet.methods import Classifier, Oracle, build_method
 from matchnet.methods.classifier import ClassifierSpec
 
 SPEC = EpisodeSpec(num_ways=5, num_shots=1, num_queries=4)
 CLASSES = ClassRows.from_class_ids(CLASS_R, [50, 7, 41, 59, 8, 30, 2])  # in this order
+STREAM = EpisodeStream(CLASSES, SPEC, seed=3)
 OUTPUT_C = torch.tensor([50, 7, 41, 59, 8, 30, 2])
 
 
@@ -29,8 +30,8 @@ def classifier() -> Classifier:
 def test_probabilities_are_those_of_the_full_softmax_given_that_it_is_one_of_the_ways() -> None:
     method = classifier()
     oracle = Oracle(method, OUTPUT_C)
-    features = embed_rows(oracle, EASY, rows_drawn(CLASSES, SPEC, 6, seed=3), "cpu")
-    [(episodes, log_probs_EQN)] = run_episodes(oracle, features, CLASSES, SPEC, range(6), seed=3)
+    features = embed_rows(oracle, EASY, rows_drawn(STREAM, 6), "cpu")
+    [(episodes, log_probs_EQN)] = run_episodes(oracle, features, STREAM, range(6))
     class_ids = [50, 7, 41, 59, 8, 30, 2]
     for e in range(6):
         for query in range(20):
@@ -42,7 +43,7 @@ def test_probabilities_are_those_of_the_full_softmax_given_that_it_is_one_of_the
 
 def test_only_the_classes_of_the_support_set_matter_not_its_images() -> None:
     oracle = Oracle(classifier(), OUTPUT_C)
-    features = embed_rows(oracle, EASY, rows_drawn(CLASSES, SPEC, 4, seed=3), "cpu")
+    features = embed_rows(oracle, EASY, rows_drawn(STREAM, 4), "cpu")
     episodes = sample_episodes(3, range(4), SPEC, CLASSES)
     other = replace(episodes, support_ES=episodes.query_EQ[:, :5], support_way_ES=episodes.support_way_ES.flip(1))
     assert torch.equal(oracle.classify_rows(features, other), oracle.classify_rows(features, episodes))
@@ -58,7 +59,7 @@ def test_it_is_as_good_as_the_classifier(rolled_by: int, expected: float) -> Non
         oracle.classifier.softmax.weight.copy_(1000 * nearest[::20])
         oracle.classifier.softmax.bias.zero_()
     rows = ClassRows(np.arange(0, 1200, 20), np.array([50, 7, 41, 59, 8, 30, 2]), np.ones(7, dtype=np.int64))
-    accuracy_E = evaluate(oracle, EASY, rows, EpisodeSpec(7, 0, 1), 3, seed=0)
+    accuracy_E = evaluate(oracle, EASY, EpisodeStream(rows, EpisodeSpec(7, 0, 1), seed=0), 3)
     assert accuracy_E.tolist() == [expected] * 3
 
 

@@ -15,7 +15,7 @@ from matchnet.encoders.window import Window, WindowSpec
 from matchnet.encoders.words import padding_last
 from matchnet.episodes import ClassRows, EpisodeSpec
 from matchnet.episodic_training import EpisodicData, EpisodicSpec, EpisodicTask
-from matchnet.evaluation import evaluate
+from matchnet.evaluation import EpisodeStream, evaluate
 from matchnet.methods import MatchingNetwork, Method
 from matchnet.methods.fine_tuning import FineTuned, FineTuningSpec
 from matchnet.methods.matching_network import MatchingNetworkSpec
@@ -229,13 +229,14 @@ def trained(spec: EncoderSpec, store: MemoryStore, ways: int) -> Method:
     method = MatchingNetwork(MatchingNetworkSpec(encoder=spec), SHAPE)
     data = EpisodicData(store, ClassRows.from_class_ids(CLASS_R, TRAIN_CLASSES))
     spec = EpisodicSpec(episode=EpisodeSpec(ways, 1, 2), steps=150, episodes_per_step=8, learning_rate=1e-2)
-    train(method, EpisodicTask(data, spec), report=lambda _: None, save=lambda _: None, log=lambda _: None)
+    train(method, EpisodicTask(data, spec))
     return method
 
 
 def accuracy(method: Method, store: MemoryStore, classes: range) -> tuple[float, float]:
     rows = ClassRows.from_class_ids(CLASS_R, classes)
-    return mean_and_interval(evaluate(method, store, rows, EpisodeSpec(len(classes), 1, 3), 300, seed=1))
+    stream = EpisodeStream(rows, EpisodeSpec(len(classes), 1, 3), seed=1)
+    return mean_and_interval(evaluate(method, store, stream, 300))
 
 
 @pytest.mark.parametrize("spec", SPECS)

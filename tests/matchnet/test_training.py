@@ -24,7 +24,7 @@ from matchnet.augmentation import AffineSpec
 from matchnet.chunks import ChunkSpec
 from matchnet.episodes import EpisodeSpec, sample_episodes
 from matchnet.episodic_training import VALID_SEED_OFFSET, EpisodicTask, make_batches
-from matchnet.evaluation import evaluate
+from matchnet.evaluation import EpisodeStream, evaluate
 from matchnet.methods import Batch, MatchingNetwork
 from matchnet.statistics import mean_and_interval
 from matchnet.store import MemoryStore
@@ -232,7 +232,8 @@ def test_validation_is_an_evaluation_on_episodes_apart_from_trainings() -> None:
     method = fresh_network()
     run(method, SPEC, report=reports.append)
     assert DATA.valid_classes is not None
-    accuracy_E = evaluate(method, DATA.store, DATA.valid_classes, SPEC.valid_episode, 4, seed=VALID_SEED_OFFSET)
+    stream = EpisodeStream(DATA.valid_classes, SPEC.valid_episode, seed=VALID_SEED_OFFSET)
+    accuracy_E = evaluate(method, DATA.store, stream, 4)
     mean, ci95 = mean_and_interval(accuracy_E)
     assert reports[-1] == {"step": 12, "valid_accuracy": mean, "valid_ci95": ci95, "valid_episodes": 4}
     assert VALID_SEED_OFFSET > 0
@@ -371,8 +372,8 @@ def test_a_frozen_training_resumes_bit_for_bit_and_validates_as_others_do(precis
                                                   strict=True))
     assert DATA.valid_classes is not None
     whole.load_state_dict(states[-1]["model"])  # the average, if there is one
-    accuracy_E = evaluate(whole, DATA.store, DATA.valid_classes, FROZEN.valid_episode, FROZEN.valid_episodes,
-                          seed=FROZEN.seed + VALID_SEED_OFFSET)
+    stream = EpisodeStream(DATA.valid_classes, FROZEN.valid_episode, seed=FROZEN.seed + VALID_SEED_OFFSET)
+    accuracy_E = evaluate(whole, DATA.store, stream, FROZEN.valid_episodes)
     assert figures[-1]["valid_accuracy"] == mean_and_interval(accuracy_E)[0]
 
 

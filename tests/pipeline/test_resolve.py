@@ -10,16 +10,8 @@ from typing import Any
 import pytest
 from places import ROOT
 
-from pipeline.data.spec import (
-    SOURCES,
-    STORED_ONLY,
-    DatasetParams,
-    FolderParams,
-    GlyphParams,
-    ImagenetParams,
-    MiniImagenetParams,
-    WebdatasetParams,
-)
+from pipeline.data.source_spec import FolderParams, GlyphParams, ImagenetParams, MiniImagenetParams, WebdatasetParams
+from pipeline.data.spec import SOURCES, STORED_ONLY, DatasetParams
 from pipeline.params import Params, read_table, table_folders
 from pipeline.params.tables import merged_values
 from pipeline.params.yaml_file import YamlFile

@@ -11,7 +11,7 @@ from test_experiment import CLASSIFIER, ROW, run
 
 from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.episodes import ALL_WAYS, ClassRows, EpisodeSpec, sample_episodes
-from matchnet.evaluation import EpisodeResults, episode_batch_size, episode_results
+from matchnet.evaluation import EpisodeResults, EpisodeStream, episode_batch_size, episode_results
 from matchnet.methods import build_method
 from matchnet.methods.mann import MannSpec
 from matchnet.methods.matching_network import MatchingNetworkSpec
@@ -101,7 +101,7 @@ METHOD = build_method(MatchingNetworkSpec(encoder=Conv4Spec(num_filters=4, num_b
 
 
 def results_of_one_process(features: SomeRows, classes: ClassRows) -> dict[str, EpisodeResults]:
-    return {column: episode_results(METHOD, features, classes, spec, range(2), seed=7)
+    return {column: episode_results(METHOD, features, EpisodeStream(classes, spec, seed=7), range(2))
             for column, spec in SPECS.items()}
 
 

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -46,10 +45,6 @@ def shards(small_corpus_shards: Path) -> Path:
     return small_corpus_shards
 
 
-def ignore(values: dict[str, Any]) -> None:
-    pass
-
-
 @pytest.mark.parametrize(("change", "message"), [
     ({"method": LanguageModelSpec(reader=replace(READER, num_words=NUM_WORDS - 1), cutoffs=(5,))},
      rf"^method language_model: num_words is {NUM_WORDS - 1}, and small has {NUM_WORDS} tokens: its words, and the "),
@@ -87,7 +82,7 @@ def trained(model: ModelParams, shards: Path) -> LanguageModel:
     classes = training_classes(model, ShardFolder(shards))
     torch.manual_seed(model.training.seed)
     method = build_method(model.method, classes.sample_shape, len(classes.names))
-    train(method, load_task(model, ShardFolder(shards)), report=ignore, save=ignore, log=ignore)
+    train(method, load_task(model, ShardFolder(shards)))
     assert isinstance(method, LanguageModel)
     return method
 

@@ -355,12 +355,8 @@ def train_here(model: ModelParams, shards: ShardFolder, seed: int) -> dict[str, 
     classes = training_classes(model, shards)
     method = build_method(model.method, classes.sample_shape, len(classes.names))
     task = EpisodicTask(load_training_data(model, shards), replace(model.training, seed=seed))
-    train(method, task, report=ignore, save=ignore, log=ignore)
+    train(method, task)
     return method.state_dict()
-
-
-def ignore(values: dict[str, Any]) -> None:
-    pass
 
 
 def largest_difference(weights: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> float:

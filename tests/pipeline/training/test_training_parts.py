@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from tiny_training import DATA, NETWORK, SPEC, LinearMethod, fresh_network, ignore, leaves, load, run, states_of
+from tiny_training import DATA, NETWORK, SPEC, LinearMethod, fresh_network, leaves, load, run, states_of
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -19,7 +19,7 @@ from matchnet.ahead import ahead
 from matchnet.averaging import Average
 from matchnet.episodes import EpisodeSpec
 from matchnet.episodic_training import EpisodicTask
-from matchnet.evaluation import evaluate
+from matchnet.evaluation import EpisodeStream, evaluate
 from matchnet.methods import Batch
 from matchnet.methods.mann import Mann, MannSpec
 from matchnet.store import MemoryStore
@@ -95,7 +95,7 @@ def test_workers_exchange_their_gradients_once_a_step() -> None:
         model = DistributedDataParallel(method)
         model.register_comm_hook(None, exchange)
         spec = replace(SPEC, steps=4, episodes_per_step=6, accumulate=3, gradient_clip=None)
-        train(model, EpisodicTask(DATA, spec), report=ignore, save=ignore, log=ignore)
+        train(model, EpisodicTask(DATA, spec))
     finally:
         dist.destroy_process_group()
     assert len(sent) == 4 and len(method.gradients) == 12
@@ -146,7 +146,8 @@ def test_an_average_validates_is_kept_and_leaves_training_as_it_was() -> None:
     kept.load_state_dict(states[-1]["model"])
     assert any(not torch.equal(value, plain.state_dict()[name]) for name, value in kept.state_dict().items())
     assert DATA.valid_classes is not None
-    accuracy_E = evaluate(kept, DATA.store, DATA.valid_classes, SPEC.valid_episode, 4, seed=SPEC.seed + 1_000_003)
+    stream = EpisodeStream(DATA.valid_classes, SPEC.valid_episode, seed=SPEC.seed + 1_000_003)
+    accuracy_E = evaluate(kept, DATA.store, stream, 4)
     assert reports[-1]["valid_accuracy"] == pytest.approx(accuracy_E.mean())
 
 
@@ -214,7 +215,7 @@ def test_batches_made_ahead_train_to_the_same_bits_and_the_thread_ends() -> None
     before = threads()
     plain, fast = fresh_network(), fresh_network()
     run(plain, SPEC)
-    train(fast, Ahead(DATA, SPEC), report=ignore, save=ignore, log=ignore)
+    train(fast, Ahead(DATA, SPEC))
     for name, value in plain.state_dict().items():
         assert torch.equal(value, fast.state_dict()[name]), name
     assert threads() <= before
@@ -227,7 +228,7 @@ def test_episodes_on_shards_are_made_ahead_and_train_to_the_same_bits(small_shar
     for method, memory_bytes, prefetch in zip(methods, (2**30, 0), (0, SHARES_AHEAD), strict=True):
         task = load_task(model, ShardFolder(small_shards), Room(memory_bytes, num_processes=1))
         assert isinstance(task, EpisodicTask) and task.prefetch == prefetch
-        train(method, task, report=ignore, save=ignore, log=ignore)
+        train(method, task)
         for store in (task.data.store, task.data.valid_store):
             if isinstance(store, ShardStore):
                 store.close()
@@ -255,7 +256,7 @@ def test_an_error_in_a_batch_comes_at_its_step() -> None:
     before = threads()
     method = LinearMethod()
     with pytest.raises(ValueError, match="sample 17 is damaged"):
-        train(method, Breaking(DATA, SPEC), report=ignore, save=ignore, log=ignore)
+        train(method, Breaking(DATA, SPEC))
     assert len(method.batches) == 5 and threads() <= before
 
 

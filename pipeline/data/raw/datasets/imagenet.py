@@ -30,7 +30,8 @@ from pipeline.data.raw.readers.imagenet_tars import (
 from pipeline.data.raw.readers.photographs import PhotographReader, to_jpeg
 from pipeline.data.raw.registry import DEVKIT, TRAINING, VALIDATION, archives_of
 from pipeline.data.raw.source import RawSample, ReadSample
-from pipeline.data.spec import DatasetParams, ImagenetParams
+from pipeline.data.source_spec import ImagenetParams
+from pipeline.data.spec import DatasetParams
 from pipeline.data.splits import read_list
 
 EXTENSION = "jpg"

@@ -22,7 +22,8 @@ from pipeline.data.raw.readers.picture_listing import (
     read_raw,
     write_listing,
 )
-from pipeline.data.spec import DatasetParams, WebdatasetParams
+from pipeline.data.source_spec import WebdatasetParams
+from pipeline.data.spec import DatasetParams
 
 __all__ = ["extension_of", "open_raw", "prepare_raw", "read_left_out", "read_oddities", "read_raw"]
 MOST_ABOUT = 1 << 20  # bytes of a member that says the class

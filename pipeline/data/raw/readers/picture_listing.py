@@ -30,7 +30,8 @@ from pipeline.data.raw.readers.photographs import encode_jpeg, encode_png, open_
 from pipeline.data.raw.readers.picture_files import NOWHERE, OTHER_FILES, described, open_zip, read_part
 from pipeline.data.raw.source import MendingReader, RawSample, ReadSample
 from pipeline.data.raw.zip_files import why_unreadable
-from pipeline.data.spec import DatasetParams, FolderParams, WebdatasetParams
+from pipeline.data.source_spec import FolderParams, WebdatasetParams
+from pipeline.data.spec import DatasetParams
 from pipeline.system.progress import Progress
 
 LISTING, ORIGIN = "pictures.parquet", "pictures"  # in raw_dir; the link to where the pictures lie

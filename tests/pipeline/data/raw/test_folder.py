@@ -22,7 +22,8 @@ from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.shards.make import shard_dataset
 from pipeline.data.shards.manifest import Manifest
 from pipeline.data.shards.reader import ShardReader
-from pipeline.data.spec import DatasetParams, FolderParams, ListSplit, RandomSplit, WebdatasetParams
+from pipeline.data.source_spec import FolderParams, WebdatasetParams
+from pipeline.data.spec import DatasetParams, ListSplit, RandomSplit
 
 FILES = small_files()
 CLASSES = [f"class {number}" for number in range(6)]

@@ -17,7 +17,8 @@ from pipeline.data.raw.readers.glyph_characters import Character, choose_charact
 from pipeline.data.raw.readers.glyph_drawing import FRAME, draw, masks, thin
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.shards.make import shard_dataset
-from pipeline.data.spec import DatasetParams, FamilySplit, GlyphParams, WholeSplit
+from pipeline.data.source_spec import GlyphParams
+from pipeline.data.spec import DatasetParams, FamilySplit, WholeSplit
 from pipeline.data.splits import make_split
 
 PARAMS = DatasetParams(source="glyphs", splits={"scripts": FamilySplit(num_valid=3, num_test=5)},

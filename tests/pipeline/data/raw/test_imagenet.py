@@ -48,7 +48,8 @@ from pipeline.data.shards.index import INDEX, read_index
 from pipeline.data.shards.make import shard_dataset
 from pipeline.data.shards.manifest import read_manifest
 from pipeline.data.shards.reader import ShardReader
-from pipeline.data.spec import DatasetParams, ImagenetParams, ListSplit
+from pipeline.data.source_spec import ImagenetParams
+from pipeline.data.spec import DatasetParams, ListSplit
 
 ODD = {"0 bytes": 1, "CMYK JPEG": 2, "EXIF rotation": 1, "PNG named JPEG": 1}
 

@@ -30,7 +30,8 @@ from pipeline.data.raw.fetch_file import DownloadError
 from pipeline.data.raw.linked_archives import archive_path
 from pipeline.data.raw.registry import TRAINING
 from pipeline.data.shards.make import shard_dataset
-from pipeline.data.spec import DatasetParams, ImagenetParams, WholeSplit
+from pipeline.data.source_spec import ImagenetParams
+from pipeline.data.spec import DatasetParams, WholeSplit
 
 
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:

@@ -29,7 +29,8 @@ from pipeline.data.raw.fetch_file import is_address
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.shards.make import shard_dataset
 from pipeline.data.shards.reader import ShardReader
-from pipeline.data.spec import DatasetParams, MiniImagenetParams
+from pipeline.data.source_spec import MiniImagenetParams
+from pipeline.data.spec import DatasetParams
 from pipeline.data.splits import make_split
 from pipeline.params import read_params
 

@@ -41,7 +41,8 @@ from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.shards.make import shard_dataset
 from pipeline.data.shards.manifest import MANIFEST, Manifest, read_manifest
 from pipeline.data.shards.reader import ShardReader
-from pipeline.data.spec import CutListSplit, DatasetParams, MiniImagenetParams, RandomSplit, TwoListsSplit
+from pipeline.data.source_spec import MiniImagenetParams
+from pipeline.data.spec import CutListSplit, DatasetParams, RandomSplit, TwoListsSplit
 from pipeline.params.sections import LicensedParams
 
 SIZE, COUNT = 84, 6

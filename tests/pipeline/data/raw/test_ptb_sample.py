@@ -36,7 +36,7 @@ def test_from_the_archive_to_better_than_chance(tmp_path: Path) -> None:
     task, classes = load_task(replace(model, training=training), folder), training_classes(model, folder)
     torch.manual_seed(0)
     method = build_method(model.method, classes.sample_shape, len(classes.names))
-    train(method, task, report=lambda _: None, save=lambda _: None, log=lambda _: None)
+    train(method, task)
     trained = ModelFile(model_name=row.model, method=model.method, sample_shape=classes.sample_shape,
                         num_classes=len(classes.names), state_dict=method.state_dict(), step=training.steps, seed=0,
                         dataset_sha256=folder.sha256, split="words", train_classes=classes.names, seconds=0.0)
