@@ -288,7 +288,7 @@ def test_the_front_page_says_how_to_get_what_it_does_not_link() -> None:
     words = words_of(html_front_page([linked, unlinked], ["mini", "ptb"]))
     assert words.count("Its page is not here: git keeps the figures only.") == 1
     assert "To make the page: python -m stages.report u" in words and "stages.report t" not in words
-    assert "Not run here: mini, ptb. To run the first: make mini . The README says what each table needs." in words
+    assert "Not run here: mini, ptb. To run a table: make TABLE . The README says what each table needs." in words
     assert "Not run here" not in html_front_page([linked], [])
 
 
