@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ from matchnet.store import MemoryStore
 from matchnet.training import Worker, autocast, train
 from pipeline.system.memory import KEEP_FREED_MEMORY
 
-STEPS_PER_CALL = 10
+STEPS_PER_CALL = 30  # a call also makes an optimizer and reads a log line, as a training does once in 100 steps
 ROUNDS = 4
 GREY_28, COLOURED_84 = (1, 28, 28), (3, 84, 84)
 TASKS = {"5w1s15q": (EpisodeSpec(5, 1, 15), GREY_28), "20w1s5q": (EpisodeSpec(20, 1, 5), GREY_28),
@@ -45,14 +45,22 @@ def cpu_precision() -> Literal["fp32", "bf16"]:
     return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
 
 
-def shipped_steps(spec: EpisodeSpec, shape: tuple[int, ...], affine: AffineSpec | None) -> Callable[[], None]:
-    """A call that trains STEPS_PER_CALL steps with matchnet.training.train."""
+def shipped_steps(spec: EpisodeSpec, shape: tuple[int, ...], precision: Literal["fp32", "bf16"], *,
+                  change: Callable[[MatchingNetwork], object] = lambda model: None,
+                  **settings: Any) -> Callable[[], None]:
+    """A call that trains STEPS_PER_CALL steps with matchnet.training.train.
+
+    Args:
+        change: is given the model before its first step.
+        settings: fields of EpisodicSpec.
+    """
     store = MemoryStore(torch.randint(256, (NUM_CLASSES * SAMPLES_A_CLASS, *shape), dtype=torch.uint8))
     data = EpisodicData(store, ClassRows.from_class_ids(np.repeat(np.arange(NUM_CLASSES), SAMPLES_A_CLASS)))
-    training = EpisodicSpec(episode=spec, steps=STEPS_PER_CALL, schedule="constant", affine=affine,
-                            checkpoint_every=STEPS_PER_CALL)
+    training = EpisodicSpec(episode=spec, steps=STEPS_PER_CALL, schedule="constant",
+                            checkpoint_every=STEPS_PER_CALL, **settings)
     model = MatchingNetwork(MatchingNetworkSpec(), shape)
-    return lambda: train(model, EpisodicTask(data, training), worker=Worker(precision=cpu_precision()))
+    change(model)
+    return lambda: train(model, EpisodicTask(data, training), worker=Worker(precision=precision))
 
 
 def bare_steps(spec: EpisodeSpec, shape: tuple[int, ...]) -> Callable[[], None]:
@@ -114,8 +122,9 @@ def measure(threads: int, plain: str | None) -> None:
         return print(episodes_per_second({"bare": bare_steps(*TASKS[plain])})["bare"])
     rows = []
     for task, (spec, shape) in TASKS.items():
-        speed = episodes_per_second({"shipped": shipped_steps(spec, shape, None), "bare": bare_steps(spec, shape),
-                                     "affine": shipped_steps(spec, shape, AffineSpec())})
+        precision = cpu_precision()
+        speed = episodes_per_second({"shipped": shipped_steps(spec, shape, precision), "bare": bare_steps(spec, shape),
+                                     "affine": shipped_steps(spec, shape, precision, affine=AffineSpec())})
         rows.append([task, speed["shipped"], speed["affine"], speed["bare"], speed["shipped"] / speed["bare"],
                      plain_process(task, threads)])
     print(f"{cpu_precision()}, {threads} threads, episodes trained per second")

@@ -1,0 +1,107 @@
+"""What each choice of the training loop is worth: episodes trained per second without it, over those with it.
+
+    python -m benchmarks.loop_ablation [--threads 2] [--tasks 5w1s15q 20w1s5q] [--compile]
+
+The first row is the loop as shipped: bf16 where the CPU has instructions for it, channels_last, ReLU after the pooling,
+AdamW one weight after the other, one episode a step, and freed memory kept in the process. Each other row changes one
+of these. All rows of a task are measured in turn, in one run. The allocator's row is of another process, since malloc
+reads its settings when a process starts. torch.compile needs a C++ compiler and some minutes.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from benchmarks.allocator import keep_freed_memory
+from benchmarks.table import print_table
+from benchmarks.training_loop import TASKS, cpu_precision, episodes_per_second, shipped_steps
+from matchnet.encoders.conv4 import Conv4
+from matchnet.methods import MatchingNetwork
+from matchnet.training import TrainingSpec
+from pipeline.system.memory import KEEP_FREED_MEMORY
+
+SHIPPED, EPISODES = "as shipped", 4
+
+
+def relu_before_pooling(model: MatchingNetwork) -> None:
+    assert isinstance(model.encoder_f, Conv4)
+    for block in model.encoder_f.blocks.children():
+        assert isinstance(block, nn.Sequential)
+        block[2], block[3] = block[3], block[2]
+
+
+def default_format(model: MatchingNetwork) -> None:
+    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+
+def fused(steps: Callable[[], None]) -> Callable[[], None]:
+    """The same steps, with AdamW in one pass over a weight."""
+    def call() -> None:
+        TrainingSpec.fused_on_cpu = True
+        try:
+            steps()
+        finally:
+            TrainingSpec.fused_on_cpu = False
+
+    return call
+
+
+def speeds(task: str, compiled: bool) -> dict[str, float]:
+    """Row -> episodes per second."""
+    (spec, shape), precision = TASKS[task], cpu_precision()
+    calls = {SHIPPED: shipped_steps(spec, shape, precision),
+             "fp32": shipped_steps(spec, shape, "fp32"),
+             "torch's default memory format": shipped_steps(spec, shape, precision, change=default_format),
+             "ReLU before the pooling": shipped_steps(spec, shape, precision, change=relu_before_pooling),
+             "AdamW fused": fused(shipped_steps(spec, shape, precision)),
+             f"{EPISODES} episodes a step": shipped_steps(spec, shape, precision, episodes_per_step=EPISODES)}
+    if compiled:
+        calls["torch.compile"] = shipped_steps(spec, shape, precision, change=lambda model: model.compile())
+    found = episodes_per_second(calls)
+    found[f"{EPISODES} episodes a step"] *= EPISODES
+    return found
+
+
+def without_allocator(task: str, threads: int) -> float:
+    command = [sys.executable, "-m", "benchmarks.loop_ablation", "--threads", str(threads), "--plain", task]
+    plain = {name: value for name, value in os.environ.items() if name not in KEEP_FREED_MEMORY}
+    return float(subprocess.run(command, check=True, capture_output=True, text=True, env=plain).stdout)
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    torch.set_num_threads(arguments.threads)
+    if arguments.plain:
+        steps = shipped_steps(*TASKS[arguments.plain], cpu_precision())
+        return print(episodes_per_second({SHIPPED: steps})[SHIPPED])
+    by_task = {}
+    for task in arguments.tasks:
+        by_task[task] = speeds(task, arguments.compile)
+        by_task[task]["the system's allocator"] = without_allocator(task, arguments.threads)
+    print(f"{cpu_precision()}, {arguments.threads} threads, episodes trained per second and ratio to the first row")
+    print_table(["", *arguments.tasks],
+                [[row, *(f"{found[row]:.1f} ({found[row] / found[SHIPPED]:.2f})" for found in by_task.values())]
+                 for row in next(iter(by_task.values()))])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--plain", choices=TASKS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if not arguments.plain:
+        keep_freed_memory()
+    thread = threading.Thread(target=measure, args=(arguments,))
+    thread.start()
+    thread.join()
+
+
+if __name__ == "__main__":
+    main()
