@@ -262,24 +262,20 @@ def _draw(seed: int, number_E: np.ndarray, spec: EpisodeSpec, classes: ClassRows
     words_WE = np.concatenate([random_words(seed, spec.stream, number_E, sum(sizes), draw) for draw in draws]).T
     class_words, sample_words, order_words, group_words = np.split(words_WE, np.cumsum(sizes[:-1]))
     E = words_WE.shape[1]
-    class_NE = _draw_classes(class_words.reshape(2, N, E), group_words, spec, classes)
+    words_2NE = class_words.reshape(2, N, E)
+    if spec.fine_grained is None:
+        class_NE = _draw_without_replacement(words_2NE, np.int64(classes.num_classes))
+    else:
+        groups, (share_E, place_E) = classes.groups_for(spec), to_uniform(group_words)
+        group_E = groups.probabilities().cumsum()[:-1].searchsorted(place_E, side="right")
+        group_E[share_E >= spec.fine_grained.share] = len(groups)  # one more group, which has all classes
+        counts = np.append(groups.counts, classes.num_classes)
+        starts = np.append(groups.starts, len(groups.members))
+        members = np.append(groups.members, np.arange(classes.num_classes))
+        class_NE = members[starts[group_E] + _draw_without_replacement(words_2NE, counts[group_E])]
     pick_mNE = _draw_without_replacement(sample_words.reshape(2, m, N, E), classes.counts[class_NE])
     row_ENm = classes.rows[classes.starts[class_NE] + pick_mNE].transpose(2, 1, 0)
     return np.ascontiguousarray(class_NE.T), row_ENm, order_words.T.argsort(axis=1)
-
-
-def _draw_classes(words_2NE: np.ndarray, group_words: np.ndarray, spec: EpisodeSpec, classes: ClassRows) -> np.ndarray:
-    """class_NE: positions, out of all classes, or in a share of the episodes out of a group."""
-    if spec.fine_grained is None:
-        return _draw_without_replacement(words_2NE, np.int64(classes.num_classes))
-    groups = classes.groups_for(spec)
-    share_E, place_E = to_uniform(group_words)
-    group_E = groups.probabilities().cumsum()[:-1].searchsorted(place_E, side="right")
-    group_E[share_E >= spec.fine_grained.share] = len(groups)  # one more group, which has all classes
-    counts = np.append(groups.counts, classes.num_classes)
-    starts = np.append(groups.starts, len(groups.members))
-    members = np.append(groups.members, np.arange(classes.num_classes))
-    return members[starts[group_E] + _draw_without_replacement(words_2NE, counts[group_E])]
 
 
 def _origins_meet(row_ENm: np.ndarray, classes: ClassRows) -> np.ndarray:
