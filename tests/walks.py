@@ -9,7 +9,8 @@ All run on a small Omniglot, and every call between functions of matchnet, pipel
 - A **stop** is a function, a method or a property that calls another one of ours, so that a reader must open it to
   follow the data. Its length does not matter: a function that only passes on is a stop as well. A function that calls
   none of ours is no stop, since the walk ends there. So cutting a function into smaller ones never lowers the count;
-  joining a function with its callers does.
+  joining a function with its callers does. A property that calls none of ours is read as an attribute, and counts
+  nowhere.
 - **modules** have the stops.
 - A **climb** is a stop in a module where the walk has been before, first reached by a call from another module.
 - **functions** are all that are called, stops or not.
@@ -17,6 +18,7 @@ All run on a small Omniglot, and every call between functions of matchnet, pipel
 A dataclass's check of its own values (`__post_init__`, and what it calls) is no part of the walks.
 """
 
+import linecache
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -117,9 +119,19 @@ def traced(work: Callable[[], Any]) -> tuple[Any, list[Call]]:
         sys.setprofile(None)
 
 
-def counted(calls: list[Call]) -> tuple[int, int, int, int]:
+def followed(calls: list[Call]) -> tuple[list[Call], set[CodeType]]:
+    """The calls without those of properties that are read as attributes, and the functions that call another one."""
+    goes_on = {caller for caller, callee in calls if caller and caller is not callee}
+    calls = [(caller, callee) for caller, callee in calls if callee in goes_on or not is_property(callee)]
+    return calls, {caller for caller, callee in calls if caller and caller is not callee}
+
+
+def is_property(code: CodeType) -> bool:
+    return linecache.getline(code.co_filename, code.co_firstlineno).strip() in ("@property", "@cached_property")
+
+
+def counted(calls: list[Call], goes_on: set[CodeType]) -> tuple[int, int, int, int]:
     """Stops, modules, climbs, functions."""
-    goes_on = {caller for caller, callee in calls if caller is not callee}
     stops: set[CodeType] = set()
     modules: set[str] = set()
     climbs = 0
@@ -146,9 +158,9 @@ def main() -> None:
         _, evaluation = traced(lambda: evaluate_row(ROW, model, method, ShardFolder(folder / "shards")))
     print("| walk | stops | modules | climbs | functions |\n|---|---|---|---|---|")
     for name, calls in (("train", training), ("load", loading), ("evaluate", evaluation)):
-        print(f"| {name} | {' | '.join(map(str, counted(calls)))} |")
+        calls, goes_on = followed(calls)
+        print(f"| {name} | {' | '.join(map(str, counted(calls, goes_on)))} |")
         if "--list" in sys.argv:
-            goes_on = {caller for caller, _ in calls}
             for code in dict.fromkeys(callee for _, callee in calls):
                 print(f"  {'*' if code in goes_on else ' '} {Path(code.co_filename).relative_to(ROOT)}:"
                       f"{code.co_qualname}")
