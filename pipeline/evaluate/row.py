@@ -21,6 +21,7 @@ from matchnet.model_file import ModelFile
 from matchnet.running_text import TextModel
 from matchnet.statistics import mean_and_interval
 from matchnet.store import MemoryStore, SomeRows
+from pipeline.data.formats.images import preparation_of
 from pipeline.data.load.samples import Room, Samples, load_samples
 from pipeline.data.load.sentences import load_sentences
 from pipeline.data.shards.folder import ShardFolder
@@ -170,7 +171,7 @@ def _check_preparation(row: RowParams, model: ModelFile, shards: ShardFolder) ->
     """
     if model.preparation is None:
         return
-    found = shards.preparation(model.sample_shape)
+    found = preparation_of(shards.manifest.parameters, model.sample_shape)
     kinds = model.preparation.kind, found.kind
     if None not in kinds and len(set(kinds)) > 1:
         raise ValueError(f"model {model.model_name}: was trained on {kinds[0]}, and dataset {row.dataset} holds "

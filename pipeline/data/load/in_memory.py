@@ -1,6 +1,7 @@
 """The in-memory store's data: the samples of some parts of a split, decoded once into one uint8 tensor."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,6 @@ import torch
 
 from pipeline.data.load.decoder import Decoder
 from pipeline.data.shards.folder import ShardFolder
-from pipeline.data.shards.index import Index
 from pipeline.data.spec import PARTS, Part
 from pipeline.system.progress import Progress
 
@@ -47,19 +47,15 @@ def load_split(shards: ShardFolder, split: str, sample_shape: tuple[int, ...],
     """
     groups, name = shards.groups_of(split, parts), shards.manifest.name
     shards.verify(groups)
-    with Decoder(shards, sample_shape, groups) as decoder:
+    decoder = Decoder(shards, sample_shape, groups)
+    with closing(decoder.shards):
         chosen = shards.select(split, parts)
-        samples_RCHW = _decode(decoder, shards.index, chosen.rows, name)
+        samples_RCHW = np.empty((len(chosen.rows), *sample_shape), np.uint8)
+        with Progress(f"loading {name}", len(chosen.rows), "samples") as progress:
+            for start in range(0, len(chosen.rows), ROWS_AT_ONCE):
+                chunk = chosen.rows[start:start + ROWS_AT_ONCE]
+                for position, pixels in enumerate(decoder.decode(shards.index.take(chunk)), start):
+                    samples_RCHW[position] = pixels
+                progress.advance(len(chunk))
     return Dataset(name=name, split=split, samples_RCHW=torch.from_numpy(samples_RCHW), class_id_R=chosen.class_id_R,
                    classes=shards.class_names, parts=chosen.parts, manifest_sha256=shards.sha256)
-
-
-def _decode(decoder: Decoder, index: Index, rows: np.ndarray, name: str) -> np.ndarray:
-    samples_RCHW = np.empty((len(rows), *decoder.sample_shape), np.uint8)
-    with Progress(f"loading {name}", len(rows), "samples") as progress:
-        for start in range(0, len(rows), ROWS_AT_ONCE):
-            chunk = rows[start:start + ROWS_AT_ONCE]
-            for position, pixels in enumerate(decoder.decode(index.take(chunk)), start):
-                samples_RCHW[position] = pixels
-            progress.advance(len(chunk))
-    return samples_RCHW

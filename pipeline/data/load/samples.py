@@ -100,28 +100,19 @@ def load_samples(shards: ShardFolder, split: str, parts: Sequence[Part], sample_
     Raises:
         ValueError: an unknown split or part, damaged shards, or samples of the other kind.
     """
-    if len(sample_shape) == 3:
-        return _load_images(shards, split, parts, sample_shape, room or Room())
-    return _load_text(shards, split, parts, sample_shape)
-
-
-def _load_images(shards: ShardFolder, split: str, parts: Sequence[Part], sample_shape: tuple[int, ...],
-                 room: Room) -> Samples:
-    about = shards.manifest.name, shards.class_names, shards.sha256
+    if len(sample_shape) == 1:
+        rows = load_words(shards, split, parts)
+        sentences = SentenceStore(rows.sentences.token_T, rows.sentences.sentence_start_Z,
+                                  torch.from_numpy(rows.row_sentence_R), torch.from_numpy(rows.row_word_R),
+                                  context=(sample_shape[0] - 1) // 2, blank=sample_shape[0] % 2 == 1)
+        return Samples(shards.manifest.name, rows.words, shards.sha256, sentences, rows.row_word_R - FIRST_WORD,
+                       rows.row_sentence_R)
+    about, room = (shards.manifest.name, shards.class_names, shards.sha256), room or Room()
     if shards.count_samples(split, parts) * math.prod(sample_shape) <= room.memory_bytes:
         images = load_split(shards, split, sample_shape, parts)
         return Samples(*about, MemoryStore(images.samples_RCHW), images.class_id_R)
     store = ShardStore(shards, split, sample_shape, parts, room.num_processes, room.shared_bytes)
     return Samples(*about, store, store.class_id_R)
-
-
-def _load_text(shards: ShardFolder, split: str, parts: Sequence[Part], sample_shape: tuple[int, ...]) -> Samples:
-    rows, blank = load_words(shards, split, parts), sample_shape[0] % 2 == 1
-    store = SentenceStore(rows.sentences.token_T, rows.sentences.sentence_start_Z,
-                          torch.from_numpy(rows.row_sentence_R), torch.from_numpy(rows.row_word_R),
-                          context=(sample_shape[0] - 1) // 2, blank=blank)
-    return Samples(shards.manifest.name, rows.words, shards.sha256, store, rows.row_word_R - FIRST_WORD,
-                   rows.row_sentence_R)
 
 
 def require_episodes(shards: ShardFolder, split: str, parts: Sequence[Part], spec: EpisodeSpec, field: str,

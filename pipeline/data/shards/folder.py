@@ -9,11 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from matchnet.files import sha256_of
-from matchnet.preparation import Preparation
-from pipeline.data.formats.images import preparation_of
 from pipeline.data.formats.word_table import WORDS, WordTable, read_words
 from pipeline.data.shards.index import INDEX, Index, read_index
-from pipeline.data.shards.manifest import Manifest, ShardEntry, manifest_bytes, parse_manifest
+from pipeline.data.shards.manifest import MANIFEST, Manifest, ShardEntry, parse_manifest
 from pipeline.data.spec import PARTS, Part
 
 
@@ -51,18 +49,22 @@ class ShardFolder:
         return str(self.path)
 
     @cached_property
-    def _content(self) -> tuple[Path, bytes]:
-        return manifest_bytes(self.path)
+    def _content(self) -> bytes:
+        path = self.path / MANIFEST
+        if not path.is_file():
+            raise ValueError(f"{path}: no such file: dataset {self.path.name} has no finished shards; run this stage "
+                             "by `dvc repro`, which makes them first, or run `python -m stages.download` and then "
+                             "`python -m stages.shard` of that dataset")
+        return path.read_bytes()
 
     @cached_property
     def manifest(self) -> Manifest:
-        path, content = self._content
-        return parse_manifest(content, str(path))
+        return parse_manifest(self._content, str(self.path / MANIFEST))
 
     @cached_property
     def sha256(self) -> str:
         """SHA-256 of the manifest in hex. It names the data, since the manifest holds the SHA-256 of all else."""
-        return hashlib.sha256(self._content[1]).hexdigest()
+        return hashlib.sha256(self._content).hexdigest()
 
     @cached_property
     def index(self) -> Index:
@@ -115,10 +117,6 @@ class ShardFolder:
         """Number of samples of these parts, by the manifest; raises ValueError as `names_of` does."""
         wanted = set(self.names_of(split, parts))
         return sum(entry.num_samples for entry in self.manifest.classes if entry.name in wanted)
-
-    def preparation(self, sample_shape: tuple[int, ...]) -> Preparation:
-        """The preparation that brings the dataset's images to (C, size, size)."""
-        return preparation_of(self.manifest.parameters, sample_shape)
 
     def require_images(self) -> None:
         """Raises ValueError for shards of sentences."""

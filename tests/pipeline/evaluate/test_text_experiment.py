@@ -16,7 +16,6 @@ from matchnet.text import SentenceStore
 from matchnet.tokens import BEGIN, BLANK, END, FIRST_WORD, PADDING
 from pipeline import paths
 from pipeline.data.shards.folder import ShardFolder
-from pipeline.data.shards.manifest import read_manifest
 from pipeline.evaluate.row import Measured, evaluate_row
 from pipeline.params import ModelParams, RowParams
 from pipeline.results.columns import column_order, column_title
@@ -60,7 +59,7 @@ def test_a_model_of_other_sentences_is_refused(shards: Path, model_file: ModelFi
 
 
 def test_no_test_or_valid_word_is_a_training_class(shards: Path) -> None:
-    classes, split = training_classes(MODEL, ShardFolder(shards)), read_manifest(shards).splits["words"]
+    classes, split = training_classes(MODEL, ShardFolder(shards)), ShardFolder(shards).manifest.splits["words"]
     assert classes.sample_shape == (17,) and set(classes.names) == set(split["train"])
     assert not set(classes.names) & {*split["valid"], *split["test"], "<unk>", "N"}
 

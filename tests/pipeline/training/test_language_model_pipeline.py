@@ -22,7 +22,6 @@ from pipeline.data.formats.word_table import WORDS, read_words
 from pipeline.data.load.samples import load_samples, require_episodes
 from pipeline.data.load.sentences import load_sentences
 from pipeline.data.shards.folder import ShardFolder
-from pipeline.data.shards.manifest import read_manifest
 from pipeline.evaluate.row import evaluate_row
 from pipeline.params import ComputeParams, ModelParams, RowParams
 from pipeline.params.sections import ClusterParams
@@ -101,7 +100,7 @@ def file_of(model: ModelParams, method: LanguageModel, shards: Path) -> ModelFil
 
 def test_words_held_out_are_never_targets(shards):
     """Neither valid nor test words have a row of the softmax; all others have, and so has the end of a sentence."""
-    split, vocabulary = read_manifest(shards).split("words"), read_words(shards / WORDS).vocabulary
+    split, vocabulary = ShardFolder(shards).manifest.split("words"), read_words(shards / WORDS).vocabulary
     held_out = {*split["valid"], *split["test"]}
     names, row_V = training_classes(MODEL, ShardFolder(shards)).names, trained(MODEL, shards).row_V
     assert len(held_out) == 14 and not held_out & set(names) and {"<eos>", "<unk>", "N"} <= set(names)

@@ -31,6 +31,7 @@ from matchnet.methods.mann import MannSpec
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.model_file import ModelFile, write_model
 from matchnet.training import train
+from pipeline.data.formats.images import preparation_of
 from pipeline.data.load.samples import Room
 from pipeline.data.nodes.cache import CacheParams
 from pipeline.data.nodes.upload import upload_file
@@ -289,9 +290,9 @@ def test_a_method_that_cannot_be_built_or_begun_is_refused_before_ray_starts(arg
     init, base = tmp_path / "model.pt", replace(MODEL, training=None)
     state = build_method(base.method, base.sample_shape, 1).state_dict()
     write_model(init, ModelFile(
-        model_name="base", method=base.method, preparation=shards.preparation(base.sample_shape), num_classes=1,
-        sample_shape=base.sample_shape, state_dict=state, step=1, seed=0, dataset_sha256="ab", split="random",
-        train_classes=held_out, seconds=0.0))
+        model_name="base", method=base.method, num_classes=1, sample_shape=base.sample_shape,
+        preparation=preparation_of(shards.manifest.parameters, base.sample_shape), state_dict=state, step=1, seed=0,
+        dataset_sha256="ab", split="random", train_classes=held_out, seconds=0.0))
     with pytest.raises(ValueError, match=rf"model\.pt: has been trained on '{held_out[0]}' \(1 such classes\)"):
         run_training(**with_files({**arguments, "model": replace(MODEL, init="t/base")}, init=init))
 

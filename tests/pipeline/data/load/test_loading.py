@@ -24,7 +24,6 @@ from pipeline.data.raw.download import download_dataset
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.shards.index import INDEX, read_index
 from pipeline.data.shards.make import shard_dataset
-from pipeline.data.shards.manifest import read_manifest
 from pipeline.data.spec import PARTS, DatasetParams, ListSplit, RandomSplit, WholeSplit
 
 
@@ -43,7 +42,7 @@ def test_all_samples_with_their_classes(folder: Path) -> None:
     data = load_split(ShardFolder(folder / "shards"), "random", sample_shape=(1, 28, 28))
     assert data.samples_RCHW.shape == (NUM_CLASSES * 20, 1, 28, 28) and data.samples_RCHW.dtype == torch.uint8
     assert np.bincount(data.class_id_R).tolist() == [20] * NUM_CLASSES
-    names = read_manifest(folder / "shards").splits["random"]
+    names = ShardFolder(folder / "shards").manifest.splits["random"]
     assert {part: [data.classes[i] for i in ids] for part, ids in data.parts.items()} == names
     assert data.manifest_sha256 == ShardFolder(folder / "shards").sha256
 
@@ -58,7 +57,7 @@ def test_the_pixels_are_those_of_the_archive_with_bright_ink(folder: Path) -> No
 
 
 def test_shards_of_other_parts_need_not_be_there(folder: Path, tmp_path: Path) -> None:
-    manifest = read_manifest(folder / "shards")
+    manifest = ShardFolder(folder / "shards").manifest
     groups = ShardFolder(folder / "shards").groups_of("alphabets", ("valid",))
     shutil.copytree(folder / "shards", tmp_path / "some")
     for entry in manifest.shards:

@@ -39,7 +39,7 @@ from pipeline.data.raw.readers.mini_photographs import PHOTOGRAPHS, pack_photogr
 from pipeline.data.raw.registry import PREPARED
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.shards.make import shard_dataset
-from pipeline.data.shards.manifest import MANIFEST, Manifest, read_manifest
+from pipeline.data.shards.manifest import MANIFEST, Manifest
 from pipeline.data.shards.reader import ShardReader
 from pipeline.data.spec import CutListSplit, DatasetParams, MiniImagenetParams, RandomSplit, TwoListsSplit
 from pipeline.params.sections import LicensedParams
@@ -399,7 +399,7 @@ def test_the_real_photographs(tmp_path: Path) -> None:
         "dogs": CutListSplit(test="imagenet_dogs.txt", num_valid=16)})
     download_dataset("mini", params, tmp_path / "raw/mini", mirror())
     shard_dataset("mini", params, tmp_path / "raw/mini", tmp_path / "shards/mini")
-    manifest = read_manifest(tmp_path / "shards/mini")
+    manifest = ShardFolder(tmp_path / "shards/mini").manifest
     assert manifest.num_samples == 60_000 and {entry.num_samples for entry in manifest.classes} == {600}
     assert manifest.oddities == {"grey": 944, "same bytes as another": 8}
     sizes = {name: tuple(map(len, split.values())) for name, split in manifest.splits.items()}
