@@ -14,18 +14,17 @@ from torch import Tensor
 
 from matchnet.attention import Attention
 from matchnet.episodes import ALL_WAYS, ClassRows, Episodes
-from matchnet.evaluation import Advance, EpisodeResults, embed_rows, episode_results, rows_drawn, run_episodes
+from matchnet.evaluation import EpisodeResults, embed_rows, episode_results, rows_drawn, run_episodes
 from matchnet.files import atomic_write
 from matchnet.methods import Classifier, FineTuned, Method, Oracle
 from matchnet.model_file import ModelFile
 from matchnet.running_text import TextModel
 from matchnet.statistics import mean_and_interval
-from matchnet.store import MemoryStore, SomeRows
+from matchnet.store import MemoryStore
 from pipeline.data.formats.images import preparation_of
 from pipeline.data.load.samples import Room, Samples, load_samples
 from pipeline.data.load.sentences import load_sentences
 from pipeline.data.shards.folder import ShardFolder
-from pipeline.data.spec import Part
 from pipeline.evaluate.on_workers import RowEpisodes, SampleAddress, Workers, embed_on, episodes_on
 from pipeline.evaluate.seen import require_new_classes
 from pipeline.params import ComputeParams, RowParams
@@ -74,14 +73,21 @@ def evaluate_row(row: RowParams, model: ModelFile, method: Method, shards: Shard
                 else embed_on(workers, method, _address(row, model, shards, workers), samples.store, wanted.row_U,
                               progress.advance)
         with Progress(f"testing {model.model_name}", row.episodes * len(wanted.specs), "episodes") as progress:
-            episodes = _test(method, features, wanted, progress.advance) if workers is None else \
-                episodes_on(workers, method, features, wanted, progress.advance)
+            episodes = episodes_on(workers, method, features, wanted, progress.advance) if workers is not None else {
+                column: episode_results(method, features, wanted.classes[column], spec, range(row.episodes), row.seed,
+                                        progress.advance) for column, spec in wanted.specs.items()}
         first = min(row.columns, key=lambda column: row.tasks[column].num_ways == ALL_WAYS)
         shown = _shown(method, samples, features, wanted, first)
-    perplexity = _perplexity(method, shards, row.part, device)
+    perplexity = None
+    if isinstance(method, TextModel):
+        text = load_sentences(shards, row.part).running_text()
+        perplexity = round(method.perplexity(text.to(device)), 3)
     seconds = SecondsSpent(train=model.seconds, evaluate=round(time.monotonic() - started, 1))
+    columns = {column: ColumnResult.from_fractions(*mean_and_interval(episodes[column].accuracy_E), row.episodes,
+                                                   spec.num_queries, wanted.classes[column].num_drawn(spec))
+               for column, spec in wanted.specs.items()}
     trainable = sum(weight.numel() for weight in method.parameters() if weight.requires_grad)
-    details = Details(columns=_columns(wanted, episodes), seconds=seconds, machine=machine_facts(),
+    details = Details(columns=columns, seconds=seconds, machine=machine_facts(),
                       dataset=DatasetUsed(samples.name, row.split, row.part, samples.manifest_sha256),
                       model=ModelUsed(model.model_name, model.step, trainable, model.seed), perplexity=perplexity)
     return Measured(episodes, shown, samples.vocabulary, details)
@@ -93,17 +99,6 @@ def _wanted(row: RowParams, samples: Samples) -> RowEpisodes:
     row_U = np.unique(np.concatenate([rows_drawn(classes[column], spec, row.episodes, row.seed)
                                       for column, spec in specs.items()]))
     return RowEpisodes(classes, specs, row_U, row.episodes, row.seed)
-
-
-def _test(method: Method, features: SomeRows, wanted: RowEpisodes, advance: Advance) -> dict[str, EpisodeResults]:
-    return {column: episode_results(method, features, wanted.classes[column], spec, range(wanted.count), wanted.seed,
-                                    advance) for column, spec in wanted.specs.items()}
-
-
-def _columns(wanted: RowEpisodes, episodes: Mapping[str, EpisodeResults]) -> dict[str, ColumnResult]:
-    return {column: ColumnResult.from_fractions(*mean_and_interval(episodes[column].accuracy_E), wanted.count,
-                                                spec.num_queries, wanted.classes[column].num_drawn(spec))
-            for column, spec in wanted.specs.items()}
 
 
 def device_of(compute: ComputeParams) -> str:
@@ -122,11 +117,29 @@ def _address(row: RowParams, model: ModelFile, shards: ShardFolder, workers: Wor
 @contextmanager
 def loaded_samples(row: RowParams, model: ModelFile, shards: ShardFolder,
                    room: Room | None = None) -> Iterator[Samples]:
-    """The samples of the row's part as its model takes them; after the block, a store on shards ends its processes."""
-    _check_preparation(row, model, shards)
+    """The samples of the row's part as its model takes them; after the block, a store on shards ends its processes.
+
+    Images are prepared as their dataset says; size, channels and polarity are always the model's own. If the model's
+    training data were prepared otherwise, this is said.
+
+    Raises:
+        ValueError: drawings for a model of photographs, or the reverse; sentences with other tokens than the model's.
+    """
+    if model.preparation is not None:
+        found = preparation_of(shards.manifest.parameters, model.sample_shape)
+        kinds = model.preparation.kind, found.kind
+        if None not in kinds and len(set(kinds)) > 1:
+            raise ValueError(f"model {model.model_name}: was trained on {kinds[0]}, and dataset {row.dataset} holds "
+                             f"{kinds[1]}, another ground; name a dataset of {kinds[0]}, or a model of {kinds[1]}")
+        if differences := model.preparation.differences(found):
+            say(f"model {model.model_name} and dataset {row.dataset} differ in {'; '.join(differences)}: the "
+                "pictures are prepared as the dataset says")
     samples = load_samples(shards, row.split, (row.part,), model.sample_shape, room)
     try:
-        _require_same_tokens(model, samples)
+        if samples.vocabulary is not None and model.dataset_sha256 != samples.manifest_sha256:
+            raise ValueError(f"model {model.model_name}: was trained on data of SHA-256 {model.dataset_sha256}, and "
+                             f"{samples.name} is now of {samples.manifest_sha256}: a token may be another word; train "
+                             "the model again")
         yield samples
     finally:
         close_if_possible(samples.store)  # a store in memory has nothing to close
@@ -162,37 +175,6 @@ def _oracle(model: ModelFile, method: Method, class_names: list[str]) -> Oracle:
                          f"trained on, nor are {len(unseen) - 1} others of the {len(class_names)} of the part; an "
                          "oracle has seen all: name a classifier of all classes")
     return Oracle(method, torch.tensor([outputs[name] for name in class_names]))
-
-
-def _check_preparation(row: RowParams, model: ModelFile, shards: ShardFolder) -> None:
-    """Warn of, or refuse, samples that their dataset prepares otherwise than the model's training data.
-
-    Samples are prepared as their dataset says; size, channels and polarity are always the model's own.
-    """
-    if model.preparation is None:
-        return
-    found = preparation_of(shards.manifest.parameters, model.sample_shape)
-    kinds = model.preparation.kind, found.kind
-    if None not in kinds and len(set(kinds)) > 1:
-        raise ValueError(f"model {model.model_name}: was trained on {kinds[0]}, and dataset {row.dataset} holds "
-                         f"{kinds[1]}, another ground; name a dataset of {kinds[0]}, or a model of {kinds[1]}")
-    if differences := model.preparation.differences(found):
-        say(f"model {model.model_name} and dataset {row.dataset} differ in {'; '.join(differences)}: the "
-            "pictures are prepared as the dataset says")
-
-
-def _require_same_tokens(model: ModelFile, samples: Samples) -> None:
-    if samples.vocabulary is not None and model.dataset_sha256 != samples.manifest_sha256:
-        raise ValueError(f"model {model.model_name}: was trained on data of SHA-256 {model.dataset_sha256}, and "
-                         f"{samples.name} is now of {samples.manifest_sha256}: a token may be another word; train the "
-                         "model again")
-
-
-def _perplexity(method: Method, shards: ShardFolder, part: Part, device: str) -> float | None:
-    """Perplexity of a language model on the file of the part; None for any other method."""
-    if not isinstance(method, TextModel):
-        return None
-    return round(method.perplexity(load_sentences(shards, part).running_text().to(device)), 3)
 
 
 def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
