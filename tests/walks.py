@@ -12,7 +12,7 @@ All run on a small Omniglot, and every call between functions of matchnet, pipel
   joining a function with its callers does. A property that calls none of ours is read as an attribute, and counts
   nowhere.
 - **modules** have the stops.
-- A **climb** is a stop in a module where the walk has been before, first reached by a call from another module.
+- A **climb** is a stop in a module where the walk has been before, reached from a module that has not led there yet.
 - **functions** are all that are called, stops or not.
 
 A dataclass's check of its own values (`__post_init__`, and what it calls) is no part of the walks.
@@ -121,9 +121,12 @@ def traced(work: Callable[[], Any]) -> tuple[Any, list[Call]]:
 
 def followed(calls: list[Call]) -> tuple[list[Call], set[CodeType]]:
     """The calls without those of properties that are read as attributes, and the functions that call another one."""
-    goes_on = {caller for caller, callee in calls if caller and caller is not callee}
-    calls = [(caller, callee) for caller, callee in calls if callee in goes_on or not is_property(callee)]
-    return calls, {caller for caller, callee in calls if caller and caller is not callee}
+    while True:
+        goes_on = {caller for caller, callee in calls if caller and caller is not callee}
+        kept = [(caller, callee) for caller, callee in calls if callee in goes_on or not is_property(callee)]
+        if len(kept) == len(calls):
+            return calls, goes_on
+        calls = kept
 
 
 def is_property(code: CodeType) -> bool:
@@ -133,14 +136,16 @@ def is_property(code: CodeType) -> bool:
 def counted(calls: list[Call], goes_on: set[CodeType]) -> tuple[int, int, int, int]:
     """Stops, modules, climbs, functions."""
     stops: set[CodeType] = set()
-    modules: set[str] = set()
+    led: set[tuple[str, str]] = set()  # pairs of modules
     climbs = 0
     for caller, callee in calls:
         if callee in goes_on and callee not in stops:
             module = callee.co_filename
-            climbs += module in modules and caller is not None and caller.co_filename != module
+            way = (caller.co_filename if caller else "", module)
+            climbs += module in {to for _, to in led} and way not in led and way[0] != module
             stops.add(callee)
-            modules.add(module)
+            led.add(way)
+    modules = {to for _, to in led}
     return len(stops), len(modules), climbs, len({callee for _, callee in calls})
 
 
