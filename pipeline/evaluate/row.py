@@ -63,19 +63,22 @@ def evaluate_row(row: RowParams, model: ModelFile, method: Method, shards: Shard
     started = time.monotonic()
     room = Room(memory_bytes=min(Room().memory_bytes, DECODED_FIRST)) if workers is None else FEW
     with loaded_samples(row, model, shards, room) as samples:
-        wanted = _wanted(row, samples)
-        most = max(wanted.classes.values(), key=lambda classes: classes.num_classes)  # has the classes of every column
+        specs = {column: spec.among(samples.num_classes) for column, spec in row.tasks.items()}
+        classes = {column: samples.classes_for(spec) for column, spec in specs.items()}
+        row_U = np.unique(np.concatenate([rows_drawn(classes[column], spec, row.episodes, row.seed)
+                                          for column, spec in specs.items()]))
+        wanted = RowEpisodes(classes, specs, row_U, row.episodes, row.seed)
+        most = max(classes.values(), key=lambda of_column: of_column.num_classes)  # has the classes of every column
         require_new_classes(row, model.model_name, model.method, model.seen_classes,
                             samples.names_of(most, np.arange(most.num_classes)))
         method = method_for(row, model, method, samples, most).to(device)
-        with Progress(f"embedding {samples.name} for {model.model_name}", len(wanted.row_U), "samples") as progress:
-            features = embed_rows(method, samples.store, wanted.row_U, device, progress.advance) if workers is None \
-                else embed_on(workers, method, _address(row, model, shards, workers), samples.store, wanted.row_U,
-                              progress.advance)
-        with Progress(f"testing {model.model_name}", row.episodes * len(wanted.specs), "episodes") as progress:
+        with Progress(f"embedding {samples.name} for {model.model_name}", len(row_U), "samples") as progress:
+            features = embed_rows(method, samples.store, row_U, device, progress.advance) if workers is None else \
+                embed_on(workers, method, _address(row, model, shards, workers), samples.store, row_U, progress.advance)
+        with Progress(f"testing {model.model_name}", row.episodes * len(specs), "episodes") as progress:
             episodes = episodes_on(workers, method, features, wanted, progress.advance) if workers is not None else {
-                column: episode_results(method, features, wanted.classes[column], spec, range(row.episodes), row.seed,
-                                        progress.advance) for column, spec in wanted.specs.items()}
+                column: episode_results(method, features, classes[column], spec, range(row.episodes), row.seed,
+                                        progress.advance) for column, spec in specs.items()}
         first = min(row.columns, key=lambda column: row.tasks[column].num_ways == ALL_WAYS)
         shown = _shown(method, samples, features, wanted, first)
     perplexity = None
@@ -84,21 +87,13 @@ def evaluate_row(row: RowParams, model: ModelFile, method: Method, shards: Shard
         perplexity = round(method.perplexity(text.to(device)), 3)
     seconds = SecondsSpent(train=model.seconds, evaluate=round(time.monotonic() - started, 1))
     columns = {column: ColumnResult.from_fractions(*mean_and_interval(episodes[column].accuracy_E), row.episodes,
-                                                   spec.num_queries, wanted.classes[column].num_drawn(spec))
-               for column, spec in wanted.specs.items()}
+                                                   spec.num_queries, classes[column].num_drawn(spec))
+               for column, spec in specs.items()}
     trainable = sum(weight.numel() for weight in method.parameters() if weight.requires_grad)
     details = Details(columns=columns, seconds=seconds, machine=machine_facts(),
                       dataset=DatasetUsed(samples.name, row.split, row.part, samples.manifest_sha256),
                       model=ModelUsed(model.model_name, model.step, trainable, model.seed), perplexity=perplexity)
     return Measured(episodes, shown, samples.vocabulary, details)
-
-
-def _wanted(row: RowParams, samples: Samples) -> RowEpisodes:
-    specs = {column: samples.task(spec) for column, spec in row.tasks.items()}
-    classes = {column: samples.classes_for(spec) for column, spec in specs.items()}
-    row_U = np.unique(np.concatenate([rows_drawn(classes[column], spec, row.episodes, row.seed)
-                                      for column, spec in specs.items()]))
-    return RowEpisodes(classes, specs, row_U, row.episodes, row.seed)
 
 
 def device_of(compute: ComputeParams) -> str:

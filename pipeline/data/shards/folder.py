@@ -1,8 +1,7 @@
 """A dataset's folder of shards and its contents; each of its files is read once."""
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -13,20 +12,6 @@ from pipeline.data.formats.word_table import WORDS, WordTable, read_words
 from pipeline.data.shards.index import INDEX, Index, read_index
 from pipeline.data.shards.manifest import MANIFEST, Manifest, ShardEntry, parse_manifest
 from pipeline.data.spec import PARTS, Part
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Samples of some parts of a split.
-
-    rows: rows of the index, sorted by class and key, so their order does not depend on how the shards are cut.
-    class_id_R: int64, one a row.
-    parts: part -> class_ids, int64, sorted; empty for a part that was not asked for or has no class.
-    """
-
-    rows: np.ndarray
-    class_id_R: np.ndarray
-    parts: Mapping[Part, np.ndarray]
 
 
 class ShardFolder:
@@ -86,8 +71,11 @@ class ShardFolder:
         unknown = [part for part in parts if part not in PARTS]
         if unknown:
             raise ValueError(f"parts: {unknown[0]!r} is not a part of a split; name some of {', '.join(PARTS)}")
-        classes_of = self.manifest.split(split)
-        return [name for part in parts for name in classes_of[part]]
+        manifest = self.manifest
+        if split not in manifest.splits:
+            raise ValueError(f"split: {split!r} is not a split of {manifest.name}; it has: "
+                             f"{', '.join(manifest.splits)}; add it to the dataset's splits, or name one of these")
+        return [name for part in parts for name in manifest.splits[split][part]]
 
     def groups_of(self, split: str, parts: Sequence[Part] = PARTS) -> set[str]:
         """The groups of shards that hold the samples of these parts; in a corpus of sentences, all groups.
@@ -103,15 +91,18 @@ class ShardFolder:
         """The shards of these groups; None is all."""
         return [entry for entry in self.manifest.shards if groups is None or entry.group in groups]
 
-    def select(self, split: str, parts: Sequence[Part] = PARTS) -> Selection:
-        """The samples of these parts; raises ValueError as `names_of` does."""
-        class_ids = {name: class_id for class_id, name in enumerate(self.class_names)}
-        names = {part: self.names_of(split, (part,)) for part in parts}
-        chosen = {part: np.array([class_ids[name] for name in names.get(part, [])], np.int64) for part in PARTS}
-        rows = np.flatnonzero(np.isin(self.index.class_id_R, np.concatenate(list(chosen.values()))))
-        key_R = self.index.key_R.take(rows).to_numpy(zero_copy_only=False)
-        rows = rows[np.lexsort((key_R, self.index.class_id_R[rows]))]
-        return Selection(rows, self.index.class_id_R[rows].astype(np.int64), chosen)
+    def select(self, split: str, parts: Sequence[Part] = PARTS) -> tuple[np.ndarray, np.ndarray]:
+        """The samples of these parts: their rows of the index, and their class_ids (int64).
+
+        They are sorted by class and key, so that the order does not depend on how the shards are cut. Raises ValueError
+        as `names_of` does.
+        """
+        names, index = set(self.names_of(split, parts)), self.index
+        class_ids = [class_id for class_id, name in enumerate(self.class_names) if name in names]
+        rows = np.flatnonzero(np.isin(index.class_id_R, np.array(class_ids, np.int64)))
+        key_R = index.key_R.take(rows).to_numpy(zero_copy_only=False)
+        rows = rows[np.lexsort((key_R, index.class_id_R[rows]))]
+        return rows, index.class_id_R[rows].astype(np.int64)
 
     def count_samples(self, split: str, parts: Sequence[Part]) -> int:
         """Number of samples of these parts, by the manifest; raises ValueError as `names_of` does."""

@@ -79,14 +79,6 @@ class Manifest:
     oddities: Mapping[str, int] | None = None
     left_out: Mapping[str, int] | None = None
 
-    def split(self, name: str) -> Mapping[Part, list[str]]:
-        """Part -> class names of one split."""
-        if name not in self.splits:
-            known = ", ".join(self.splits)
-            raise ValueError(f"split: {name!r} is not a split of {self.name}; it has: {known}; "
-                             "add it to the dataset's splits, or name one of these")
-        return self.splits[name]
-
 
 ADAPTER = TypeAdapter(Manifest)
 

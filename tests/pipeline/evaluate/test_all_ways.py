@@ -27,7 +27,7 @@ CLASSES, OF_A_CLASS, D = 1000, 1000, 4
 
 
 def test_a_column_of_all_classes_is_the_one_of_that_number_of_ways(small_shards: Path) -> None:
-    ways = len(ShardFolder(small_shards).manifest.split("random")["test"])
+    ways = len(ShardFolder(small_shards).manifest.splits["random"]["test"])
     assert ways > 3
     row = dataclasses.replace(ROW, columns=("all-1s2q", "3w1s", f"{ways}w1s2q", "all-5s"))
     measured = run(small_shards, row, ["a"], PixelsSpec())
@@ -43,7 +43,7 @@ def test_a_column_of_all_classes_is_the_one_of_that_number_of_ways(small_shards:
 def test_pictures_of_all_classes_are_of_fewer_episodes(small_shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.evaluate.row.SHOWN_SAMPLES", 60)
     row = dataclasses.replace(ROW, columns=("all-1s2q",))
-    ways = len(ShardFolder(small_shards).manifest.split("random")["test"])
+    ways = len(ShardFolder(small_shards).manifest.splits["random"]["test"])
     assert len(run(small_shards, row, ["a"], PixelsSpec()).shown) == max(2, 60 // (3 * ways)) < 6
 
 

@@ -85,7 +85,7 @@ def test_samples_that_stay_in_their_shards_give_the_same_and_their_processes_end
 @pytest.mark.parametrize("reverse", [False, True])
 def test_an_oracle_answers_by_the_outputs_of_the_names_of_its_classes(small_shards: Path, reverse: bool) -> None:
     """A classifier that prefers its last class to the one before, and so on, whatever the image."""
-    split = ShardFolder(small_shards).manifest.split("random")
+    split = ShardFolder(small_shards).manifest.splits["random"]
     names = sorted((name for part in split.values() for name in part), reverse=reverse)
     method = build_method(CLASSIFIER, SHAPE, len(names))
     assert isinstance(method, Classifier)
@@ -100,7 +100,7 @@ def test_an_oracle_answers_by_the_outputs_of_the_names_of_its_classes(small_shar
 
 
 def test_an_oracle_has_seen_every_class(small_shards: Path) -> None:
-    split = ShardFolder(small_shards).manifest.split("random")
+    split = ShardFolder(small_shards).manifest.splits["random"]
     unseen = sorted(split["test"])[0]
     names = sorted(name for part in split.values() for name in part if name != unseen)
     with pytest.raises(ValueError, match=rf"model m: class '{unseen}' is none of the {len(names)} that it was trained "

@@ -23,7 +23,7 @@ from matchnet.files import sha256_of
 from matchnet.random_words import random_words, to_uniform
 from pipeline.data.formats.tar import TarWriter
 from pipeline.data.load.crop import WORDS, CropSpec, crop, random_box
-from pipeline.data.load.in_memory import load_split
+from pipeline.data.load.samples import load_samples
 from pipeline.data.load.stream import CROP_STREAM, RUN, ShardStream, StreamSpec, killed_loaders_named, loaders_that_fit
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.shards.index import INDEX, write_index
@@ -108,12 +108,12 @@ def test_a_share_of_the_middle_is_the_middle_of_the_whole(small_shards: Path) ->
 
 def test_uncropped_images_are_those_of_the_store_in_memory(small_shards: Path) -> None:
     """Bright ink as well: the same pixels for the same image, of whatever shard."""
-    stream, data = stream_of(small_shards), load_split(ShardFolder(small_shards), "random", SHAPE, parts=("train",))
+    stream, data = stream_of(small_shards), load_samples(ShardFolder(small_shards), "random", ("train",), SHAPE)
     image_BCHW, class_B = stream.read(range(NUM_IMAGES))
-    classes = [data.classes[c] for c in data.class_id_R]
+    classes = [data.class_names[c] for c in data.class_id_R]
     names = sorted(set(classes))
     expected = sorted((names.index(name), image.numpy().tobytes())
-                      for name, image in zip(classes, data.samples_RCHW, strict=True))
+                      for name, image in zip(classes, data.store.samples, strict=True))
     assert sorted((int(c), image.contiguous().numpy().tobytes())
                   for c, image in zip(class_B, image_BCHW, strict=True)) == expected
 

@@ -103,7 +103,7 @@ def test_only_the_groups_asked_for_come(root: Path, faults: Faults, cache: Cache
         assert {path.name for path in folder.glob("*.tar")} == wanted
         ShardFolder(folder).verify(groups)
         with ShardReader(ShardFolder(folder), groups) as reader:
-            rows = ShardFolder(folder).select("random", ("test",)).rows
+            rows, _ = ShardFolder(folder).select("random", ("test",))
             assert len(rows) == 80
             assert reader.read_many(rows) == whole.read_many(rows)
             others = np.setdiff1d(np.arange(len(whole.index)), rows)
