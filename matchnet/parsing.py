@@ -85,27 +85,21 @@ def _parse_dataclass(wanted: Any, value: Any, path: str) -> Any:
 
 
 def _parse_union(options: tuple[Any, ...], value: Any, path: str) -> Any:
+    """Parse one of several types. Of several dataclasses, a `name` or `kind` tells which; without such a field, the
+    one that knows most of the keys is taken, and the first of equals. So a misspelt key is still reported as such.
+    """
     if value is None and types.NoneType in options:
         return None
     options = tuple(option for option in options if option is not types.NoneType)
     if len(options) == 1:
         return parse(options[0], value, path)
-    if all(is_dataclass(option) for option in options):
-        return _parse_variant(options, value, path)
-    for option in options:
-        try:
-            return parse(option, value, path)
-        except ParamsError:
-            continue
-    raise ParamsError(f"{path}: found {shown(value)}; it must be {' or '.join(_name_of(option) for option in options)}")
-
-
-def _parse_variant(options: tuple[Any, ...], value: Any, path: str) -> Any:
-    """Parse one of several dataclasses: a `name` or `kind` tells which; without such a field, the keys do.
-
-    Then the dataclass that knows most of the keys is taken, and the first of equals. So a misspelt key is still
-    reported as such.
-    """
+    if not all(is_dataclass(option) for option in options):
+        for option in options:
+            try:
+                return parse(option, value, path)
+            except ParamsError:
+                continue
+        raise ParamsError(f"{path}: found {shown(value)}; it must be {' or '.join(map(_name_of, options))}")
     _require_section(value, path)
     hints = typing.get_type_hints(options[0])
     tag = next((name for name, hint in hints.items() if get_origin(hint) is Literal and len(get_args(hint)) == 1), None)

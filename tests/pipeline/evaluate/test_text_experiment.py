@@ -24,7 +24,7 @@ from pipeline.results.metrics import read_details, write_details
 from pipeline.results.report import write_report
 from pipeline.results.shown_episode import ShownEpisode
 from pipeline.results.tables import Row, RowInfo, Table
-from pipeline.training.data import load_training_data, training_classes
+from pipeline.training.data import load_task, training_classes
 
 MODEL = ModelParams(dataset="small", split="words", context=8, method=PixelsSpec(), training=None)
 ROW = RowParams(model="m", dataset="small", split="words", columns=("2w1s", "2w1s3q"), queries=1, episodes=50)
@@ -67,7 +67,7 @@ def test_no_test_or_valid_word_is_a_training_class(shards: Path) -> None:
 def test_training_and_validation_have_their_own_words_and_sentences(shards: Path) -> None:
     spec = EpisodicSpec(episode=EpisodeSpec(4, 1, 2), steps=1, valid_episode=EpisodeSpec(2, 1, 1))
     model = ModelParams(dataset="small", split="words", context=8, method=PixelsSpec(), training=spec)
-    data = load_training_data(model, ShardFolder(shards))
+    data = load_task(model, ShardFolder(shards)).data
     assert isinstance(data.store, SentenceStore) and isinstance(data.valid_store, SentenceStore)
     assert not set(data.store.word_R.tolist()) & set(data.valid_store.word_R.tolist())
     assert data.classes.counts.min() >= 3 and data.classes.origin_R is not None

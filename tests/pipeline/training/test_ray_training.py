@@ -25,7 +25,7 @@ from places import ROOT, TESTS
 
 from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.episodes import EpisodeSpec, FineGrainedSpec
-from matchnet.episodic_training import EpisodicSpec, EpisodicTask
+from matchnet.episodic_training import EpisodicSpec
 from matchnet.methods import build_method
 from matchnet.methods.mann import MannSpec
 from matchnet.methods.matching_network import MatchingNetworkSpec
@@ -43,7 +43,7 @@ from pipeline.system.storage import location_of
 from pipeline.training import log_copies
 from pipeline.training.checkpoint import newest_state, save_state
 from pipeline.training.computing import choose_precision
-from pipeline.training.data import load_training_data, require_classes, training_classes
+from pipeline.training.data import load_task, require_classes, training_classes
 from pipeline.training.ray_training import TrainingError, name_runs_left_aside, run_training
 from pipeline.training.run_log import read_log, read_worker_logs
 from pipeline.training.runs import RunFiles, RunInUseError, forget_runs, only_driver, run_folder
@@ -307,8 +307,8 @@ def test_rotations_of_images_that_stay_in_their_shards_are_refused(arguments, mo
     with pytest.raises(ValueError, match=message):
         run_training(**{**arguments, "model": model, "cluster": ClusterParams(memory_gib=0)})
     with pytest.raises(ValueError, match=message):
-        load_training_data(model, shards, Room(memory_bytes=0))
-    assert len(load_training_data(model, shards, Room(memory_bytes=needed)).store) == 4 * needed // 256
+        load_task(model, shards, Room(memory_bytes=0))
+    assert len(load_task(model, shards, Room(memory_bytes=needed)).data.store) == 4 * needed // 256
 
 
 @pytest.mark.parametrize(("columns", "message"), [
@@ -355,7 +355,7 @@ def train_here(model: ModelParams, shards: ShardFolder, seed: int) -> dict[str, 
     torch.manual_seed(model.training.seed)
     classes = training_classes(model, shards)
     method = build_method(model.method, classes.sample_shape, len(classes.names))
-    task = EpisodicTask(load_training_data(model, shards), replace(model.training, seed=seed))
+    task = load_task(replace(model, training=replace(model.training, seed=seed)), shards)
     train(method, task, report=ignore, save=ignore, log=ignore)
     return method.state_dict()
 
