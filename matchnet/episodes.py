@@ -248,7 +248,13 @@ def sample_episodes(seed: int, numbers: Sequence[int], spec: EpisodeSpec, classe
         raise ValueError(f"episode {number_E[redrawn[0]]}: each of {MOST_DRAWS} draws of {spec.num_ways} ways with "
                          f"{spec.num_shots} shots + {spec.num_queries} queries uses an origin (a sentence) twice: "
                          "the episode may be too large for so few sentences; lower one of them")
-    return _as_episodes(class_EN, row_ENm, order_ES, spec)
+    N, k = spec.num_ways, spec.num_shots
+    E, S, Q = len(class_EN), N * k, N * spec.num_queries
+    support_ES = np.take_along_axis(row_ENm[..., :k].reshape(E, S), order_ES, axis=1)
+    query_EQ = row_ENm[..., k:].reshape(E, Q)
+    query_way_EQ = torch.arange(N).repeat_interleave(spec.num_queries).expand(E, Q)
+    return Episodes(torch.from_numpy(class_EN), torch.from_numpy(support_ES),
+                    torch.from_numpy(order_ES // max(k, 1)), torch.from_numpy(query_EQ), query_way_EQ)
 
 
 def _draw(seed: int, number_E: np.ndarray, spec: EpisodeSpec, classes: ClassRows,
@@ -285,16 +291,6 @@ def _origins_meet(row_ENm: np.ndarray, classes: ClassRows) -> np.ndarray:
     E, N, m = row_ENm.shape
     origin_ET = np.sort(classes.origin_R[row_ENm].reshape(E, N * m), axis=1)
     return (origin_ET[:, 1:] == origin_ET[:, :-1]).any(axis=1)
-
-
-def _as_episodes(class_EN: np.ndarray, row_ENm: np.ndarray, order_ES: np.ndarray, spec: EpisodeSpec) -> Episodes:
-    N, k = spec.num_ways, spec.num_shots
-    E, S, Q = len(class_EN), N * k, N * spec.num_queries
-    support_ES = np.take_along_axis(row_ENm[..., :k].reshape(E, S), order_ES, axis=1)
-    query_EQ = row_ENm[..., k:].reshape(E, Q)
-    query_way_EQ = torch.arange(N).repeat_interleave(spec.num_queries).expand(E, Q)
-    return Episodes(torch.from_numpy(class_EN), torch.from_numpy(support_ES),
-                    torch.from_numpy(order_ES // max(k, 1)), torch.from_numpy(query_EQ), query_way_EQ)
 
 
 def _draw_without_replacement(words: np.ndarray, population: np.ndarray | np.int64) -> np.ndarray:

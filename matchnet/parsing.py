@@ -85,8 +85,11 @@ def _parse_dataclass(wanted: Any, value: Any, path: str) -> Any:
 
 
 def _parse_union(options: tuple[Any, ...], value: Any, path: str) -> Any:
-    """Parse one of several types. Of several dataclasses, a `name` or `kind` tells which; without such a field, the
-    one that knows most of the keys is taken, and the first of equals. So a misspelt key is still reported as such.
+    """Parse one of several types. A `name` or `kind` tells which of several dataclasses; without such a field, the
+    keys do.
+
+    Then the dataclass that knows most of the keys is taken, and the first of equals. So a misspelt key is still
+    reported as such.
     """
     if value is None and types.NoneType in options:
         return None

@@ -1,4 +1,6 @@
-"""Count the stops of three walks through the code, as data flows: PYTHONPATH=. python tests/walks.py
+"""Count the stops of three walks through the code, as data flows: PYTHONPATH=. python tests/walks.py [--list]
+
+With --list it names every function on the way; a star marks the stops.
 
 1. train: from `make_model` to the first training batch, as its driver and its worker run it, in one process.
 2. load: one part of a split into memory.

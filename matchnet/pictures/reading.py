@@ -100,7 +100,11 @@ def read_picture(source: bytes | str | os.PathLike[str] | BinaryIO, *, colour: b
             is not known. Names the file if `source` is a path.
         OSError: the file cannot be opened, or the disk fails.
     """
-    _check_arguments(paper, max_pixels)
+    values = paper if isinstance(paper, tuple) else (paper,)
+    if len(values) not in (1, 3) or not all(0 <= value <= 255 for value in values):
+        raise ValueError(f"paper is {paper!r}; give a grey value or (red, green, blue), each 0 (black) to 255")
+    if max_pixels < 1:
+        raise ValueError(f"max_pixels is {max_pixels}; a picture has at least 1")
     found: Counter[str] = Counter()
     try:
         with _opened(source) as file:
@@ -118,14 +122,6 @@ def read_picture(source: bytes | str | os.PathLike[str] | BinaryIO, *, colour: b
     if oddities is not None:
         oddities.update(found)
     return image if colour is None else image.convert("RGB" if colour else "L")
-
-
-def _check_arguments(paper: Paper, max_pixels: int) -> None:
-    values = paper if isinstance(paper, tuple) else (paper,)
-    if len(values) not in (1, 3) or not all(0 <= value <= 255 for value in values):
-        raise ValueError(f"paper is {paper!r}; give a grey value or (red, green, blue), each 0 (black) to 255")
-    if max_pixels < 1:
-        raise ValueError(f"max_pixels is {max_pixels}; a picture has at least 1")
 
 
 @contextmanager
