@@ -25,7 +25,7 @@ from matchnet.training import autocast
 EPISODE = EpisodeSpec(5, 1, 15)
 GREY_28, COLOURED_84 = (1, 28, 28), (3, 84, 84)
 STEPS = {1: 200, 16: 60, 256: 12}  # between two lines of the log, at 28 px
-SHARES_AHEAD = 2  # as pipeline.training.tasks has it
+SHARES_AHEAD = 2  # as pipeline.training.data has it
 COMPILE_SECONDS = 25.0
 
 

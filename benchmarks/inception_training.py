@@ -35,7 +35,7 @@ from pipeline.data.load.stream import ShardStream, StreamSpec
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.system.machine import cores
 from pipeline.training.computing import ready_to_train
-from pipeline.training.tasks import SHARES_AHEAD
+from pipeline.training.data import SHARES_AHEAD
 
 NUM_IMAGES, NUM_CLASSES = 1600, 40
 EPISODE = EpisodeSpec(5, 1, 3)

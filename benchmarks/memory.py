@@ -33,7 +33,6 @@ from pipeline.data.raw.linked_archives import archive_path
 from pipeline.data.raw.registry import TRAINING
 from pipeline.data.shards import make as shards
 from pipeline.data.shards.folder import ShardFolder
-from pipeline.data.shards.manifest import read_manifest
 from pipeline.data.source_spec import ImagenetParams
 from pipeline.data.spec import DatasetParams, WholeSplit
 
@@ -62,7 +61,7 @@ def shard(raw: Path, out: Path) -> None:
 def stream(raw: Path, out: Path) -> None:
     from pipeline.data.load.stream import ShardStream
 
-    names = [entry.name for entry in read_manifest(out).classes]
+    names = [entry.name for entry in ShardFolder(out).manifest.classes]
     spec = StreamSpec(SPLIT, ("train",), (3, SIZE, SIZE), names, CropSpec(), 0)
     images = ShardStream(ShardFolder(out), spec, PROCESSES)
     shares = (range(first, first + BATCH) for first in range(0, BATCH * (BATCHES + PROCESSES * 4), BATCH))

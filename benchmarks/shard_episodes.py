@@ -57,7 +57,7 @@ def measure(contents: list[bytes], folder: Path, size: int) -> tuple[float, floa
 def photographs_of(folder: Path) -> np.ndarray:
     """For each row of the store, the number that its photograph has in the shards."""
     shards = ShardFolder(folder)
-    rows = shards.select("all", ("train",)).rows
+    rows, _ = shards.select("all", ("train",))
     return np.array([int(key.rpartition("/")[2]) for key in shards.index.key_R.take(rows).to_pylist()])
 
 

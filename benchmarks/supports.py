@@ -190,7 +190,7 @@ def accuracies(model_path: Path, shards: Path, split: str, shots: int,
     model = read_model(model_path)
     samples, method = load_samples(ShardFolder(shards), split, ("test",), model.sample_shape), model.build(model_path)
     assert isinstance(method, MatchingNetwork)
-    spec = samples.task(EpisodeSpec(0, shots, 5))
+    spec = EpisodeSpec(0, shots, 5).among(samples.num_classes)
     stream = EpisodeStream(samples.classes_for(spec), spec, seed=0)
     features = embed_rows(method, samples.store, rows_drawn(stream, episodes), "cpu")
     found = {}

@@ -248,7 +248,13 @@ def sample_episodes(seed: int, numbers: Sequence[int], spec: EpisodeSpec, classe
         raise ValueError(f"episode {number_E[redrawn[0]]}: each of {MOST_DRAWS} draws of {spec.num_ways} ways with "
                          f"{spec.num_shots} shots + {spec.num_queries} queries uses an origin (a sentence) twice: "
                          "the episode may be too large for so few sentences; lower one of them")
-    return _as_episodes(class_EN, row_ENm, order_ES, spec)
+    N, k = spec.num_ways, spec.num_shots
+    E, S, Q = len(class_EN), N * k, N * spec.num_queries
+    support_ES = np.take_along_axis(row_ENm[..., :k].reshape(E, S), order_ES, axis=1)
+    query_EQ = row_ENm[..., k:].reshape(E, Q)
+    query_way_EQ = torch.arange(N).repeat_interleave(spec.num_queries).expand(E, Q)
+    return Episodes(torch.from_numpy(class_EN), torch.from_numpy(support_ES),
+                    torch.from_numpy(order_ES // max(k, 1)), torch.from_numpy(query_EQ), query_way_EQ)
 
 
 def _draw(seed: int, number_E: np.ndarray, spec: EpisodeSpec, classes: ClassRows,
@@ -262,24 +268,20 @@ def _draw(seed: int, number_E: np.ndarray, spec: EpisodeSpec, classes: ClassRows
     words_WE = np.concatenate([random_words(seed, spec.stream, number_E, sum(sizes), draw) for draw in draws]).T
     class_words, sample_words, order_words, group_words = np.split(words_WE, np.cumsum(sizes[:-1]))
     E = words_WE.shape[1]
-    class_NE = _draw_classes(class_words.reshape(2, N, E), group_words, spec, classes)
+    words_2NE = class_words.reshape(2, N, E)
+    if spec.fine_grained is None:
+        class_NE = _draw_without_replacement(words_2NE, np.int64(classes.num_classes))
+    else:
+        groups, (share_E, place_E) = classes.groups_for(spec), to_uniform(group_words)
+        group_E = groups.probabilities().cumsum()[:-1].searchsorted(place_E, side="right")
+        group_E[share_E >= spec.fine_grained.share] = len(groups)  # one more group, which has all classes
+        counts = np.append(groups.counts, classes.num_classes)
+        starts = np.append(groups.starts, len(groups.members))
+        members = np.append(groups.members, np.arange(classes.num_classes))
+        class_NE = members[starts[group_E] + _draw_without_replacement(words_2NE, counts[group_E])]
     pick_mNE = _draw_without_replacement(sample_words.reshape(2, m, N, E), classes.counts[class_NE])
     row_ENm = classes.rows[classes.starts[class_NE] + pick_mNE].transpose(2, 1, 0)
     return np.ascontiguousarray(class_NE.T), row_ENm, order_words.T.argsort(axis=1)
-
-
-def _draw_classes(words_2NE: np.ndarray, group_words: np.ndarray, spec: EpisodeSpec, classes: ClassRows) -> np.ndarray:
-    """class_NE: positions, out of all classes, or in a share of the episodes out of a group."""
-    if spec.fine_grained is None:
-        return _draw_without_replacement(words_2NE, np.int64(classes.num_classes))
-    groups = classes.groups_for(spec)
-    share_E, place_E = to_uniform(group_words)
-    group_E = groups.probabilities().cumsum()[:-1].searchsorted(place_E, side="right")
-    group_E[share_E >= spec.fine_grained.share] = len(groups)  # one more group, which has all classes
-    counts = np.append(groups.counts, classes.num_classes)
-    starts = np.append(groups.starts, len(groups.members))
-    members = np.append(groups.members, np.arange(classes.num_classes))
-    return members[starts[group_E] + _draw_without_replacement(words_2NE, counts[group_E])]
 
 
 def _origins_meet(row_ENm: np.ndarray, classes: ClassRows) -> np.ndarray:
@@ -289,16 +291,6 @@ def _origins_meet(row_ENm: np.ndarray, classes: ClassRows) -> np.ndarray:
     E, N, m = row_ENm.shape
     origin_ET = np.sort(classes.origin_R[row_ENm].reshape(E, N * m), axis=1)
     return (origin_ET[:, 1:] == origin_ET[:, :-1]).any(axis=1)
-
-
-def _as_episodes(class_EN: np.ndarray, row_ENm: np.ndarray, order_ES: np.ndarray, spec: EpisodeSpec) -> Episodes:
-    N, k = spec.num_ways, spec.num_shots
-    E, S, Q = len(class_EN), N * k, N * spec.num_queries
-    support_ES = np.take_along_axis(row_ENm[..., :k].reshape(E, S), order_ES, axis=1)
-    query_EQ = row_ENm[..., k:].reshape(E, Q)
-    query_way_EQ = torch.arange(N).repeat_interleave(spec.num_queries).expand(E, Q)
-    return Episodes(torch.from_numpy(class_EN), torch.from_numpy(support_ES),
-                    torch.from_numpy(order_ES // max(k, 1)), torch.from_numpy(query_EQ), query_way_EQ)
 
 
 def _draw_without_replacement(words: np.ndarray, population: np.ndarray | np.int64) -> np.ndarray:

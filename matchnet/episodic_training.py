@@ -6,12 +6,11 @@ from itertools import tee
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from matchnet.augmentation import AffineSpec, distort
 from matchnet.chunks import ChunkSpec
 from matchnet.devices import to_device, to_input
-from matchnet.episodes import ClassRows, Episodes, EpisodeSpec, sample_episodes
+from matchnet.episodes import ClassRows, EpisodeSpec, sample_episodes
 from matchnet.evaluation import EpisodeStream, embed_rows, episode_results, evaluate, rows_drawn
 from matchnet.methods.base import Batch, Method
 from matchnet.statistics import mean_and_interval
@@ -172,19 +171,14 @@ def make_batches(store: Store, classes: ClassRows, spec: EpisodicSpec, numbers_e
     drawn, wanted = tee((numbers, sample_episodes(spec.seed, numbers, spec.episode, classes))
                         for numbers in numbers_each)
     sample_ET_each = store.gather_each(episodes.row_ET for _, episodes in wanted)
-    for (numbers, episodes), sample_ET in zip(drawn, sample_ET_each, strict=True):
-        yield _make_batch(episodes, sample_ET, spec, numbers, device)
-
-
-def _make_batch(episodes: Episodes, sample_ET: Tensor, spec: EpisodicSpec, numbers: Sequence[int],
-                device: torch.device | str) -> Batch:
-    num_support = episodes.support_ES.shape[1]
     # a chunk's bytes become floats when it is embedded; features are floats
     as_they_are = spec.frozen or (spec.chunk is not None and spec.affine is None)
-    sample_ET = to_device(sample_ET, device) if as_they_are else to_input(sample_ET, device)
-    if spec.affine is not None:
-        sample_ET = distort(sample_ET, spec.affine, spec.seed, numbers)
-    support_way_ES, query_way_EQ, class_EN = (
-        to_device(ways, device) for ways in (episodes.support_way_ES, episodes.query_way_EQ, episodes.class_EN))
-    return Batch(sample_ET[:, :num_support], support_way_ES, sample_ET[:, num_support:], query_way_EQ, class_EN,
-                 spec.chunk, spec.frozen)
+    for (numbers, episodes), sample_ET in zip(drawn, sample_ET_each, strict=True):
+        sample_ET = to_device(sample_ET, device) if as_they_are else to_input(sample_ET, device)
+        if spec.affine is not None:
+            sample_ET = distort(sample_ET, spec.affine, spec.seed, numbers)
+        num_support = episodes.support_ES.shape[1]
+        support_way_ES, query_way_EQ, class_EN = (
+            to_device(ways, device) for ways in (episodes.support_way_ES, episodes.query_way_EQ, episodes.class_EN))
+        yield Batch(sample_ET[:, :num_support], support_way_ES, sample_ET[:, num_support:], query_way_EQ, class_EN,
+                    spec.chunk, spec.frozen)

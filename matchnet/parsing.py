@@ -4,7 +4,7 @@ import difflib
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
 from matchnet.messages import shortened, shown
@@ -40,12 +40,20 @@ def parse(wanted: Any, value: Any, path: str) -> Any:
     if origin in (Union, types.UnionType):
         return _parse_union(get_args(wanted), value, path)
     if origin is Literal:
-        return _parse_choice(get_args(wanted), value, path)
+        choices = get_args(wanted)
+        if not any(type(value) is type(choice) and value == choice for choice in choices):
+            raise ParamsError(f"{path}: found {shown(value)}; write one of {', '.join(map(str, choices))}")
+        return value
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return _parse_mapping(get_args(wanted)[1], value, path)
+        _require_section(value, path)
+        return {key: parse(get_args(wanted)[1], item, _join(path, key)) for key, item in value.items()}
     if origin is tuple:
         return _parse_tuple(get_args(wanted), value, path)
-    return _parse_plain(wanted, value, path)
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not wanted:
+        raise ParamsError(f"{path}: found {shown(value)}; it must be {_name_of(wanted)}")
+    return value
 
 
 def nearest(name: object, known: typing.Iterable[str]) -> str:
@@ -61,7 +69,8 @@ def _parse_dataclass(wanted: Any, value: Any, path: str) -> Any:
     for key in value:
         if key not in known:
             raise ParamsError(f"{_join(path, key)}: there is no such parameter; {nearest(key, known)}")
-    missing = [name for name, field in known.items() if name not in value and not _has_default(field)]
+    missing = [name for name, field in known.items()
+               if name not in value and field.default is MISSING and field.default_factory is MISSING]
     if missing:
         raise ParamsError(f"{_join(path, missing[0])}: this parameter is missing; "
                           f"add it ({', '.join(missing)} have no default)")
@@ -76,57 +85,36 @@ def _parse_dataclass(wanted: Any, value: Any, path: str) -> Any:
 
 
 def _parse_union(options: tuple[Any, ...], value: Any, path: str) -> Any:
+    """Parse one of several types. A `name` or `kind` tells which of several dataclasses; without such a field, the
+    keys do.
+
+    Then the dataclass that knows most of the keys is taken, and the first of equals. So a misspelt key is still
+    reported as such.
+    """
     if value is None and types.NoneType in options:
         return None
     options = tuple(option for option in options if option is not types.NoneType)
     if len(options) == 1:
         return parse(options[0], value, path)
-    if all(is_dataclass(option) for option in options):
-        return _parse_variant(options, value, path)
-    for option in options:
-        try:
-            return parse(option, value, path)
-        except ParamsError:
-            continue
-    raise ParamsError(f"{path}: found {shown(value)}; it must be {' or '.join(_name_of(option) for option in options)}")
-
-
-def _parse_variant(options: tuple[Any, ...], value: Any, path: str) -> Any:
-    """Parse one of several dataclasses: a `name` or `kind` tells which; without such a field, the keys do.
-
-    Then the dataclass that knows most of the keys is taken, and the first of equals. So a misspelt key is still
-    reported as such.
-    """
+    if not all(is_dataclass(option) for option in options):
+        for option in options:
+            try:
+                return parse(option, value, path)
+            except ParamsError:
+                continue
+        raise ParamsError(f"{path}: found {shown(value)}; it must be {' or '.join(map(_name_of, options))}")
     _require_section(value, path)
-    tag, choices = _variants(options)
+    hints = typing.get_type_hints(options[0])
+    tag = next((name for name, hint in hints.items() if get_origin(hint) is Literal and len(get_args(hint)) == 1), None)
     if tag is None:
         known = [sum(field.name in value for field in fields(option)) for option in options]
         return _parse_dataclass(options[known.index(max(known))], value, path)
+    choices = {get_args(typing.get_type_hints(option)[tag])[0]: option for option in options}
     if tag not in value:
         raise ParamsError(f"{_join(path, tag)}: this parameter is missing; write one of {', '.join(choices)}")
     if not isinstance(value[tag], str) or value[tag] not in choices:
         raise ParamsError(f"{_join(path, tag)}: found {shown(value[tag])}; {nearest(value[tag], choices)}")
     return _parse_dataclass(choices[value[tag]], value, path)
-
-
-def _variants(options: tuple[Any, ...]) -> tuple[str | None, dict[str, Any]]:
-    """The field that tells the options apart, and which value of it means which."""
-    hints = typing.get_type_hints(options[0])
-    tag = next((name for name, hint in hints.items() if get_origin(hint) is Literal and len(get_args(hint)) == 1), None)
-    if tag is None:
-        return None, {}
-    return tag, {get_args(typing.get_type_hints(option)[tag])[0]: option for option in options}
-
-
-def _parse_choice(choices: tuple[Any, ...], value: Any, path: str) -> Any:
-    if not any(type(value) is type(choice) and value == choice for choice in choices):
-        raise ParamsError(f"{path}: found {shown(value)}; write one of {', '.join(map(str, choices))}")
-    return value
-
-
-def _parse_mapping(item_type: Any, value: Any, path: str) -> dict[str, Any]:
-    _require_section(value, path)
-    return {key: parse(item_type, item, _join(path, key)) for key, item in value.items()}
 
 
 def _parse_tuple(arguments: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:
@@ -140,24 +128,12 @@ def _parse_tuple(arguments: tuple[Any, ...], value: Any, path: str) -> tuple[Any
                  for i, (item_type, item) in enumerate(zip(item_types, value, strict=True)))
 
 
-def _parse_plain(wanted: Any, value: Any, path: str) -> Any:
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not wanted:
-        raise ParamsError(f"{path}: found {shown(value)}; it must be {_name_of(wanted)}")
-    return value
-
-
 def _require_section(value: Any, path: str) -> None:
     if not isinstance(value, Mapping):
         raise ParamsError(f"{path}: found {shown(value)}; it must be a section, with one `name: value` a line")
     for key in value:
         if not isinstance(key, str):
             raise ParamsError(f"{path}: the name {shown(key)} must be a text; put it in quotes")
-
-
-def _has_default(field: Field) -> bool:
-    return field.default is not MISSING or field.default_factory is not MISSING
 
 
 def _join(path: str, key: object) -> str:

@@ -100,12 +100,21 @@ def read_picture(source: bytes | str | os.PathLike[str] | BinaryIO, *, colour: b
             is not known. Names the file if `source` is a path.
         OSError: the file cannot be opened, or the disk fails.
     """
-    _check_arguments(paper, max_pixels)
+    values = paper if isinstance(paper, tuple) else (paper,)
+    if len(values) not in (1, 3) or not all(0 <= value <= 255 for value in values):
+        raise ValueError(f"paper is {paper!r}; give a grey value or (red, green, blue), each 0 (black) to 255")
+    if max_pixels < 1:
+        raise ValueError(f"max_pixels is {max_pixels}; a picture has at least 1")
     found: Counter[str] = Counter()
     try:
         with _opened(source) as file:
             decoded = _decode(file, max_pixels, keep_damaged, found)
-            image = _flat(_upright(decoded, found), decoded, paper, found)
+            orientation = 1 if decoded.format == "TIFF" else _orientation_of(decoded)  # Pillow turns a TIFF itself
+            image = turned_upright(decoded, orientation)
+            if orientation != 1:
+                image.info = decoded.info
+                found["EXIF rotation"] += 1
+            image = _flat(image, decoded, paper, found)
     except PictureError as error:
         if not isinstance(source, str | os.PathLike):
             raise
@@ -113,14 +122,6 @@ def read_picture(source: bytes | str | os.PathLike[str] | BinaryIO, *, colour: b
     if oddities is not None:
         oddities.update(found)
     return image if colour is None else image.convert("RGB" if colour else "L")
-
-
-def _check_arguments(paper: Paper, max_pixels: int) -> None:
-    values = paper if isinstance(paper, tuple) else (paper,)
-    if len(values) not in (1, 3) or not all(0 <= value <= 255 for value in values):
-        raise ValueError(f"paper is {paper!r}; give a grey value or (red, green, blue), each 0 (black) to 255")
-    if max_pixels < 1:
-        raise ValueError(f"max_pixels is {max_pixels}; a picture has at least 1")
 
 
 @contextmanager
@@ -225,16 +226,6 @@ def turned_upright(image: Image.Image, orientation: int) -> Image.Image:
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
-def _upright(image: ImageFile.ImageFile, found: Counter[str]) -> Image.Image:
-    """Turn a picture as EXIF says; Pillow has turned a TIFF already."""
-    orientation = 1 if image.format == "TIFF" else _orientation_of(image)
-    turned = turned_upright(image, orientation)
-    if orientation != 1:
-        turned.info = image.info
-        found["EXIF rotation"] += 1
-    return turned
-
-
 def _orientation_of(image: ImageFile.ImageFile) -> int:
     if not {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"} & image.info.keys():
         return 1
@@ -248,40 +239,27 @@ def _orientation_of(image: ImageFile.ImageFile) -> int:
 
 def _flat(image: Image.Image, decoded: ImageFile.ImageFile, paper: Paper, found: Counter[str]) -> Image.Image:
     """Make the picture L or RGB of 8 bits a channel, with nothing transparent. `decoded` is the unturned picture."""
-    mode = image.mode
+    mode, alpha = image.mode, None
     if mode == "CMYK":
         found["CMYK JPEG" if decoded.format == "JPEG" else "CMYK"] += 1
-    if mode in _DEEP:
-        image, transparent = _scaled(image, decoded, found), _transparent_value(image)
-    elif mode in ("1", "L"):
-        transparent = _transparent_value(image)
-        image = image.convert("L") if mode == "1" else image
+    if mode in ("1", "L", *_DEEP):
+        values = image.convert("L") if mode == "1" else image
+        transparent = image.info.get("transparency")  # the one value that a grey picture's file calls transparent
+        image = _scaled(image, decoded, found) if mode in _DEEP else values
+        if isinstance(transparent, int):
+            alpha = Image.fromarray(np.where(np.asarray(values) == transparent, 0, 255).astype(np.uint8))
     elif mode in ("LA", "La"):
-        image, transparent = image.convert("LA"), None
+        image = image.convert("LA")
     elif mode in _COLOUR_MODES:
         with _silent(MAX_PIXELS) if mode in ("P", "PA") else nullcontext():
             image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-        transparent = None
     else:
         raise PictureError(f"a picture of mode {mode}, which cannot be read right", _ANEW)
     image.info = {}
-    return _laid(image, transparent, paper, found)
 
-
-def _transparent_value(image: Image.Image) -> np.ndarray | None:
-    """Mask of the pixels with the one value that a grey picture's file calls transparent; None without such a value."""
-    value = image.info.get("transparency")
-    if not isinstance(value, int):
-        return None
-    return np.asarray(image.convert("L") if image.mode == "1" else image) == value
-
-
-def _laid(image: Image.Image, transparent_HW: np.ndarray | None, paper: Paper, found: Counter[str]) -> Image.Image:
-    opaque, alpha = image, None
+    opaque = image
     if image.mode in ("LA", "RGBA"):
         opaque, alpha = image.convert(image.mode.removesuffix("A")), image.getchannel("A")
-    elif transparent_HW is not None:
-        alpha = Image.fromarray(np.where(transparent_HW, 0, 255).astype(np.uint8))
     if alpha is None or alpha.getextrema() == (255, 255):
         return opaque
     found["transparency laid on paper"] += 1

@@ -113,7 +113,7 @@ def _answers(row: RowParams, spec: EpisodeSpec, numbers: Sequence[int],
         raise ValueError(f"{path}: holds the model {model.model_name}, and not {row.model}: it is another file; "
                          "train it again")
     with loaded_samples(row, model, ShardFolder(paths.SHARDS / row.dataset), FEW) as samples:
-        spec = samples.task(spec)
+        spec = spec.among(samples.num_classes)
         classes = samples.classes_for(spec)
         method = method_for(row, model, model.build(path), samples, classes).to(device)
         episodes = sample_episodes(row.seed, numbers, spec, classes)

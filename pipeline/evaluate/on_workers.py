@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from matchnet.episodes import ClassRows, EpisodeSpec
 from matchnet.evaluation import (
     Advance,
     EpisodeResults,
@@ -56,17 +55,15 @@ class SampleAddress:
 
 @dataclass(frozen=True)
 class RowEpisodes:
-    """The test episodes of a row: by column the classes and the spec that they are drawn by.
+    """The test episodes of a row, by column.
 
     row_U: rows of the store, all that occur in them.
-    count: episodes of each column. seed: decides which.
+    count: episodes of each column.
     """
 
-    classes: Mapping[str, ClassRows]
-    specs: Mapping[str, EpisodeSpec]
+    streams: Mapping[str, EpisodeStream]
     row_U: np.ndarray
     count: int
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -108,15 +105,15 @@ def embed_on(workers: Workers, method: Method, source: SampleAddress, store: Sto
 def episodes_on(workers: Workers, method: Method, features: SomeRows, wanted: RowEpisodes,
                 advance: Advance = no_progress) -> dict[str, EpisodeResults]:
     """`episode_results` of every column on workers. `features` are of the rows `wanted.row_U`."""
-    spans = [span for column, spec in wanted.specs.items()
-             for span in _spans(column, wanted.count, episode_batch_size(features, spec))]
+    spans = [span for column, stream in wanted.streams.items()
+             for span in _spans(column, wanted.count, episode_batch_size(features, stream.spec))]
     results: dict[Span, EpisodeResults] = {}
     start_args = (method, features.samples, len(features), wanted, workers.device, workers.threads)
     for span, result in workers.run(_Testing, start_args, _Testing.test, spans):
         results[span] = result
         advance(span.end - span.first)
     return {column: _joined([results[span] for span in spans if span.column == column])
-            for column in wanted.specs}
+            for column in wanted.streams}
 
 
 def _spans(column: str, count: int, size: int) -> list[Span]:
@@ -158,5 +155,5 @@ class _Testing:
         self.features = SomeRows(feature_U.to(device), torch.from_numpy(wanted.row_U.copy()), num_rows)
 
     def test(self, span: Span) -> EpisodeResults:
-        stream = EpisodeStream(self.wanted.classes[span.column], self.wanted.specs[span.column], self.wanted.seed)
+        stream = self.wanted.streams[span.column]
         return episode_results(self.method, self.features, stream, range(span.first, span.end))

@@ -14,25 +14,17 @@ from torch import Tensor
 
 from matchnet.attention import Attention
 from matchnet.episodes import ALL_WAYS, ClassRows, Episodes
-from matchnet.evaluation import (
-    Advance,
-    EpisodeResults,
-    EpisodeStream,
-    embed_rows,
-    episode_results,
-    rows_drawn,
-    run_episodes,
-)
+from matchnet.evaluation import EpisodeResults, EpisodeStream, embed_rows, episode_results, rows_drawn, run_episodes
 from matchnet.files import atomic_write
 from matchnet.methods import Classifier, FineTuned, Method, Oracle
 from matchnet.model_file import ModelFile
 from matchnet.running_text import TextModel
 from matchnet.statistics import mean_and_interval
-from matchnet.store import MemoryStore, SomeRows
+from matchnet.store import MemoryStore
+from pipeline.data.formats.images import preparation_of
 from pipeline.data.load.samples import Room, Samples, load_samples
 from pipeline.data.load.sentences import load_sentences
 from pipeline.data.shards.folder import ShardFolder
-from pipeline.data.spec import Part
 from pipeline.evaluate.on_workers import RowEpisodes, SampleAddress, Workers, embed_on, episodes_on
 from pipeline.evaluate.seen import require_new_classes
 from pipeline.params import ComputeParams, RowParams
@@ -71,46 +63,37 @@ def evaluate_row(row: RowParams, model: ModelFile, method: Method, shards: Shard
     started = time.monotonic()
     room = Room(memory_bytes=min(Room().memory_bytes, DECODED_FIRST)) if workers is None else FEW
     with loaded_samples(row, model, shards, room) as samples:
-        wanted = _wanted(row, samples)
-        most = max(wanted.classes.values(), key=lambda classes: classes.num_classes)  # has the classes of every column
+        specs = {column: spec.among(samples.num_classes) for column, spec in row.tasks.items()}
+        streams = {column: EpisodeStream(samples.classes_for(spec), spec, row.seed) for column, spec in specs.items()}
+        row_U = np.unique(np.concatenate([rows_drawn(stream, row.episodes) for stream in streams.values()]))
+        wanted = RowEpisodes(streams, row_U, row.episodes)
+        most = max((stream.classes for stream in streams.values()),  # has the classes of every column
+                   key=lambda classes: classes.num_classes)
         require_new_classes(row, model.model_name, model.method, model.seen_classes,
                             samples.names_of(most, np.arange(most.num_classes)))
         method = method_for(row, model, method, samples, most).to(device)
-        with Progress(f"embedding {samples.name} for {model.model_name}", len(wanted.row_U), "samples") as progress:
-            features = embed_rows(method, samples.store, wanted.row_U, device, progress.advance) if workers is None \
-                else embed_on(workers, method, _address(row, model, shards, workers), samples.store, wanted.row_U,
-                              progress.advance)
-        with Progress(f"testing {model.model_name}", row.episodes * len(wanted.specs), "episodes") as progress:
-            episodes = _test(method, features, wanted, progress.advance) if workers is None else \
-                episodes_on(workers, method, features, wanted, progress.advance)
+        with Progress(f"embedding {samples.name} for {model.model_name}", len(row_U), "samples") as progress:
+            features = embed_rows(method, samples.store, row_U, device, progress.advance) if workers is None else \
+                embed_on(workers, method, _address(row, model, shards, workers), samples.store, row_U, progress.advance)
+        with Progress(f"testing {model.model_name}", row.episodes * len(streams), "episodes") as progress:
+            episodes = episodes_on(workers, method, features, wanted, progress.advance) if workers is not None else {
+                column: episode_results(method, features, stream, range(row.episodes), progress.advance)
+                for column, stream in streams.items()}
         first = min(row.columns, key=lambda column: row.tasks[column].num_ways == ALL_WAYS)
         shown = _shown(method, samples, features, wanted, first)
-    perplexity = _perplexity(method, shards, row.part, device)
+    perplexity = None
+    if isinstance(method, TextModel):
+        text = load_sentences(shards, row.part).running_text()
+        perplexity = round(method.perplexity(text.to(device)), 3)
     seconds = SecondsSpent(train=model.seconds, evaluate=round(time.monotonic() - started, 1))
+    columns = {column: ColumnResult.from_fractions(*mean_and_interval(episodes[column].accuracy_E), row.episodes,
+                                                   stream.spec.num_queries, stream.classes.num_drawn(stream.spec))
+               for column, stream in streams.items()}
     trainable = sum(weight.numel() for weight in method.parameters() if weight.requires_grad)
-    details = Details(columns=_columns(wanted, episodes), seconds=seconds, machine=machine_facts(),
+    details = Details(columns=columns, seconds=seconds, machine=machine_facts(),
                       dataset=DatasetUsed(samples.name, row.split, row.part, samples.manifest_sha256),
                       model=ModelUsed(model.model_name, model.step, trainable, model.seed), perplexity=perplexity)
     return Measured(episodes, shown, samples.vocabulary, details)
-
-
-def _wanted(row: RowParams, samples: Samples) -> RowEpisodes:
-    specs = {column: samples.task(spec) for column, spec in row.tasks.items()}
-    classes = {column: samples.classes_for(spec) for column, spec in specs.items()}
-    row_U = np.unique(np.concatenate([rows_drawn(EpisodeStream(classes[column], spec, row.seed), row.episodes)
-                                      for column, spec in specs.items()]))
-    return RowEpisodes(classes, specs, row_U, row.episodes, row.seed)
-
-
-def _test(method: Method, features: SomeRows, wanted: RowEpisodes, advance: Advance) -> dict[str, EpisodeResults]:
-    return {column: episode_results(method, features, EpisodeStream(wanted.classes[column], spec, wanted.seed),
-                                    range(wanted.count), advance) for column, spec in wanted.specs.items()}
-
-
-def _columns(wanted: RowEpisodes, episodes: Mapping[str, EpisodeResults]) -> dict[str, ColumnResult]:
-    return {column: ColumnResult.from_fractions(*mean_and_interval(episodes[column].accuracy_E), wanted.count,
-                                                spec.num_queries, wanted.classes[column].num_drawn(spec))
-            for column, spec in wanted.specs.items()}
 
 
 def device_of(compute: ComputeParams) -> str:
@@ -129,11 +112,29 @@ def _address(row: RowParams, model: ModelFile, shards: ShardFolder, workers: Wor
 @contextmanager
 def loaded_samples(row: RowParams, model: ModelFile, shards: ShardFolder,
                    room: Room | None = None) -> Iterator[Samples]:
-    """The samples of the row's part as its model takes them; after the block, a store on shards ends its processes."""
-    _check_preparation(row, model, shards)
+    """The samples of the row's part as its model takes them; after the block, a store on shards ends its processes.
+
+    Images are prepared as their dataset says; size, channels and polarity are always the model's own. If the model's
+    training data were prepared otherwise, this is said.
+
+    Raises:
+        ValueError: drawings for a model of photographs, or the reverse; sentences with other tokens than the model's.
+    """
+    if model.preparation is not None:
+        found = preparation_of(shards.manifest.parameters, model.sample_shape)
+        kinds = model.preparation.kind, found.kind
+        if None not in kinds and len(set(kinds)) > 1:
+            raise ValueError(f"model {model.model_name}: was trained on {kinds[0]}, and dataset {row.dataset} holds "
+                             f"{kinds[1]}, another ground; name a dataset of {kinds[0]}, or a model of {kinds[1]}")
+        if differences := model.preparation.differences(found):
+            say(f"model {model.model_name} and dataset {row.dataset} differ in {'; '.join(differences)}: the "
+                "pictures are prepared as the dataset says")
     samples = load_samples(shards, row.split, (row.part,), model.sample_shape, room)
     try:
-        _require_same_tokens(model, samples)
+        if samples.vocabulary is not None and model.dataset_sha256 != samples.manifest_sha256:
+            raise ValueError(f"model {model.model_name}: was trained on data of SHA-256 {model.dataset_sha256}, and "
+                             f"{samples.name} is now of {samples.manifest_sha256}: a token may be another word; train "
+                             "the model again")
         yield samples
     finally:
         close_if_possible(samples.store)  # a store in memory has nothing to close
@@ -171,37 +172,6 @@ def _oracle(model: ModelFile, method: Method, class_names: list[str]) -> Oracle:
     return Oracle(method, torch.tensor([outputs[name] for name in class_names]))
 
 
-def _check_preparation(row: RowParams, model: ModelFile, shards: ShardFolder) -> None:
-    """Warn of, or refuse, samples that their dataset prepares otherwise than the model's training data.
-
-    Samples are prepared as their dataset says; size, channels and polarity are always the model's own.
-    """
-    if model.preparation is None:
-        return
-    found = shards.preparation(model.sample_shape)
-    kinds = model.preparation.kind, found.kind
-    if None not in kinds and len(set(kinds)) > 1:
-        raise ValueError(f"model {model.model_name}: was trained on {kinds[0]}, and dataset {row.dataset} holds "
-                         f"{kinds[1]}, another ground; name a dataset of {kinds[0]}, or a model of {kinds[1]}")
-    if differences := model.preparation.differences(found):
-        say(f"model {model.model_name} and dataset {row.dataset} differ in {'; '.join(differences)}: the "
-            "pictures are prepared as the dataset says")
-
-
-def _require_same_tokens(model: ModelFile, samples: Samples) -> None:
-    if samples.vocabulary is not None and model.dataset_sha256 != samples.manifest_sha256:
-        raise ValueError(f"model {model.model_name}: was trained on data of SHA-256 {model.dataset_sha256}, and "
-                         f"{samples.name} is now of {samples.manifest_sha256}: a token may be another word; train the "
-                         "model again")
-
-
-def _perplexity(method: Method, shards: ShardFolder, part: Part, device: str) -> float | None:
-    """Perplexity of a language model on the file of the part; None for any other method."""
-    if not isinstance(method, TextModel):
-        return None
-    return round(method.perplexity(load_sentences(shards, part).running_text().to(device)), 3)
-
-
 def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
     """Write one row an episode and one column a task, for comparing two models episode by episode."""
     with atomic_write(path, "wb") as file:
@@ -212,11 +182,11 @@ def _shown(method: Method, samples: Samples, features: MemoryStore, wanted: RowE
            column: str) -> list[ShownEpisode]:
     """The first test episodes of a column. Only episodes that were run can be shown: other rows have no features."""
     shown: list[ShownEpisode] = []
-    classes, spec = wanted.classes[column], wanted.specs[column]
-    most = max(2, SHOWN_SAMPLES // (spec.num_ways * spec.samples_per_way))
+    stream = wanted.streams[column]
+    most = max(2, SHOWN_SAMPLES // (stream.spec.num_ways * stream.spec.samples_per_way))
     numbers = range(min(SHOWN, wanted.count, most))
-    for episodes, log_probs_EQN in run_episodes(method, features, EpisodeStream(classes, spec, wanted.seed), numbers):
-        shown += [shown_episode(samples, classes, episodes, log_probs_EQN, e) for e in range(len(episodes))]
+    for episodes, log_probs_EQN in run_episodes(method, features, stream, numbers):
+        shown += [shown_episode(samples, stream.classes, episodes, log_probs_EQN, e) for e in range(len(episodes))]
     return shown
 
 

@@ -152,12 +152,6 @@ class ComputeParams:
     def most_workers(self) -> int:
         return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[1]
 
-    def at_most(self, num_workers: int) -> "ComputeParams":
-        if self.most_workers <= num_workers:
-            return self
-        fewest = min(self.fewest_workers, num_workers)
-        return replace(self, num_workers=num_workers if fewest == num_workers else (fewest, num_workers))
-
 
 @dataclass(frozen=True, kw_only=True)
 class ModelParams:
@@ -369,5 +363,8 @@ class Params:
 
     def compute_of(self, model: str) -> ComputeParams:
         """Without the workers for whom a step of this model has nothing."""
-        training = self.models[model].training
-        return self.compute if training is None else self.compute.at_most(training.most_shares // training.accumulate)
+        training, compute = self.models[model].training, self.compute
+        if training is None or compute.most_workers <= (most := training.most_shares // training.accumulate):
+            return compute
+        fewest = min(compute.fewest_workers, most)
+        return replace(compute, num_workers=most if fewest == most else (fewest, most))

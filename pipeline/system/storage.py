@@ -73,17 +73,16 @@ def location_of(address: str | Path) -> Location:
         StorageError: a kind of storage that pyarrow does not know, or whose bucket and credentials it cannot find.
     """
     address = str(address)
-    shown = without_credentials(address)
     if "://" not in address:
         path = str(Path(address).absolute())
         return Location(path, LocalFileSystem(), path)
     try:
         filesystem, path = FileSystem.from_uri(address)
     except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError, ImportError) as error:
-        raise StorageError(f"{shown}: {said(error)}; write a path that all nodes see, or s3://bucket/folder, "
-                           "gs://bucket/folder") from error
+        raise StorageError(f"{without_credentials(address)}: {said(error)}; write a path that all nodes see, or "
+                           "s3://bucket/folder, gs://bucket/folder") from error
     except OSError as error:
-        raise StorageError(f"{shown}: {said(error)}; {_remedy(address)}") from error
+        raise StorageError(f"{without_credentials(address)}: {said(error)}; {_remedy(address)}") from error
     return Location(address, filesystem, path)
 
 

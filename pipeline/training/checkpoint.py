@@ -31,7 +31,7 @@ def newest_state(folder: Path | str) -> dict[str, Any] | None:
         StorageError: the storage cannot be read: whether there is a checkpoint is not known.
     """
     location = location_of(folder)
-    for name in sorted(_states(location), reverse=True):
+    for name in sorted(files_of_checkpoints(location, STATE_FILE), reverse=True):
         content, origin = (location / name).read(), str(location / name)
         try:
             return _checked_state(parse_tensors(io.BytesIO(content), origin), _step_of(name), origin)
@@ -42,11 +42,7 @@ def newest_state(folder: Path | str) -> dict[str, Any] | None:
 
 def newest_step(run: Location) -> int | None:
     """The step of a run's last checkpoint, which is not read: it may be damaged. StorageError as `newest_state`."""
-    return max(map(_step_of, _states(run)), default=None)
-
-
-def _states(run: Location) -> list[str]:
-    return files_of_checkpoints(run, STATE_FILE)
+    return max(map(_step_of, files_of_checkpoints(run, STATE_FILE)), default=None)
 
 
 def files_of_checkpoints(run: Location, file: str) -> list[str]:

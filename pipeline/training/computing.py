@@ -5,14 +5,12 @@ Imports no Ray, so that a machine without Ray can measure training.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from matchnet.methods import Method
-
-Precision = Literal["fp32", "bf16"]
+from matchnet.training import Precision
 
 
 def choose_precision(wanted: str, device: torch.device) -> Precision:

@@ -1,4 +1,4 @@
-"""The data of a training run: its classes (and their rotations) in memory, and the classes it is validated on.
+"""The data of a training run: its classes, and its task with the data loaded (episodes, a stream of images, text).
 
 A language model's classes are the words that it predicts, the most frequent first.
 """
@@ -6,16 +6,26 @@ A language model's classes are the words that it predicts, the most frequent fir
 import math
 from dataclasses import dataclass, replace
 
+import torch
+
+from matchnet.classifier_training import ClassifierData, ClassifierTask, ClassifierTrainingSpec
 from matchnet.episodes import ClassRows
-from matchnet.episodic_training import EpisodicData, EpisodicSpec, ValidatedSpec
+from matchnet.episodic_training import EpisodicData, EpisodicSpec, EpisodicTask, ValidatedSpec
 from matchnet.store import MemoryStore, Store, with_rotations
-from matchnet.text_training import TextSpec
-from pipeline.data.load.samples import Room, Samples, load_samples, require_episodes
+from matchnet.text_training import TextData, TextSpec, TextTask
+from matchnet.tokens import END, FIRST_WORD
+from matchnet.training import Task
+from pipeline.data.load.crop import CropSpec
+from pipeline.data.load.from_shards import ShardStore
+from pipeline.data.load.samples import Room, load_samples, require_episodes
+from pipeline.data.load.sentences import load_sentences
+from pipeline.data.load.stream import ShardStream, StreamSpec
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.params.sections import ModelParams
 
 END_NAME = "<eos>"  # the end of a sentence, among the words that a language model predicts
 TURNS = (0, 90, 180, 270)  # degrees, as matchnet.store.with_rotations orders them
+SHARES_AHEAD = 2  # shares of episodes made ahead, if the model would otherwise wait for them
 
 
 @dataclass(frozen=True)
@@ -28,12 +38,11 @@ class TrainingClasses:
 
 def training_classes(model: ModelParams, shards: ShardFolder) -> TrainingClasses:
     """Training classes, from the manifest and the word table alone. A turned class is named `Greek/character01@90`."""
-    split = shards.manifest.split(model.split)
     if isinstance(model.training, TextSpec):
-        held_out = set() if model.training.targets == "all" else {*split["valid"], *split["test"]}
+        held_out = set(shards.names_of(model.split, () if model.training.targets == "all" else ("valid", "test")))
         words = [word for word in shards.words.vocabulary if word not in held_out]
         return TrainingClasses(model.sample_shape, [END_NAME, *words])
-    names = sorted(name for part in model.train_parts for name in split[part])
+    names = sorted(shards.names_of(model.split, model.train_parts))
     if model.rotations:
         names = [f"{name}@{degrees}" if degrees else name for degrees in TURNS for name in names]
     return TrainingClasses(model.sample_shape, names)
@@ -72,32 +81,61 @@ def require_memory(model: ModelParams, shards: ShardFolder, memory_bytes: int) -
                          f"{math.ceil(needed / 2**30 * 100) / 100} or more, or write rotations: false")
 
 
-def load_training_data(model: ModelParams, shards: ShardFolder, room: Room | None = None) -> EpisodicData:
-    """The training classes, and those of the valid part unless they are trained on.
+def load_task(model: ModelParams, shards: ShardFolder, room: Room | None = None,
+              device: torch.device | None = None) -> Task:
+    """Load a model's task. Episodes' images that are held in memory are moved to `device`, if it is a GPU and they fit.
 
     Raises:
         ValueError: damaged shards, rotations of images that do not fit into memory, or classes that cannot serve the
             episodes of training or of validation.
     """
-    assert isinstance(model.training, EpisodicSpec)
-    room = room or Room()
+    spec, room, device = model.training, room or Room(), device or torch.device("cpu")
+    if isinstance(spec, TextSpec):
+        return TextTask(_load_text(model, shards), spec)
+    if isinstance(spec, ClassifierTrainingSpec):
+        wanted = StreamSpec(model.split, model.train_parts, model.sample_shape, training_classes(model, shards).names,
+                            CropSpec(spec.smallest_crop, spec.flip), spec.seed)
+        stream = ShardStream(shards, wanted, room.num_processes, room.shared_bytes)
+        return ClassifierTask(ClassifierData(stream, *_load_valid(model, spec, shards, room)), spec)
+    assert isinstance(spec, EpisodicSpec)
     require_memory(model, shards, room.memory_bytes)
     samples = load_samples(shards, model.split, model.train_parts, model.sample_shape, room)
-    samples = _turned(samples) if model.rotations else samples
-    return EpisodicData(samples.store, samples.classes_for(model.training.episode),
-                        *load_valid_data(model, model.training, shards, room))
+    if model.rotations:
+        assert isinstance(samples.store, MemoryStore)
+        rotated, class_id_R = with_rotations(samples.store, samples.class_id_R)
+        samples = replace(samples, store=rotated, class_id_R=class_id_R)
+    classes = samples.classes_for(spec.episode)
+    valid_store, valid_classes = _load_valid(model, spec, shards, room)
+    store = samples.store
+    if device.type == "cuda":
+        store, valid_store = near(store, device), valid_store and near(valid_store, device)
+    task = EpisodicTask(EpisodicData(store, classes, valid_store, valid_classes), spec)
+    # on a CPU, a thread that gathers images from memory takes as much time from the model as it saves
+    worth_a_thread = device.type == "cuda" or isinstance(store, ShardStore)
+    task.prefetch = SHARES_AHEAD if worth_a_thread else 0
+    return task
 
 
-def load_valid_data(model: ModelParams, spec: ValidatedSpec, shards: ShardFolder,
-                    room: Room | None = None) -> tuple[Store, ClassRows] | tuple[None, None]:
-    """The classes of the valid part, unless there are none or they are trained on; raises as `load_training_data`."""
+def near(store: Store, device: torch.device) -> Store:
+    """Move a store to the GPU if it takes no more than a quarter of the free memory; the rest is for the model."""
+    if isinstance(store, MemoryStore) and 4 * store.samples.nbytes <= torch.cuda.mem_get_info(device)[0]:
+        return store.to(device)
+    return store
+
+
+def _load_valid(model: ModelParams, spec: ValidatedSpec, shards: ShardFolder,
+                room: Room) -> tuple[Store, ClassRows] | tuple[None, None]:
+    """The classes of the valid part, unless there are none or they are trained on; raises as `load_task`."""
     if not _is_validated(model, shards):
         return None, None
     valid = load_samples(shards, model.split, ("valid",), model.sample_shape, room)
     return valid.store, valid.classes_for(spec.valid_episode)  # now, rather than at the first validation
 
 
-def _turned(samples: Samples) -> Samples:
-    assert isinstance(samples.store, MemoryStore)
-    store, class_id_R = with_rotations(samples.store, samples.class_id_R)
-    return replace(samples, store=store, class_id_R=class_id_R)
+def _load_text(model: ModelParams, shards: ShardFolder) -> TextData:
+    """The training file's sentences to train on, and the valid file's to validate on."""
+    words = {word: FIRST_WORD + w for w, word in enumerate(shards.words.vocabulary)}
+    tokens = {END_NAME: END, **words}
+    target_R = torch.tensor([tokens[name] for name in training_classes(model, shards).names])
+    train, valid = (load_sentences(shards, part).running_text() for part in ("train", "valid"))
+    return TextData(train, target_R, valid)

@@ -6,6 +6,7 @@ import torch
 
 from matchnet.methods import build_method
 from matchnet.model_file import ModelFile, read_model
+from pipeline.data.formats.images import preparation_of
 from pipeline.params import ModelParams, Params
 from pipeline.training.data import training_classes
 from pipeline.training.initial import take_weights
@@ -40,7 +41,7 @@ def _model_file(name: str, model: ModelParams, files: RunFiles, state: dict[str,
     shards, classes = files.shards, training_classes(model, files.shards)
     earlier = sorted(read_model(files.init).seen_classes) if files.init else []
     of_images = len(classes.sample_shape) == 3
-    preparation = shards.preparation(classes.sample_shape) if of_images else None
+    preparation = preparation_of(shards.manifest.parameters, classes.sample_shape) if of_images else None
     return ModelFile(model_name=name, method=model.method, preparation=preparation, sample_shape=classes.sample_shape,
                      num_classes=len(classes.names), state_dict=state["model"], step=state["step"],
                      seed=model.training.seed if model.training else 0, dataset=shards.manifest.name,

@@ -73,7 +73,7 @@ def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster:
                 say_what_is_used(compute, placement)
                 with following(run, folder), progress_of(log, f"training {name}", steps, _step(state)):
                     while _step(state) < steps:
-                        failure = _fit(name, _trainer(settings, run, compute, placement, cluster.max_failures), run)
+                        failure = _fit(name, settings, run, compute, placement, cluster.max_failures)
                         state = _later_state(name, run, _step(state), failure, cluster.max_failures)
         bring_logs(run, folder)
         if trace and cluster.storage and (run / trace.name).size() is not None:
@@ -100,30 +100,31 @@ def _settings(model: ModelParams, compute: ComputeParams, cluster: ClusterParams
               threads: int) -> WorkerSettings:
     """The workers' settings, with all files where every node sees them."""
     groups = files.shards.groups_of(model.split, tuple({*model.train_parts, "valid"}))
-    init = str(files.init.absolute()) if files.init is not None else None
+    init, trace = (str(file.absolute()) if file is not None else None for file in (files.init, files.trace))
     if files.init is not None and cluster.storage:
         upload_file(files.init, run / "init.pt")
         init = (run / "init.pt").address
+    if files.trace is not None and cluster.storage:
+        trace = (run / files.trace.name).address
     return WorkerSettings(model=model, init=init, shards=shards_for_nodes(files.shards, cluster.storage),
                           cache=cluster.cache, groups=tuple(sorted(groups)), run=run.address, threads=threads,
                           precision=compute.precision, compile=compute.compile, memory_gib=cluster.memory_gib,
-                          num_loaders=cluster.num_loaders, trace=_trace_for_nodes(files.trace, run, cluster.storage))
+                          num_loaders=cluster.num_loaders, trace=trace)
 
 
-def _trace_for_nodes(trace: Path | None, run: Location, storage: str | None) -> str | None:
-    if trace is None:
-        return None
-    return (run / trace.name).address if storage else str(trace.absolute())
+def _fit(name: str, settings: WorkerSettings, run: Location, compute: ComputeParams, placement: Placement,
+         max_failures: int) -> Exception | None:
+    """Train until the last step, or until workers were lost too often: then the failure is returned.
 
-
-def _trainer(settings: WorkerSettings, run: Location, compute: ComputeParams, placement: Placement,
-             max_failures: int) -> TorchTrainer:
+    Raises:
+        TrainingError: there is no use in trying again.
+    """
     runs, folder = posixpath.split(run.path)
     use_gpu = placement.use_gpu
     workers: Any = compute.num_workers  # Ray's types are those of an older version, without a range of workers ...
     train_loop: Any = train_on_worker
     environment: Any = {"worker_runtime_env": {"env_vars": KEEP_FREED_MEMORY}}  # ... or an environment of the workers
-    return TorchTrainer(
+    trainer = TorchTrainer(
         train_loop,
         train_loop_config={"settings": settings},
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=COLLECTIVE_SECONDS),
@@ -131,14 +132,6 @@ def _trainer(settings: WorkerSettings, run: Location, compute: ComputeParams, pl
                                      resources_per_worker={"CPU": settings.threads} | ({"GPU": 1} if use_gpu else {})),
         run_config=RunConfig(name=folder, storage_path=runs, storage_filesystem=run.filesystem,
                              failure_config=FailureConfig(max_failures=max_failures), **environment))
-
-
-def _fit(name: str, trainer: TorchTrainer, run: Location) -> Exception | None:
-    """Train until the last step, or until workers were lost too often: then the failure is returned.
-
-    Raises:
-        TrainingError: there is no use in trying again.
-    """
     try:
         result: Any = trainer.fit()  # Ray's types know nothing of what the train loop returned
     except SystemExit as stop:  # Ray's answer to Ctrl-C, with status 0; an interrupted stage has not succeeded

@@ -49,8 +49,11 @@ class RunLog:
                  for name, value in values.items()}
         line = json.dumps({**shown, "attempt": self.attempt, "seconds": seconds})
         with _full_disk_named(self.path), open(self.path, "a+b") as file:
-            torn = file.tell() > 0 and not _ends_with_newline(file)
-            file.write((b"\n" if torn else b"") + line.encode() + b"\n")
+            if file.tell() > 0:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":  # a kill has torn the last line
+                    line = f"\n{line}"
+            file.write(line.encode() + b"\n")
 
     def sync(self) -> None:
         """Make all lines so far survive a power cut. Call it before writing a checkpoint of these steps."""
@@ -173,8 +176,3 @@ def _is_line(values: object) -> bool:
     return "seconds" in values and all(
         isinstance(value, str) if name in TEXTS else value is None or (
             type(value) in (int, float) and abs(value) <= sys.float_info.max) for name, value in values.items())
-
-
-def _ends_with_newline(file: Any) -> bool:
-    file.seek(-1, 2)
-    return file.read(1) == b"\n"

@@ -38,7 +38,10 @@ class RunFiles:
 
 
 def run_folder(name: str, model: ModelParams, compute: ComputeParams, files: RunFiles) -> Path:
-    """Folder in which this run keeps its state; its name has a hash of all that decides the weights."""
+    """Folder in which this run keeps its state; its name has a hash of all that decides the weights.
+
+    It begins with the model's full name. A table's name has no dot, so no two models share a folder.
+    """
     decided: list[Any] = [asdict(model), asdict(compute), files.shards.sha256]
     if files.init is not None:
         if not files.init.is_file():
@@ -46,7 +49,7 @@ def run_folder(name: str, model: ModelParams, compute: ComputeParams, files: Run
                              "trained yet; `dvc repro` trains it first")
         decided.append(hashlib.sha256(files.init.read_bytes()).hexdigest())
     decisive = json.dumps(decided, sort_keys=True, default=str)
-    return files.runs.absolute() / f"{_flat(name)}-{hashlib.sha256(decisive.encode()).hexdigest()[:12]}"
+    return files.runs.absolute() / f"{name.replace('/', '.')}-{hashlib.sha256(decisive.encode()).hexdigest()[:12]}"
 
 
 class RunInUseError(ValueError):
@@ -108,14 +111,9 @@ def _checkout(runs: Path) -> str:
 
 def runs_of(name: str, runs: Path) -> list[Path]:
     """The folders of this model's runs, one a set of parameters."""
-    name = _flat(name)
+    name = name.replace("/", ".")  # as `run_folder` does
     return [folder for folder in sorted(runs.glob(f"{name}-*"))
             if re.fullmatch(re.escape(name) + "-[0-9a-f]{12}", folder.name)]
-
-
-def _flat(name: str) -> str:
-    """The name of a folder from a model's full name. A table's name has no dot, so no two models share one."""
-    return name.replace("/", ".")
 
 
 def forget_runs(name: str, runs: Path, storage: str | None = None) -> None:

@@ -31,12 +31,11 @@ from pipeline.system.storage import Location, location_of
 from pipeline.system.usage import peak_memory
 from pipeline.training.checkpoint import checkpoint_folder, newest_state, save_state
 from pipeline.training.computing import choose_precision, compiler_named, ready_to_train
-from pipeline.training.data import training_classes
+from pipeline.training.data import load_task, training_classes
 from pipeline.training.initial import take_weights
 from pipeline.training.log_copies import bring_logs, log_folder
 from pipeline.training.profiling import profiler
 from pipeline.training.run_log import RunLog, next_attempt
-from pipeline.training.tasks import load_task
 
 
 @dataclass(frozen=True)

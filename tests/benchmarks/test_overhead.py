@@ -9,8 +9,7 @@ from benchmarks.overhead import Cost, Tree, command_cost, import_cost, middle, p
 from matchnet.methods import build_method
 from matchnet.training import Callbacks, train
 from pipeline.data.shards.folder import ShardFolder
-from pipeline.training.data import training_classes
-from pipeline.training.tasks import load_task
+from pipeline.training.data import load_task, training_classes
 
 
 def test_phases_are_what_lies_between_the_moments() -> None:

@@ -23,10 +23,9 @@ from pipeline.data.load.stream import ShardStream
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.params import ComputeParams, ModelParams
 from pipeline.params.sections import ClusterParams
-from pipeline.training.data import training_classes
+from pipeline.training.data import load_task, training_classes
 from pipeline.training.ray_training import run_training
 from pipeline.training.runs import RunFiles
-from pipeline.training.tasks import load_task
 
 METHOD = ClassifierSpec(encoder=Conv4Spec(num_filters=4, num_blocks=2), label_smoothing=0.1, dropout=0.2)
 SPEC = ClassifierTrainingSpec(batch_size=6, steps=12, learning_rate=0.01, warmup_steps=3, weight_decay=0.01,

@@ -23,16 +23,12 @@ def preparation_of(parameters: Mapping[str, Any], sample_shape: tuple[int, ...])
     channels: Literal[1, 3] = 1 if sample_shape[0] == 1 else 3
     sections = [parameters[name] for name in ("imagenet", *OF_PICTURE_FILES) if name in parameters]
     central_crop = sections[0].get("central_crop") if sections else None
-    return Preparation(channels=channels, size=sample_shape[-1], kind=_kind_of(parameters),
-                       invert=parameters["invert"], margin=parameters["margin"],
+    source, invert, margin = parameters.get("source"), parameters["invert"], parameters["margin"]
+    kind: Kind | None = "photographs" if source in PHOTOGRAPHS else None
+    if source in DRAWINGS or invert or margin is not None:
+        kind = "drawings"
+    return Preparation(channels=channels, size=sample_shape[-1], kind=kind, invert=invert, margin=margin,
                        upright=parameters.get("upright", False), central_crop=central_crop)
-
-
-def _kind_of(parameters: Mapping[str, Any]) -> Kind | None:
-    source = parameters.get("source")
-    if source in DRAWINGS or parameters["invert"] or parameters["margin"] is not None:
-        return "drawings"
-    return "photographs" if source in PHOTOGRAPHS else None
 
 
 def open_image(content: bytes, extension: str, max_pixels: int = MAX_PIXELS) -> Image.Image:

@@ -9,7 +9,7 @@ import numpy as np
 
 from matchnet.pictures import MAX_PIXELS
 from matchnet.pictures.pixels import to_pixels
-from pipeline.data.formats.images import open_image
+from pipeline.data.formats.images import open_image, preparation_of
 from pipeline.data.raw.source import extension_of
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.shards.index import Index
@@ -19,7 +19,8 @@ from pipeline.data.shards.reader import OpenShards
 class Decoder:
     """Reads and decodes samples, as the manifest says.
 
-    Holds open shards and no index: what a worker process takes does not grow with the number of samples.
+    Holds open shards and no index: what a worker process takes does not grow with the number of samples. A process that
+    goes on closes `shards`.
 
     Args:
         sample_shape: (C, size, size): one channel, or three.
@@ -32,7 +33,7 @@ class Decoder:
                  groups: Collection[str] | None = None) -> None:
         shards.require_images()
         self.sample_shape = sample_shape
-        self.preparation = shards.preparation(sample_shape)
+        self.preparation = preparation_of(shards.manifest.parameters, sample_shape)
         self.extension = extension_of(shards.manifest.parameters)
         self.max_pixels = shards.manifest.parameters.get("max_pixels", MAX_PIXELS)
         self.shards = OpenShards(shards, groups)
@@ -50,15 +51,6 @@ class Decoder:
                 raise ValueError(f"{self.shards.directory}: {samples.described(row)}: {error}; run the shard stage "
                                  "again") from error
             yield to_pixels(image, self.preparation)
-
-    def close(self) -> None:
-        self.shards.close()
-
-    def __enter__(self) -> "Decoder":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 class DecodingTask(NamedTuple):

@@ -31,7 +31,7 @@ class _Piece(NamedTuple):
 
 
 class ShardStore:
-    """The parts of a split, with the rows and the interface of a `MemoryStore` of `load_split`.
+    """The parts of a split, with the interface of a `MemoryStore`, and its rows in `load_samples`.
 
     Args:
         num_processes: worker processes; each reads by `pread` and decodes into memory shared with this one.
@@ -47,10 +47,8 @@ class ShardStore:
         shards.require_images()
         shards.check_sizes(groups)
         self._index = shards.index
-        chosen = shards.select(split, parts)
         self.sample_shape = sample_shape
-        self.class_id_R, self.parts = chosen.class_id_R, chosen.parts
-        self._rows = chosen.rows
+        self._rows, self.class_id_R = shards.select(split, parts)
         self._num_processes = num_processes
         self._block_bytes = (memory_to_share() // 2 if shared_bytes is None else shared_bytes) // BLOCKS
         self._workers = WorkerPool(Decoder, (shards, sample_shape, groups), num_processes, "cluster.num_loaders")

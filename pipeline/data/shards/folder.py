@@ -1,34 +1,17 @@
 """A dataset's folder of shards and its contents; each of its files is read once."""
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from matchnet.files import sha256_of
-from matchnet.preparation import Preparation
-from pipeline.data.formats.images import preparation_of
 from pipeline.data.formats.word_table import WORDS, WordTable, read_words
 from pipeline.data.shards.index import INDEX, Index, read_index
-from pipeline.data.shards.manifest import Manifest, ShardEntry, manifest_bytes, parse_manifest
+from pipeline.data.shards.manifest import MANIFEST, Manifest, ShardEntry, parse_manifest
 from pipeline.data.spec import PARTS, Part
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Samples of some parts of a split.
-
-    rows: rows of the index, sorted by class and key, so their order does not depend on how the shards are cut.
-    class_id_R: int64, one a row.
-    parts: part -> class_ids, int64, sorted; empty for a part that was not asked for or has no class.
-    """
-
-    rows: np.ndarray
-    class_id_R: np.ndarray
-    parts: Mapping[Part, np.ndarray]
 
 
 class ShardFolder:
@@ -51,18 +34,22 @@ class ShardFolder:
         return str(self.path)
 
     @cached_property
-    def _content(self) -> tuple[Path, bytes]:
-        return manifest_bytes(self.path)
+    def _content(self) -> bytes:
+        path = self.path / MANIFEST
+        if not path.is_file():
+            raise ValueError(f"{path}: no such file: dataset {self.path.name} has no finished shards; run this stage "
+                             "by `dvc repro`, which makes them first, or run `python -m stages.download` and then "
+                             "`python -m stages.shard` of that dataset")
+        return path.read_bytes()
 
     @cached_property
     def manifest(self) -> Manifest:
-        path, content = self._content
-        return parse_manifest(content, str(path))
+        return parse_manifest(self._content, str(self.path / MANIFEST))
 
     @cached_property
     def sha256(self) -> str:
         """SHA-256 of the manifest in hex. It names the data, since the manifest holds the SHA-256 of all else."""
-        return hashlib.sha256(self._content[1]).hexdigest()
+        return hashlib.sha256(self._content).hexdigest()
 
     @cached_property
     def index(self) -> Index:
@@ -84,8 +71,11 @@ class ShardFolder:
         unknown = [part for part in parts if part not in PARTS]
         if unknown:
             raise ValueError(f"parts: {unknown[0]!r} is not a part of a split; name some of {', '.join(PARTS)}")
-        classes_of = self.manifest.split(split)
-        return [name for part in parts for name in classes_of[part]]
+        manifest = self.manifest
+        if split not in manifest.splits:
+            raise ValueError(f"split: {split!r} is not a split of {manifest.name}; it has: "
+                             f"{', '.join(manifest.splits)}; add it to the dataset's splits, or name one of these")
+        return [name for part in parts for name in manifest.splits[split][part]]
 
     def groups_of(self, split: str, parts: Sequence[Part] = PARTS) -> set[str]:
         """The groups of shards that hold the samples of these parts; in a corpus of sentences, all groups.
@@ -101,24 +91,23 @@ class ShardFolder:
         """The shards of these groups; None is all."""
         return [entry for entry in self.manifest.shards if groups is None or entry.group in groups]
 
-    def select(self, split: str, parts: Sequence[Part] = PARTS) -> Selection:
-        """The samples of these parts; raises ValueError as `names_of` does."""
-        class_ids = {name: class_id for class_id, name in enumerate(self.class_names)}
-        names = {part: self.names_of(split, (part,)) for part in parts}
-        chosen = {part: np.array([class_ids[name] for name in names.get(part, [])], np.int64) for part in PARTS}
-        rows = np.flatnonzero(np.isin(self.index.class_id_R, np.concatenate(list(chosen.values()))))
-        key_R = self.index.key_R.take(rows).to_numpy(zero_copy_only=False)
-        rows = rows[np.lexsort((key_R, self.index.class_id_R[rows]))]
-        return Selection(rows, self.index.class_id_R[rows].astype(np.int64), chosen)
+    def select(self, split: str, parts: Sequence[Part] = PARTS) -> tuple[np.ndarray, np.ndarray]:
+        """The samples of these parts: their rows of the index, and their class_ids (int64).
+
+        They are sorted by class and key, so that the order does not depend on how the shards are cut. Raises ValueError
+        as `names_of` does.
+        """
+        names, index = set(self.names_of(split, parts)), self.index
+        class_ids = [class_id for class_id, name in enumerate(self.class_names) if name in names]
+        rows = np.flatnonzero(np.isin(index.class_id_R, np.array(class_ids, np.int64)))
+        key_R = index.key_R.take(rows).to_numpy(zero_copy_only=False)
+        rows = rows[np.lexsort((key_R, index.class_id_R[rows]))]
+        return rows, index.class_id_R[rows].astype(np.int64)
 
     def count_samples(self, split: str, parts: Sequence[Part]) -> int:
         """Number of samples of these parts, by the manifest; raises ValueError as `names_of` does."""
         wanted = set(self.names_of(split, parts))
         return sum(entry.num_samples for entry in self.manifest.classes if entry.name in wanted)
-
-    def preparation(self, sample_shape: tuple[int, ...]) -> Preparation:
-        """The preparation that brings the dataset's images to (C, size, size)."""
-        return preparation_of(self.manifest.parameters, sample_shape)
 
     def require_images(self) -> None:
         """Raises ValueError for shards of sentences."""

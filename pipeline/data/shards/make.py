@@ -30,6 +30,7 @@ from pipeline.data.raw.source import (
     source_of,
     words_of,
 )
+from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.shards.index import INDEX, write_index
 from pipeline.data.shards.manifest import (
     MANIFEST,
@@ -37,7 +38,6 @@ from pipeline.data.shards.manifest import (
     Manifest,
     ShardEntry,
     WordsEntry,
-    read_manifest,
     write_manifest,
 )
 from pipeline.data.shards.notes import WrittenShard, notes_of, read_note
@@ -101,7 +101,7 @@ def shard_dataset(name: str, params: DatasetParams, raw_dir: Path, out_dir: Path
         raise OSError(error.errno, f"{name}: sharding failed: {said_by(error)}; {out_dir} is as before, and the "
                       f"shards that are finished stay in {new}: mend that, and run the shard stage again to go on"
                       ) from error
-    return read_manifest(out_dir)
+    return ShardFolder(out_dir).manifest
 
 
 def _tasks(plans: Sequence[ShardPlan], new: Path, notes: Path, params: DatasetParams,

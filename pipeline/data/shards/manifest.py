@@ -79,14 +79,6 @@ class Manifest:
     oddities: Mapping[str, int] | None = None
     left_out: Mapping[str, int] | None = None
 
-    def split(self, name: str) -> Mapping[Part, list[str]]:
-        """Part -> class names of one split."""
-        if name not in self.splits:
-            known = ", ".join(self.splits)
-            raise ValueError(f"split: {name!r} is not a split of {self.name}; it has: {known}; "
-                             "add it to the dataset's splits, or name one of these")
-        return self.splits[name]
-
 
 ADAPTER = TypeAdapter(Manifest)
 
@@ -96,16 +88,6 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
         fields = {name: value for name, value in asdict(manifest).items() if value is not None}
         json.dump({"format": FORMAT, **fields}, file, indent=1, ensure_ascii=False)
         file.write("\n")
-
-
-def read_manifest(directory: Path) -> Manifest:
-    """The manifest of a folder of shards.
-
-    Raises:
-        ValueError: no manifest, not JSON, fields missing, or of another format version.
-    """
-    path, content = manifest_bytes(directory)
-    return parse_manifest(content, str(path))
 
 
 def parse_manifest(content: bytes, origin: str) -> Manifest:
@@ -123,14 +105,21 @@ def parse_manifest(content: bytes, origin: str) -> Manifest:
     if found != FORMAT:
         raise ValueError(f"{origin}: format {shown(found)}, but this program reads format {FORMAT}; {AGAIN}")
     manifest = parse_checked(ADAPTER, json.dumps(fields), origin, ValueError, AGAIN)
-    for problem in _contradictions(manifest):
+    for problem in _problems(manifest):
         raise ValueError(f"{origin}: {problem}; {AGAIN}")
     return manifest
 
 
-def _contradictions(manifest: Manifest) -> Iterator[str]:
-    """Yield contradictions between the fields; a manifest without any can be trusted."""
-    names, groups = [entry.name for entry in manifest.classes], {entry.group for entry in manifest.shards}
+# Fields of a source's section that say how its samples are stored; see `raw.extension_of`.
+STORED_AS = {"mini_imagenet": "prepared", **dict.fromkeys(OF_PICTURE_FILES, "format")}
+
+
+def _problems(manifest: Manifest) -> Iterator[str]:
+    """Yield contradictions between the fields, and parameters that no dataset has; without any, it can be trusted.
+
+    Names of parameters that are not known here may be those of another version, and decide nothing.
+    """
+    groups, parameters = {entry.group for entry in manifest.shards}, manifest.parameters
     for what, entries in (("shards", manifest.shards), ("classes", manifest.classes)):
         total = sum(entry.num_samples for entry in entries)
         if total != manifest.num_samples:
@@ -140,22 +129,14 @@ def _contradictions(manifest: Manifest) -> Iterator[str]:
     for entry in manifest.classes:
         if entry.group not in groups:
             yield f"classes: {shown(entry.name)} is of group {shown(entry.group)}, which has no shard"
-    known = set(names) if manifest.words is None else None
+    known = None if manifest.words is not None else {entry.name for entry in manifest.classes}
     for split, parts in manifest.splits.items():
         if tuple(parts) != PARTS:
             yield f"splits.{split}: its parts are {', '.join(parts)}, not {', '.join(PARTS)}"
         strangers = {name for part in parts.values() for name in part} - known if known is not None else set()
         if strangers:
             yield f"splits.{split}: {shown(min(strangers))} is none of its classes"
-    yield from _damaged_parameters(manifest.parameters)
 
-
-# Fields of a source's section that say how its samples are stored; see `raw.extension_of`.
-STORED_AS = {"mini_imagenet": "prepared", **dict.fromkeys(OF_PICTURE_FILES, "format")}
-
-
-def _damaged_parameters(parameters: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what no dataset has. Names that are not known here may be those of another version, and decide nothing."""
     if parameters.get("source") not in SOURCES:
         yield f"parameters.source: {shown(parameters.get('source'))} is none of {', '.join(SOURCES)}"
     if type(parameters.get("invert")) is not bool:
@@ -167,29 +148,13 @@ def _damaged_parameters(parameters: Mapping[str, Any]) -> Iterator[str]:
     found = {field.name: parameters[field.name] for field in fields(DatasetParams) if field.name in parameters}
     found |= {"splits": {"any": {"kind": "whole"}}}  # those that were made are checked above
     for section in set(found) & set(SOURCES):
-        found[section] = _known_fields(section, found[section])
+        if isinstance(found[section], Mapping):  # whatever is no section, `parse` refuses
+            known_fields = {field.name for field in fields(get_type_hints(DatasetParams)[section])}
+            found[section] = {name: "not kept" for name in RAW_ONLY if name in known_fields} | {
+                name: item for name, item in found[section].items() if name in known_fields}
     try:
         parse(DatasetParams, found, "parameters")
     except (ValueError, OverflowError) as error:  # a whole number that is no float
         yield f"{'' if isinstance(error, ValueError) else 'parameters: '}{error}"
     if stored_as and stored_as not in parameters[source]:
         yield f"parameters.{source}.{stored_as}: it is missing"
-
-
-def _known_fields(section: str, value: Any) -> Any:
-    """The fields of a source's section that we know; whatever is no section is refused later."""
-    known = {field.name for field in fields(get_type_hints(DatasetParams)[section])}
-    if not isinstance(value, Mapping):
-        return value
-    absent = {name: "not kept" for name in RAW_ONLY if name in known}
-    return absent | {name: item for name, item in value.items() if name in known}
-
-
-def manifest_bytes(directory: Path) -> tuple[Path, bytes]:
-    """Bytes of dataset.json in a folder of shards, and the manifest in it. ValueError if there is none."""
-    path = Path(directory) / MANIFEST
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file: dataset {path.parent.name} has no finished shards; run this stage by "
-                         "`dvc repro`, which makes them first, or run `python -m stages.download` and then "
-                         "`python -m stages.shard` of that dataset")
-    return path, path.read_bytes()

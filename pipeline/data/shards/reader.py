@@ -62,12 +62,6 @@ class OpenShards:
             os.close(fd)
         self._fd_of = {}
 
-    def __enter__(self) -> "OpenShards":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
     def _read_one(self, samples: Index, row: int, place: tuple[int, int, int]) -> bytes:
         """Read a sample that failed among others once more, by itself, so that the error names it."""
         try:

@@ -18,7 +18,7 @@ from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.methods.pixels import PixelsSpec
 from matchnet.running_attention import MOST_SCORES
 from matchnet.store import SomeRows
-from pipeline.data.shards.manifest import read_manifest
+from pipeline.data.shards.folder import ShardFolder
 from pipeline.evaluate.on_workers import RowEpisodes, Workers, episodes_on
 from pipeline.params.sections import task_of
 from pipeline.results.columns import column_order, column_title
@@ -27,7 +27,7 @@ CLASSES, OF_A_CLASS, D = 1000, 1000, 4
 
 
 def test_a_column_of_all_classes_is_the_one_of_that_number_of_ways(small_shards: Path) -> None:
-    ways = len(read_manifest(small_shards).split("random")["test"])
+    ways = len(ShardFolder(small_shards).manifest.splits["random"]["test"])
     assert ways > 3
     row = dataclasses.replace(ROW, columns=("all-1s2q", "3w1s", f"{ways}w1s2q", "all-5s"))
     measured = run(small_shards, row, ["a"], PixelsSpec())
@@ -43,7 +43,7 @@ def test_a_column_of_all_classes_is_the_one_of_that_number_of_ways(small_shards:
 def test_pictures_of_all_classes_are_of_fewer_episodes(small_shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.evaluate.row.SHOWN_SAMPLES", 60)
     row = dataclasses.replace(ROW, columns=("all-1s2q",))
-    ways = len(read_manifest(small_shards).split("random")["test"])
+    ways = len(ShardFolder(small_shards).manifest.splits["random"]["test"])
     assert len(run(small_shards, row, ["a"], PixelsSpec()).shown) == max(2, 60 // (3 * ways)) < 6
 
 
@@ -128,7 +128,8 @@ def test_rays_workers_share_1000_ways_to_the_same_bits(
     features, rows, classes = million
     alone = results_of_one_process(features, classes)
     workers = Workers(partial(run_tasks, at_once=2), "", None, device="cpu", threads=1)
-    wanted = RowEpisodes(dict.fromkeys(SPECS, classes), SPECS, rows, count=2, seed=7)
+    streams = {column: EpisodeStream(classes, spec, seed=7) for column, spec in SPECS.items()}
+    wanted = RowEpisodes(streams, rows, count=2)
     shared = episodes_on(workers, METHOD, features, wanted)
     for column in SPECS:
         assert shared[column].accuracy_E.tolist() == alone[column].accuracy_E.tolist()

@@ -16,7 +16,6 @@ from matchnet.model_file import ModelFile
 from matchnet.preparation import Preparation
 from pipeline.data.load.from_shards import ShardStore
 from pipeline.data.shards.folder import ShardFolder
-from pipeline.data.shards.manifest import read_manifest
 from pipeline.data.spec import Part
 from pipeline.evaluate.row import Measured, device_of, evaluate_row
 from pipeline.params import ComputeParams, RowParams
@@ -86,7 +85,7 @@ def test_samples_that_stay_in_their_shards_give_the_same_and_their_processes_end
 @pytest.mark.parametrize("reverse", [False, True])
 def test_an_oracle_answers_by_the_outputs_of_the_names_of_its_classes(small_shards: Path, reverse: bool) -> None:
     """A classifier that prefers its last class to the one before, and so on, whatever the image."""
-    split = read_manifest(small_shards).split("random")
+    split = ShardFolder(small_shards).manifest.splits["random"]
     names = sorted((name for part in split.values() for name in part), reverse=reverse)
     method = build_method(CLASSIFIER, SHAPE, len(names))
     assert isinstance(method, Classifier)
@@ -101,7 +100,7 @@ def test_an_oracle_answers_by_the_outputs_of_the_names_of_its_classes(small_shar
 
 
 def test_an_oracle_has_seen_every_class(small_shards: Path) -> None:
-    split = read_manifest(small_shards).split("random")
+    split = ShardFolder(small_shards).manifest.splits["random"]
     unseen = sorted(split["test"])[0]
     names = sorted(name for part in split.values() for name in part if name != unseen)
     with pytest.raises(ValueError, match=rf"model m: class '{unseen}' is none of the {len(names)} that it was trained "
@@ -119,7 +118,7 @@ def test_an_oracle_is_a_classifier(small_shards: Path) -> None:
 def test_a_model_that_has_seen_held_out_classes_is_refused(small_shards: Path, part: Part, oracle: bool,
                                                            refused: bool) -> None:
     """Whatever dataset it has learnt from: names are compared."""
-    classes = [entry.name for entry in read_manifest(small_shards).classes]
+    classes = [entry.name for entry in ShardFolder(small_shards).manifest.classes]
     row = replace(ROW, part=part, columns=("2w5s1q",), oracle=oracle)
     with pytest.raises(ValueError, match=rf"which are of the {part} part of split random: nothing would be one-shot"
                        ) if refused else nullcontext():

@@ -16,7 +16,6 @@ from matchnet.text import SentenceStore
 from matchnet.tokens import BEGIN, BLANK, END, FIRST_WORD, PADDING
 from pipeline import paths
 from pipeline.data.shards.folder import ShardFolder
-from pipeline.data.shards.manifest import read_manifest
 from pipeline.evaluate.row import Measured, evaluate_row
 from pipeline.params import ModelParams, RowParams
 from pipeline.results.columns import column_order, column_title
@@ -25,7 +24,7 @@ from pipeline.results.metrics import read_details, write_details
 from pipeline.results.report import write_report
 from pipeline.results.shown_episode import ShownEpisode
 from pipeline.results.tables import Row, RowInfo, Table
-from pipeline.training.data import load_training_data, training_classes
+from pipeline.training.data import load_task, training_classes
 
 MODEL = ModelParams(dataset="small", split="words", context=8, method=PixelsSpec(), training=None)
 ROW = RowParams(model="m", dataset="small", split="words", columns=("2w1s", "2w1s3q"), queries=1, episodes=50)
@@ -60,7 +59,7 @@ def test_a_model_of_other_sentences_is_refused(shards: Path, model_file: ModelFi
 
 
 def test_no_test_or_valid_word_is_a_training_class(shards: Path) -> None:
-    classes, split = training_classes(MODEL, ShardFolder(shards)), read_manifest(shards).splits["words"]
+    classes, split = training_classes(MODEL, ShardFolder(shards)), ShardFolder(shards).manifest.splits["words"]
     assert classes.sample_shape == (17,) and set(classes.names) == set(split["train"])
     assert not set(classes.names) & {*split["valid"], *split["test"], "<unk>", "N"}
 
@@ -68,7 +67,7 @@ def test_no_test_or_valid_word_is_a_training_class(shards: Path) -> None:
 def test_training_and_validation_have_their_own_words_and_sentences(shards: Path) -> None:
     spec = EpisodicSpec(episode=EpisodeSpec(4, 1, 2), steps=1, valid_episode=EpisodeSpec(2, 1, 1))
     model = ModelParams(dataset="small", split="words", context=8, method=PixelsSpec(), training=spec)
-    data = load_training_data(model, ShardFolder(shards))
+    data = load_task(model, ShardFolder(shards)).data
     assert isinstance(data.store, SentenceStore) and isinstance(data.valid_store, SentenceStore)
     assert not set(data.store.word_R.tolist()) & set(data.valid_store.word_R.tolist())
     assert data.classes.counts.min() >= 3 and data.classes.origin_R is not None

@@ -18,7 +18,7 @@ from pipeline.data.formats.word_table import WORDS
 from pipeline.data.raw.linked_archives import FOLDER, VERIFIED, _record
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.shards.index import INDEX
-from pipeline.data.shards.manifest import MANIFEST, read_manifest
+from pipeline.data.shards.manifest import MANIFEST
 from pipeline.data.shards.notes import WrittenShard, read_note, write_note
 from pipeline.data.shards.reader import ShardReader
 from pipeline.evaluate.compare import read_column
@@ -132,7 +132,7 @@ def test_a_manifest_with_impossible_values(copied_shards: Path, name: str) -> No
     edit, message = MANIFESTS[name]
     path = edited(copied_shards, edit)
     with pytest.raises(ValueError, match=message) as raised:
-        read_manifest(copied_shards)
+        _ = ShardFolder(copied_shards).manifest
     assert one_line(raised, path).endswith("; run the shard stage again")
 
 
@@ -140,7 +140,7 @@ def test_a_manifest_with_impossible_values(copied_shards: Path, name: str) -> No
 def test_a_manifest_that_is_none(copied_shards: Path, content: bytes) -> None:
     (copied_shards / MANIFEST).write_bytes(content)
     with pytest.raises(ValueError, match=r"; run the shard stage again$") as raised:
-        read_manifest(copied_shards)
+        _ = ShardFolder(copied_shards).manifest
     one_line(raised, copied_shards / MANIFEST)
 
 

@@ -22,7 +22,6 @@ from matchnet.model_file import ModelFile, write_model
 from matchnet.preparation import Preparation
 from matchnet.weights import CheckpointError
 from pipeline.data.shards.folder import ShardFolder
-from pipeline.data.shards.manifest import read_manifest
 from pipeline.params import ModelParams
 from pipeline.training.initial import take_weights
 
@@ -48,7 +47,7 @@ def write_base(path: Path, shards: Path, classes: list[str], method: MethodSpec 
 
 
 def test_both_encoders_begin_with_the_classifiers(small_shards: Path, tmp_path: Path) -> None:
-    split = read_manifest(small_shards).split("random")
+    split = ShardFolder(small_shards).manifest.splits["random"]
     turned = [f"{name}@90" for name in split["train"]]
     base = write_base(tmp_path / "model.pt", small_shards, [*split["train"], *turned])
     method = build_method(MODEL.method, SHAPE, 0)
@@ -59,7 +58,7 @@ def test_both_encoders_begin_with_the_classifiers(small_shards: Path, tmp_path: 
 
 
 def test_with_context_may_begin_with_one_without(small_shards: Path, tmp_path: Path) -> None:
-    split = read_manifest(small_shards).split("random")
+    split = ShardFolder(small_shards).manifest.splits["random"]
     base = write_base(tmp_path / "model.pt", small_shards, split["train"], MatchingNetworkSpec(encoder=ENCODER))
     method = build_method(MODEL.method, SHAPE, 0)
     take_weights(method, MODEL, tmp_path / "model.pt", ShardFolder(small_shards))
@@ -69,21 +68,21 @@ def test_with_context_may_begin_with_one_without(small_shards: Path, tmp_path: P
 @pytest.mark.parametrize("part", ["valid", "test"])
 @pytest.mark.parametrize("turn", ["", "@180"])
 def test_a_base_that_has_seen_held_out_classes_is_refused(part, turn, small_shards: Path, tmp_path: Path) -> None:
-    split = read_manifest(small_shards).split("random")
+    split = ShardFolder(small_shards).manifest.splits["random"]
     write_base(tmp_path / "model.pt", small_shards, [*split["train"], split[part][0] + turn])
     with pytest.raises(ValueError, match=rf"trained on '{split[part][0]}' \(1 such classes\), a valid or test class"):
         take_weights(build_method(MODEL.method, SHAPE, 0), MODEL, tmp_path / "model.pt", ShardFolder(small_shards))
 
 
 def test_what_the_base_itself_began_with_counts_too(small_shards: Path, tmp_path: Path) -> None:
-    split = read_manifest(small_shards).split("random")
+    split = ShardFolder(small_shards).manifest.splits["random"]
     write_base(tmp_path / "model.pt", small_shards, split["train"], earlier=[split["test"][0]])
     with pytest.raises(ValueError, match=rf"trained on '{split['test'][0]}' \(1 such classes\)"):
         take_weights(build_method(MODEL.method, SHAPE, 0), MODEL, tmp_path / "model.pt", ShardFolder(small_shards))
 
 
 def test_another_encoder_or_none_is_refused(small_shards: Path, tmp_path: Path) -> None:
-    classes = read_manifest(small_shards).split("random")["train"]
+    classes = ShardFolder(small_shards).manifest.splits["random"]["train"]
     method = build_method(MODEL.method, SHAPE, 0)
     write_base(tmp_path / "wide.pt", small_shards, classes, ClassifierSpec(encoder=Conv4Spec(num_filters=8)))
     with pytest.raises(CheckpointError, match=r"wide.pt: its weights are of another architecture"):
@@ -94,7 +93,7 @@ def test_another_encoder_or_none_is_refused(small_shards: Path, tmp_path: Path) 
 
 
 def test_an_encoder_that_differs_by_a_relu_alone_is_refused(small_shards: Path, tmp_path: Path) -> None:
-    classes = read_manifest(small_shards).split("random")["train"]
+    classes = ShardFolder(small_shards).manifest.splits["random"]["train"]
     write_base(tmp_path / "signed.pt", small_shards, classes,
                ClassifierSpec(encoder=replace(ENCODER, last_relu=False)))
     with pytest.raises(ValueError, match=r"signed\.pt: its encoder has last_relu: false; write the same in method\."):
@@ -103,7 +102,7 @@ def test_an_encoder_that_differs_by_a_relu_alone_is_refused(small_shards: Path, 
 
 def test_published_weights_are_the_whole_classifier(small_shards: Path, tmp_path: Path) -> None:
     """A file with torchvision's names, read without running what it holds."""
-    names, shape = read_manifest(small_shards).split("random")["train"], (3, 75, 75)
+    names, shape = ShardFolder(small_shards).manifest.splits["random"]["train"], (3, 75, 75)
     spec = ClassifierSpec(encoder=InceptionSpec(width=0.05))
     torch.manual_seed(0)
     source, method = (build_method(spec, shape, len(names)) for _ in range(2))

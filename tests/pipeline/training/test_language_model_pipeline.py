@@ -21,15 +21,13 @@ from pipeline.data.formats.word_table import WORDS, read_words
 from pipeline.data.load.samples import load_samples, require_episodes
 from pipeline.data.load.sentences import load_sentences
 from pipeline.data.shards.folder import ShardFolder
-from pipeline.data.shards.manifest import read_manifest
 from pipeline.evaluate.row import evaluate_row
 from pipeline.params import ComputeParams, ModelParams, RowParams
 from pipeline.params.sections import ClusterParams
-from pipeline.training.data import training_classes
+from pipeline.training.data import load_task, training_classes
 from pipeline.training.initial import take_weights
 from pipeline.training.ray_training import run_training
 from pipeline.training.runs import RunFiles
-from pipeline.training.tasks import load_task
 
 NUM_WORDS = FIRST_WORD + 33  # thirty words, "the", "<unk>" and "N"
 READER = ReaderSpec(NUM_WORDS, direction="both", num_cells=8, dropout=0.2)
@@ -67,7 +65,7 @@ def test_what_a_corpus_cannot_serve_is_refused_before_ray_starts(shards, tmp_pat
 def test_words_are_refused_before_loading_just_if_they_are_afterwards(shards, parts, spec):
     samples = load_samples(ShardFolder(shards), "words", parts, (9,))
     accepted = []
-    for check in (lambda: samples.classes_for(samples.task(spec)),
+    for check in (lambda: samples.classes_for(spec.among(samples.num_classes)),
                   lambda: require_episodes(ShardFolder(shards), "words", parts, spec, "training.episode")):
         try:
             check()
@@ -96,7 +94,7 @@ def file_of(model: ModelParams, method: LanguageModel, shards: Path) -> ModelFil
 
 def test_words_held_out_are_never_targets(shards):
     """Neither valid nor test words have a row of the softmax; all others have, and so has the end of a sentence."""
-    split, vocabulary = read_manifest(shards).split("words"), read_words(shards / WORDS).vocabulary
+    split, vocabulary = ShardFolder(shards).manifest.splits["words"], read_words(shards / WORDS).vocabulary
     held_out = {*split["valid"], *split["test"]}
     names, row_V = training_classes(MODEL, ShardFolder(shards)).names, trained(MODEL, shards).row_V
     assert len(held_out) == 14 and not held_out & set(names) and {"<eos>", "<unk>", "N"} <= set(names)

@@ -25,12 +25,13 @@ from places import ROOT, TESTS
 
 from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.episodes import EpisodeSpec, FineGrainedSpec
-from matchnet.episodic_training import EpisodicSpec, EpisodicTask
+from matchnet.episodic_training import EpisodicSpec
 from matchnet.methods import build_method
 from matchnet.methods.mann import MannSpec
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.model_file import ModelFile, write_model
 from matchnet.training import train
+from pipeline.data.formats.images import preparation_of
 from pipeline.data.load.samples import Room
 from pipeline.data.nodes.cache import CacheParams
 from pipeline.data.nodes.upload import upload_file
@@ -42,7 +43,7 @@ from pipeline.system.storage import location_of
 from pipeline.training import log_copies
 from pipeline.training.checkpoint import newest_state, save_state
 from pipeline.training.computing import choose_precision
-from pipeline.training.data import load_training_data, require_classes, training_classes
+from pipeline.training.data import load_task, require_classes, training_classes
 from pipeline.training.ray_training import TrainingError, name_runs_left_aside, run_training
 from pipeline.training.run_log import read_log, read_worker_logs
 from pipeline.training.runs import RunFiles, RunInUseError, forget_runs, only_driver, run_folder
@@ -289,9 +290,9 @@ def test_a_method_that_cannot_be_built_or_begun_is_refused_before_ray_starts(arg
     init, base = tmp_path / "model.pt", replace(MODEL, training=None)
     state = build_method(base.method, base.sample_shape, 1).state_dict()
     write_model(init, ModelFile(
-        model_name="base", method=base.method, preparation=shards.preparation(base.sample_shape), num_classes=1,
-        sample_shape=base.sample_shape, state_dict=state, step=1, seed=0, dataset_sha256="ab", split="random",
-        train_classes=held_out, seconds=0.0))
+        model_name="base", method=base.method, num_classes=1, sample_shape=base.sample_shape,
+        preparation=preparation_of(shards.manifest.parameters, base.sample_shape), state_dict=state, step=1, seed=0,
+        dataset_sha256="ab", split="random", train_classes=held_out, seconds=0.0))
     with pytest.raises(ValueError, match=rf"model\.pt: has been trained on '{held_out[0]}' \(1 such classes\)"):
         run_training(**with_files({**arguments, "model": replace(MODEL, init="t/base")}, init=init))
 
@@ -306,8 +307,8 @@ def test_rotations_of_images_that_stay_in_their_shards_are_refused(arguments, mo
     with pytest.raises(ValueError, match=message):
         run_training(**{**arguments, "model": model, "cluster": ClusterParams(memory_gib=0)})
     with pytest.raises(ValueError, match=message):
-        load_training_data(model, shards, Room(memory_bytes=0))
-    assert len(load_training_data(model, shards, Room(memory_bytes=needed)).store) == 4 * needed // 256
+        load_task(model, shards, Room(memory_bytes=0))
+    assert len(load_task(model, shards, Room(memory_bytes=needed)).data.store) == 4 * needed // 256
 
 
 @pytest.mark.parametrize(("columns", "message"), [
@@ -354,8 +355,7 @@ def train_here(model: ModelParams, shards: ShardFolder, seed: int) -> dict[str, 
     torch.manual_seed(model.training.seed)
     classes = training_classes(model, shards)
     method = build_method(model.method, classes.sample_shape, len(classes.names))
-    task = EpisodicTask(load_training_data(model, shards), replace(model.training, seed=seed))
-    train(method, task)
+    train(method, load_task(replace(model, training=replace(model.training, seed=seed)), shards))
     return method.state_dict()
 
 

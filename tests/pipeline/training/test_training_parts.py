@@ -29,7 +29,7 @@ from pipeline.data.load.from_shards import ShardStore
 from pipeline.data.load.samples import Room
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.params import ModelParams
-from pipeline.training.tasks import SHARES_AHEAD, load_task, near
+from pipeline.training.data import SHARES_AHEAD, load_task, near
 
 # ---- parts of a step ----
 

@@ -18,13 +18,11 @@ from matchnet.preparation import Preparation
 from matchnet.store import MemoryStore
 from pipeline.data.formats.images import open_image
 from pipeline.data.load.from_shards import ShardStore
-from pipeline.data.load.in_memory import load_split
 from pipeline.data.load.samples import Room, load_samples
 from pipeline.data.raw.download import download_dataset
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.shards.index import INDEX, read_index
 from pipeline.data.shards.make import shard_dataset
-from pipeline.data.shards.manifest import read_manifest
 from pipeline.data.spec import PARTS, DatasetParams, ListSplit, RandomSplit, WholeSplit
 
 
@@ -40,93 +38,92 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_all_samples_with_their_classes(folder: Path) -> None:
-    data = load_split(ShardFolder(folder / "shards"), "random", sample_shape=(1, 28, 28))
-    assert data.samples_RCHW.shape == (NUM_CLASSES * 20, 1, 28, 28) and data.samples_RCHW.dtype == torch.uint8
+    data = load_samples(ShardFolder(folder / "shards"), "random", PARTS, (1, 28, 28))
+    assert data.store.samples.shape == (NUM_CLASSES * 20, 1, 28, 28) and data.store.samples.dtype == torch.uint8
     assert np.bincount(data.class_id_R).tolist() == [20] * NUM_CLASSES
-    names = read_manifest(folder / "shards").splits["random"]
-    assert {part: [data.classes[i] for i in ids] for part, ids in data.parts.items()} == names
+    assert data.class_names == [entry.name for entry in ShardFolder(folder / "shards").manifest.classes]
     assert data.manifest_sha256 == ShardFolder(folder / "shards").sha256
 
 
 def test_the_pixels_are_those_of_the_archive_with_bright_ink(folder: Path) -> None:
-    data = load_split(ShardFolder(folder / "shards"), "random", sample_shape=(1, 105, 105))
+    data = load_samples(ShardFolder(folder / "shards"), "random", PARTS, (1, 105, 105))
     members = members_of("images_background.zip")
     png = members["images_background/Latin/character02/0002_07.png"]
-    row = np.flatnonzero(data.class_id_R == data.classes.index("Latin/character02"))[6]
+    row = np.flatnonzero(data.class_id_R == data.class_names.index("Latin/character02"))[6]
     original = np.asarray(Image.open(io.BytesIO(png)).convert("L"))
-    assert np.array_equal(data.samples_RCHW[row, 0].numpy(), 255 - original)
+    assert np.array_equal(data.store.samples[row, 0].numpy(), 255 - original)
 
 
 def test_shards_of_other_parts_need_not_be_there(folder: Path, tmp_path: Path) -> None:
-    manifest = read_manifest(folder / "shards")
+    manifest = ShardFolder(folder / "shards").manifest
     groups = ShardFolder(folder / "shards").groups_of("alphabets", ("valid",))
     shutil.copytree(folder / "shards", tmp_path / "some")
     for entry in manifest.shards:
         if entry.group not in groups:
             (tmp_path / "some" / entry.name).unlink()
-    whole, some = (load_split(ShardFolder(place), "alphabets", (1, 28, 28), ("valid",)) for place in
+    whole, some = (load_samples(ShardFolder(place), "alphabets", ("valid",), (1, 28, 28)) for place in
                    (folder / "shards", tmp_path / "some"))
-    assert len(some.samples_RCHW) > 0 and torch.equal(whole.samples_RCHW, some.samples_RCHW)
+    assert len(some.store.samples) > 0 and torch.equal(whole.store.samples, some.store.samples)
     with ShardStore(ShardFolder(tmp_path / "some"), "alphabets", (1, 28, 28), ("valid",), num_processes=1) as store:
-        assert torch.equal(store.gather(torch.arange(len(store))), some.samples_RCHW)
+        assert torch.equal(store.gather(torch.arange(len(store))), some.store.samples)
     with pytest.raises(ValueError, match="no such file"):
-        load_split(ShardFolder(tmp_path / "some"), "alphabets", (1, 28, 28), ("train",))
+        load_samples(ShardFolder(tmp_path / "some"), "alphabets", ("train",), (1, 28, 28))
 
 
 def test_the_order_does_not_depend_on_the_shards(folder: Path) -> None:
-    one, other = (load_split(ShardFolder(folder / name), "random", sample_shape=(1, 28, 28))
+    one, other = (load_samples(ShardFolder(folder / name), "random", PARTS, (1, 28, 28))
                   for name in ("shards", "other"))
-    assert torch.equal(one.samples_RCHW, other.samples_RCHW)
+    assert torch.equal(one.store.samples, other.store.samples)
     assert np.array_equal(one.class_id_R, other.class_id_R)
 
 
 def test_a_part_has_its_own_classes_only(folder: Path) -> None:
-    data = load_split(ShardFolder(folder / "shards"), "alphabets", sample_shape=(1, 28, 28), parts=["test"])
-    assert len(data.parts["train"]) == len(data.parts["valid"]) == 0
-    assert set(data.class_id_R) == set(data.parts["test"].tolist())
+    data = load_samples(ShardFolder(folder / "shards"), "alphabets", ["test"], (1, 28, 28))
+    names = ShardFolder(folder / "shards").manifest.splits["alphabets"]["test"]
+    assert {data.class_names[class_id] for class_id in data.class_id_R} == set(names)
 
 
 def test_an_unknown_split_or_part(folder: Path) -> None:
     with pytest.raises(ValueError, match="'vinyals' is not a split of small; it has: random, alphabets;"):
-        load_split(ShardFolder(folder / "shards"), "vinyals", sample_shape=(1, 28, 28))
+        load_samples(ShardFolder(folder / "shards"), "vinyals", PARTS, (1, 28, 28))
     with pytest.raises(ValueError, match="'dev' is not a part of a split; name some of train, valid"):
-        load_split(ShardFolder(folder / "shards"), "random", sample_shape=(1, 28, 28), parts=["dev"])  # type: ignore[list-item]
+        load_samples(ShardFolder(folder / "shards"), "random", ["dev"], (1, 28, 28))  # type: ignore[list-item]
 
 
 def test_the_store_on_shards_gives_what_the_store_in_memory_gives(folder: Path) -> None:
-    data = load_split(ShardFolder(folder / "shards"), "random", sample_shape=(1, 28, 28))
+    data = load_samples(ShardFolder(folder / "shards"), "random", PARTS, (1, 28, 28))
     rows = torch.from_numpy(np.random.default_rng(0).integers(0, len(data.class_id_R), (2, 3, 5)))
     with ShardStore(ShardFolder(folder / "shards"), "random", sample_shape=(1, 28, 28)) as store:
         assert len(store) == len(data.class_id_R) and store.sample_shape == (1, 28, 28)
         assert np.array_equal(store.class_id_R, data.class_id_R)
         for wanted in (rows, rows[0, 0, :1], torch.arange(100), rows[:, :, :0]):
-            assert torch.equal(store.gather(wanted), data.samples_RCHW[wanted])
+            assert torch.equal(store.gather(wanted), data.store.samples[wanted])
 
 
 def test_the_store_on_shards_needs_little_shared_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.data.load.from_shards.memory_to_share", lambda: 4 * 7 * 28 * 28)
-    data = load_split(ShardFolder(folder / "shards"), "random", sample_shape=(1, 28, 28))
+    data = load_samples(ShardFolder(folder / "shards"), "random", PARTS, (1, 28, 28))
     with ShardStore(ShardFolder(folder / "shards"), "random", sample_shape=(1, 28, 28)) as store:
         for count in (1, 7, 8, 100):
-            assert torch.equal(store.gather(torch.arange(count)), data.samples_RCHW[:count])
+            assert torch.equal(store.gather(torch.arange(count)), data.store.samples[:count])
             assert len(store._blocks) == 1 + (count > 7) and all(block.size <= 7 * 28 * 28 for block in store._blocks)
 
 
 def test_the_store_on_shards_decodes_the_next_samples_while_the_last_are_used(
         folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.data.load.from_shards.memory_to_share", lambda: 4 * 7 * 28 * 28)
-    data = load_split(ShardFolder(folder / "shards"), "random", sample_shape=(1, 28, 28))
+    data = load_samples(ShardFolder(folder / "shards"), "random", PARTS, (1, 28, 28))
     wanted = [torch.arange(3), torch.arange(20, 40).reshape(4, 5), torch.arange(0), torch.arange(5)]
     asked_for: list[int] = []
     with ShardStore(ShardFolder(folder / "shards"), "random", sample_shape=(1, 28, 28)) as store:
         asked = (asked_for.append(number) or rows for number, rows in enumerate(wanted))
         for number, samples in enumerate(store.gather_each(asked)):
-            assert torch.equal(samples, data.samples_RCHW[wanted[number]])
+            assert torch.equal(samples, data.store.samples[wanted[number]])
             assert asked_for == list(range(min(number + 2, len(wanted))))
         assert number == len(wanted) - 1 and len(store._blocks) == 2
         with closing(store.gather_each(wanted)) as given_up:  # with the second on its way
-            assert torch.equal(next(given_up), data.samples_RCHW[:3])
-        assert torch.equal(store.gather(wanted[1]), data.samples_RCHW[wanted[1]])
+            assert torch.equal(next(given_up), data.store.samples[:3])
+        assert torch.equal(store.gather(wanted[1]), data.store.samples[wanted[1]])
 
 
 def test_what_a_worker_of_the_store_is_sent_is_of_its_samples_alone(folder: Path) -> None:
@@ -150,7 +147,7 @@ def test_the_store_on_shards_names_a_damaged_image(folder: Path, tmp_path: Path)
           pytest.raises(ValueError, match=message)):
         store.gather(torch.arange(len(store)))
     with pytest.raises(ValueError, match="edited after it was written"):
-        load_split(ShardFolder(shards), "random", sample_shape=(1, 28, 28))
+        load_samples(ShardFolder(shards), "random", PARTS, (1, 28, 28))
 
 
 def test_resizing_keeps_the_share_of_ink() -> None:
@@ -257,11 +254,11 @@ def test_a_stored_image_larger_than_max_pixels_is_refused_by_its_size() -> None:
 def test_samples_that_do_not_fit_into_memory_stay_in_their_shards(folder: Path, memory_bytes: int, kind: type) -> None:
     shards = ShardFolder(folder / "shards")
     samples = load_samples(shards, "random", PARTS, (1, 28, 28), Room(memory_bytes, num_processes=1))
-    data = load_split(shards, "random", (1, 28, 28))
+    data = load_samples(shards, "random", PARTS, (1, 28, 28))
     rows = torch.arange(0, len(data.class_id_R), 7)
-    assert isinstance(samples.store, kind) and samples.class_names == data.classes
+    assert isinstance(samples.store, kind) and samples.class_names == data.class_names
     assert np.array_equal(samples.class_id_R, data.class_id_R)
-    assert torch.equal(samples.store.gather(rows), data.samples_RCHW[rows])
+    assert torch.equal(samples.store.gather(rows), data.store.samples[rows])
     if isinstance(samples.store, ShardStore):
         samples.store.close()
 
@@ -275,15 +272,15 @@ def test_the_real_omniglot(tmp_path: Path) -> None:
     assert manifest.num_samples == 1623 * 20
     assert [len(manifest.splits["vinyals"][part]) for part in ("train", "valid", "test")] == [1100, 100, 423]
     assert len(manifest.splits["lake"]["test"]) == 659
-    data = load_split(ShardFolder(tmp_path / "shards"), "vinyals", (1, 28, 28), parts=["valid"])
-    assert data.samples_RCHW.shape == (2000, 1, 28, 28)
-    assert 15 < data.samples_RCHW.float().mean() < 25  # thin bright strokes on black
+    data = load_samples(ShardFolder(tmp_path / "shards"), "vinyals", ["valid"], (1, 28, 28))
+    assert data.store.samples.shape == (2000, 1, 28, 28)
+    assert 15 < data.store.samples.float().mean() < 25  # thin bright strokes on black
 
 
 def test_the_real_mnist(tmp_path: Path) -> None:
     params = DatasetParams(source="mnist", splits={"all": WholeSplit()}, margin=0.18)
     download_dataset("mnist", params, tmp_path / "raw", mirror())
     shard_dataset("mnist", params, tmp_path / "raw", tmp_path / "shards")
-    data = load_split(ShardFolder(tmp_path / "shards"), "all", (1, 28, 28))
-    assert data.classes == [str(digit) for digit in range(10)]
+    data = load_samples(ShardFolder(tmp_path / "shards"), "all", PARTS, (1, 28, 28))
+    assert data.class_names == [str(digit) for digit in range(10)]
     assert np.bincount(data.class_id_R).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]

@@ -23,11 +23,11 @@ from matchnet.files import sha256_of
 from matchnet.random_words import random_words, to_uniform
 from pipeline.data.formats.tar import TarWriter
 from pipeline.data.load.crop import WORDS, CropSpec, crop, random_box
-from pipeline.data.load.in_memory import load_split
+from pipeline.data.load.samples import load_samples
 from pipeline.data.load.stream import CROP_STREAM, RUN, ShardStream, StreamSpec, killed_loaders_named, loaders_that_fit
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.shards.index import INDEX, write_index
-from pipeline.data.shards.manifest import MANIFEST, ClassEntry, Manifest, ShardEntry, read_manifest, write_manifest
+from pipeline.data.shards.manifest import MANIFEST, ClassEntry, Manifest, ShardEntry, write_manifest
 from pipeline.data.shards.reader import ShardReader
 from pipeline.workers.processes import WorkerKilledError
 
@@ -43,7 +43,7 @@ def stream_of(shards: Path, spec: CropSpec = WHOLE, shape: tuple[int, ...] = SHA
 
 
 def names_of(shards: Path, split: str = "random") -> list[str]:
-    return sorted(read_manifest(shards).splits[split]["train"])
+    return sorted(ShardFolder(shards).manifest.splits[split]["train"])
 
 
 # ---- the order ----
@@ -64,14 +64,15 @@ def test_the_images_are_those_of_the_training_classes(small_shards: Path) -> Non
     keys = stream.index.key_R.take(stream.row_R).to_pylist()
     assert sorted({key.rpartition("/")[0] for key in keys}) == names
     assert [names[position] for position in stream.class_R] == [key.rpartition("/")[0] for key in keys]
-    assert {entry.group for entry in read_manifest(small_shards).shards} - {
+    assert {entry.group for entry in ShardFolder(small_shards).manifest.shards} - {
         name.rpartition("-")[0] for name in {stream.index.shards[s] for s in stream.index.shard_R[stream.row_R]}}, \
         "some shards are not read"
 
 
 def test_shards_of_other_classes_need_not_be_there(small_shards: Path, tmp_path: Path) -> None:
     shards = shutil.copytree(small_shards, tmp_path / "shards")
-    others = [entry.name for entry in read_manifest(shards).shards if "random_train" not in entry.group.split("+")]
+    others = [entry.name for entry in ShardFolder(shards).manifest.shards
+              if "random_train" not in entry.group.split("+")]
     for name in others:
         (shards / name).unlink()
     images, _ = stream_of(shards).read(range(NUM_IMAGES))
@@ -107,12 +108,12 @@ def test_a_share_of_the_middle_is_the_middle_of_the_whole(small_shards: Path) ->
 
 def test_uncropped_images_are_those_of_the_store_in_memory(small_shards: Path) -> None:
     """Bright ink as well: the same pixels for the same image, of whatever shard."""
-    stream, data = stream_of(small_shards), load_split(ShardFolder(small_shards), "random", SHAPE, parts=("train",))
+    stream, data = stream_of(small_shards), load_samples(ShardFolder(small_shards), "random", ("train",), SHAPE)
     image_BCHW, class_B = stream.read(range(NUM_IMAGES))
-    classes = [data.classes[c] for c in data.class_id_R]
+    classes = [data.class_names[c] for c in data.class_id_R]
     names = sorted(set(classes))
     expected = sorted((names.index(name), image.numpy().tobytes())
-                      for name, image in zip(classes, data.samples_RCHW, strict=True))
+                      for name, image in zip(classes, data.store.samples, strict=True))
     assert sorted((int(c), image.contiguous().numpy().tobytes())
                   for c, image in zip(class_B, image_BCHW, strict=True)) == expected
 
@@ -329,7 +330,7 @@ def test_another_image_in_the_place_of_one_is_refused(small_shards: Path, tmp_pa
 def test_drawings_with_a_margin_and_unknown_splits_are_refused(small_shards: Path, tmp_path: Path) -> None:
     shards = shutil.copytree(small_shards, tmp_path / "shards")
     (shards / MANIFEST).unlink()
-    manifest = read_manifest(small_shards)
+    manifest = ShardFolder(small_shards).manifest
     write_manifest(shards, replace(manifest, parameters={**manifest.parameters, "margin": 0.1}))
     with pytest.raises(ValueError, match=r"small: margin is 0.1, which is for drawings; a random crop is for photogr"):
         stream_of(shards)

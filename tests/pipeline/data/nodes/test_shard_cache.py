@@ -23,7 +23,7 @@ from pipeline.data.nodes.cache import GIB, CacheParams, ChangedError, local_shar
 from pipeline.data.nodes.upload import upload_shards
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.shards.index import INDEX
-from pipeline.data.shards.manifest import MANIFEST, read_manifest
+from pipeline.data.shards.manifest import MANIFEST
 from pipeline.data.shards.reader import ShardReader
 from pipeline.system import storage
 from pipeline.system.storage import StorageError, location_of
@@ -87,7 +87,7 @@ def test_the_copy_is_the_dataset_and_comes_once(root: Path, faults: Faults, cach
     with local_shards("far://small", cache) as folder:
         ShardFolder(folder).verify()
         assert contents(folder) == contents(root / "small")
-        assert folder.name == version_name(read_manifest(folder), ShardFolder(root / "small").sha256)
+        assert folder.name == version_name(ShardFolder(folder).manifest, ShardFolder(root / "small").sha256)
     assert sorted(faults.opened(".tar")) == sorted(path.name for path in root.glob("small/*.tar"))
     faults.log.unlink()
     with local_shards("far://small", cache):
@@ -95,7 +95,7 @@ def test_the_copy_is_the_dataset_and_comes_once(root: Path, faults: Faults, cach
 
 
 def test_only_the_groups_asked_for_come(root: Path, faults: Faults, cache: CacheParams) -> None:
-    manifest = read_manifest(root / "small")
+    manifest = ShardFolder(root / "small").manifest
     groups = ShardFolder(root / "small").groups_of("random", ("test",))
     assert 0 < len(groups) < len({entry.group for entry in manifest.shards})
     with local_shards("far://small", cache, groups) as folder, ShardReader(ShardFolder(root / "small")) as whole:
@@ -103,7 +103,7 @@ def test_only_the_groups_asked_for_come(root: Path, faults: Faults, cache: Cache
         assert {path.name for path in folder.glob("*.tar")} == wanted
         ShardFolder(folder).verify(groups)
         with ShardReader(ShardFolder(folder), groups) as reader:
-            rows = ShardFolder(folder).select("random", ("test",)).rows
+            rows, _ = ShardFolder(folder).select("random", ("test",))
             assert len(rows) == 80
             assert reader.read_many(rows) == whole.read_many(rows)
             others = np.setdiff1d(np.arange(len(whole.index)), rows)
@@ -328,7 +328,7 @@ def test_the_least_recently_used_goes_first(root: Path, faults: Faults, cache: C
     names = ("small", "second", "third")
     for name in names[1:]:
         rename(root / "small", name)
-    manifest = read_manifest(root / "small")
+    manifest = ShardFolder(root / "small").manifest
     groups = sorted({entry.group for entry in manifest.shards})
     cache = CacheParams(folder=cache.folder, gib=1.3 * total_size(root / "small") / GIB)
     slack = max(map(size_of, root.glob("small/*.tar"))) + 2 * size_of(root / "small" / INDEX)

@@ -22,7 +22,6 @@ from pipeline.data.raw.readers import treebank
 from pipeline.data.raw.readers.sentence_files import read_sentences
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.shards.make import shard_dataset
-from pipeline.data.shards.manifest import read_manifest
 from pipeline.data.spec import PARTS, DatasetParams, Part, WordSplit
 from pipeline.data.splits import make_split, read_list
 
@@ -57,7 +56,7 @@ def test_the_same_bytes_again_and_with_two_processes(raw: Path, shards: Path, tm
 
 
 def test_the_manifest_has_the_words_and_their_splits(shards: Path) -> None:
-    manifest, table = read_manifest(shards), read_words(shards / WORDS)
+    manifest, table = ShardFolder(shards).manifest, read_words(shards / WORDS)
     assert [(entry.name, entry.num_samples) for entry in manifest.classes] == sorted(COUNTS.items())
     assert manifest.words is not None and manifest.words.sha256 == sha256_of(shards / WORDS)
     assert (manifest.words.num_pairs, manifest.words.num_words) == (len(table.word_P), 33)
@@ -92,7 +91,7 @@ def test_the_table_has_each_word_of_each_distinct_sentence(shards: Path) -> None
 
 @pytest.mark.parametrize("part", PARTS)
 def test_a_part_has_its_own_words_in_its_own_sentences(shards: Path, part: Part) -> None:
-    rows, names = load_words(ShardFolder(shards), "words", [part]), read_manifest(shards).splits["words"][part]
+    rows, names = load_words(ShardFolder(shards), "words", [part]), ShardFolder(shards).manifest.splits["words"][part]
     sentences = corpus()[part]
     found = [(sentences[z], rows.words[token - FIRST_WORD])
              for z, token in zip(rows.row_sentence_R.tolist(), rows.row_word_R.tolist(), strict=True)]
@@ -103,7 +102,7 @@ def test_a_part_has_its_own_words_in_its_own_sentences(shards: Path, part: Part)
 @pytest.mark.parametrize("parts", [("train", "valid"), ("valid", "train")])
 def test_train_and_valid_together_are_all_their_words_in_the_training_sentences(
         shards: Path, parts: tuple[Part, ...]) -> None:
-    rows, split = load_words(ShardFolder(shards), "words", parts), read_manifest(shards).splits["words"]
+    rows, split = load_words(ShardFolder(shards), "words", parts), ShardFolder(shards).manifest.splits["words"]
     words = {rows.words[token - FIRST_WORD] for token in rows.row_word_R.tolist()}
     assert words == {*split["train"], *split["valid"]} and len(rows.sentences.sentence_start_Z) == COUNTS["train"] + 1
 

@@ -16,14 +16,14 @@ from PIL import Image
 from small_folder import drawn, encoded, folder_params, small_files, write_folder, write_tar, write_zip
 
 from matchnet.files import sha256_of
-from pipeline.data.load.in_memory import load_split
+from pipeline.data.load.samples import load_samples
 from pipeline.data.raw.download import download_dataset
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.shards.make import shard_dataset
 from pipeline.data.shards.manifest import Manifest
 from pipeline.data.shards.reader import ShardReader
 from pipeline.data.source_spec import FolderParams, WebdatasetParams
-from pipeline.data.spec import DatasetParams, ListSplit, RandomSplit
+from pipeline.data.spec import PARTS, DatasetParams, ListSplit, RandomSplit
 
 FILES = small_files()
 CLASSES = [f"class {number}" for number in range(6)]
@@ -57,11 +57,12 @@ def test_pictures_are_stored_alike_wherever_they_lie(tmp_path: Path, kind: str) 
     manifest = made(tmp_path, folder_params(origin))
     assert [entry.name for entry in manifest.classes] == CLASSES and manifest.num_samples == 30
     assert manifest.oddities == {} and manifest.left_out == {}
-    assert {part: len(names) for part, names in manifest.split("random").items()} == {"train": 3, "valid": 1, "test": 2}
+    sizes = {part: len(names) for part, names in manifest.splits["random"].items()}
+    assert sizes == {"train": 3, "valid": 1, "test": 2}
     stored = contents(tmp_path / "shards/own")
     assert set(stored) == {f"class {number}/{hand:02d}" for number in range(6) for hand in range(5)}
-    dataset = load_split(ShardFolder(tmp_path / "shards/own"), "random", (3, 30, 30))
-    assert dataset.samples_RCHW.shape == (30, 3, 30, 30)
+    dataset = load_samples(ShardFolder(tmp_path / "shards/own"), "random", PARTS, (3, 30, 30))
+    assert dataset.store.samples.shape == (30, 3, 30, 30)
     reference = write_folder(tmp_path / "reference", FILES)
     made(tmp_path, folder_params(reference), "reference", num_processes=2 if kind == "zip" else 1)
     for path in (tmp_path / "shards/reference").glob("*.tar"):
@@ -77,7 +78,7 @@ def test_png_keeps_every_pixel_and_jpg_keeps_the_bytes_of_jpegs(tmp_path: Path) 
     made(tmp_path, folder_params(tmp_path / "own", format="jpg", shorter_side=None), "jpg")
     as_jpg = contents(tmp_path / "shards/jpg")
     assert as_jpg["class 0/01"] == FILES["class 0/01.jpg"] and as_jpg["class 0/00"] != FILES["class 0/00.png"]
-    assert load_split(ShardFolder(tmp_path / "shards/jpg"), "random", (1, 30, 30)).samples_RCHW.shape[0] == 30
+    assert load_samples(ShardFolder(tmp_path / "shards/jpg"), "random", PARTS, (1, 30, 30)).store.samples.shape[0] == 30
     with ShardReader(ShardFolder(tmp_path / "shards/own")) as reader:
         row = reader.index.key_R.to_pylist().index("class 0/00")
         (tmp_path / "one.png").write_bytes(reader.read(row))
@@ -154,7 +155,7 @@ def test_families_are_the_folders_of_classes_and_lists_are_named_by_path(tmp_pat
     params = replace(folder_params(write_folder(tmp_path / "own", files)), splits={
         "mine": ListSplit(test=str(tmp_path / "test.txt"), num_valid=0)})
     manifest = made(tmp_path, params)
-    assert manifest.split("mine") == {"train": [f"Greek/class {n}" for n in range(3)], "valid": [],
+    assert manifest.splits["mine"] == {"train": [f"Greek/class {n}" for n in range(3)], "valid": [],
                                       "test": [f"Hebrew/class {n}" for n in range(3, 6)]}
     gone = replace(params, splits={"mine": ListSplit(test="./nothing.txt", num_valid=0)})
     refused(tmp_path / "gone", gone, r"^datasets\.own\.splits\.mine: no list './nothing\.txt'; name one of .*, or the "
@@ -248,7 +249,7 @@ def test_odd_names_are_stored_under_names_that_a_tar_can_have(tmp_path: Path) ->
 def test_pictures_of_few_pixels_are_stored_as_they_are(tmp_path: Path, size: tuple[int, int]) -> None:
     write_folder(tmp_path / "own", {f"{name}/x.png": encoded(Image.new("L", size, 9)) for name in "abcd"})
     made(tmp_path, folder_params(tmp_path / "own"))
-    assert (load_split(ShardFolder(tmp_path / "shards/own"), "random", (1, 28, 28)).samples_RCHW == 9).all()
+    assert (load_samples(ShardFolder(tmp_path / "shards/own"), "random", PARTS, (1, 28, 28)).store.samples == 9).all()
 
 
 def test_archives_that_are_damaged(tmp_path: Path) -> None:
@@ -387,5 +388,6 @@ def test_central_crop_and_polarity_change_no_shard(tmp_path: Path) -> None:
     params = replace(folder_params(own, central_crop=0.5), invert=True)
     made(tmp_path, params)
     assert {path: (path.stat().st_ino, sha256_of(path)) for path in (tmp_path / "shards/own").glob("*.tar")} == before
-    assert load_split(ShardFolder(tmp_path / "shards/own"), "random", (1, 30, 30)).samples_RCHW.float().mean() < 120
+    loaded = load_samples(ShardFolder(tmp_path / "shards/own"), "random", PARTS, (1, 30, 30))
+    assert loaded.store.samples.float().mean() < 120
     assert "path" not in params.shard_parameters()["folder"] and params.raw_parameters()["path"] == str(own)

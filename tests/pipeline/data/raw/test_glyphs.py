@@ -11,14 +11,14 @@ import pytest
 from PIL import Image
 
 from matchnet.augmentation import background
-from pipeline.data.load.in_memory import load_split
+from pipeline.data.load.samples import load_samples
 from pipeline.data.raw.datasets import glyphs
 from pipeline.data.raw.readers.glyph_characters import Character, choose_characters, distinct_characters
 from pipeline.data.raw.readers.glyph_drawing import FRAME, draw, masks, thin
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.shards.make import shard_dataset
 from pipeline.data.source_spec import GlyphParams
-from pipeline.data.spec import DatasetParams, FamilySplit, WholeSplit
+from pipeline.data.spec import PARTS, DatasetParams, FamilySplit, WholeSplit
 from pipeline.data.splits import make_split
 
 PARAMS = DatasetParams(source="glyphs", splits={"scripts": FamilySplit(num_valid=3, num_test=5)},
@@ -133,7 +133,7 @@ def test_drawings_are_loaded_as_light_ink_on_0(tmp_path: Path) -> None:
     params = replace(PARAMS, splits={"all": WholeSplit()})
     assert params.invert and not replace(PARAMS, invert=False).invert
     shard_dataset("few", params, tmp_path / "raw", tmp_path / "shards")
-    samples_RCHW = load_split(ShardFolder(tmp_path / "shards"), "all", (1, 28, 28)).samples_RCHW
+    samples_RCHW = load_samples(ShardFolder(tmp_path / "shards"), "all", PARTS, (1, 28, 28)).store.samples
     assert (background(samples_RCHW) == 0).all()
     assert samples_RCHW.float().mean() < 64 and (samples_RCHW.amax((1, 2, 3)) > 128).all()
 

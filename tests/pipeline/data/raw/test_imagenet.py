@@ -46,7 +46,6 @@ from pipeline.data.shards import make as shards
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.shards.index import INDEX, read_index
 from pipeline.data.shards.make import shard_dataset
-from pipeline.data.shards.manifest import read_manifest
 from pipeline.data.shards.reader import ShardReader
 from pipeline.data.source_spec import ImagenetParams
 from pipeline.data.spec import DatasetParams, ListSplit
@@ -102,7 +101,7 @@ def test_the_shards_hold_every_image_and_what_was_odd_is_counted(tmp_path: Path)
     expected = {f"{synset}/{name.removesuffix('.JPEG')}": to_jpeg(content, None, 90, Counter())
                 for synset, members in small_archive().items() for name, content in members.items() if content}
     assert contents_of(out) == expected
-    manifest = read_manifest(out)
+    manifest = ShardFolder(out).manifest
     assert manifest.oddities == ODD
     assert {entry.name: entry.num_samples for entry in manifest.classes} == dict(zip(SYNSETS, (6, 10, 6), strict=True))
 
@@ -111,7 +110,7 @@ def test_the_same_bytes_whatever_the_processes(tmp_path: Path) -> None:
     params = with_images(shorter_side=24)
     raw = small_raw(tmp_path, params)
     out = make(raw, tmp_path / "one", params)
-    assert len(read_manifest(out).shards) > 2
+    assert len(ShardFolder(out).manifest.shards) > 2
     assert sums(out) == sums(make(raw, tmp_path / "two", params, num_processes=2))
 
 
@@ -140,7 +139,7 @@ def test_another_crop_makes_no_shard_again(tmp_path: Path, monkeypatch: pytest.M
     out = make(raw, tmp_path / "out")
     monkeypatch.setattr(shards, "write_shard", None)
     make(raw, out, with_images(central_crop=0.875))
-    manifest = read_manifest(out)
+    manifest = ShardFolder(out).manifest
     assert manifest.parameters["imagenet"]["central_crop"] == 0.875 and manifest.oddities == ODD
     with pytest.raises(TypeError):
         make(raw, out, with_images(quality=80))
@@ -380,7 +379,7 @@ def test_a_jpeg_without_its_end_is_kept_where_that_is_asked(tmp_path: Path) -> N
                                          "it as it decodes: the archive was verified, so another copy is no better$"):
         make(raw, tmp_path / "out")
     kept = make(raw, tmp_path / "out", with_images(keep_damaged=True))
-    assert read_manifest(kept).oddities == ODD | {"damaged JPEG": 1}
+    assert ShardFolder(kept).manifest.oddities == ODD | {"damaged JPEG": 1}
 
 
 def test_an_archive_that_changed_after_it_was_listed(tmp_path: Path) -> None:
@@ -480,7 +479,7 @@ def test_a_disk_without_room_is_told_before_the_work(tmp_path: Path, monkeypatch
 
 def test_what_is_needed_is_nearly_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = small_raw(tmp_path)
-    written = sum(entry.size for entry in read_manifest(make(raw, tmp_path / "out")).shards)
+    written = sum(entry.size for entry in ShardFolder(make(raw, tmp_path / "out")).manifest.shards)
     for free, fits in ((written * 1.2, True), (written * 0.5, False)):
         usage = shutil.disk_usage(tmp_path)._replace(free=int(free))
         monkeypatch.setattr(shards.shutil, "disk_usage", lambda path, usage=usage: usage)
@@ -505,7 +504,7 @@ def test_a_class_of_a_split_that_the_archive_has_not(tmp_path: Path, monkeypatch
     monkeypatch.setattr("pipeline.data.splits.read_list", lambda name: [SYNSETS[0], "n02110185"])
     params = replace(PARAMS, splits={"dogs": ListSplit(test="some.txt", num_valid=1)})
     raw = small_raw(tmp_path, params)
-    assert read_manifest(make(raw, tmp_path / "out", params)).splits["dogs"]["test"] == [SYNSETS[0]]
+    assert ShardFolder(make(raw, tmp_path / "out", params)).manifest.splits["dogs"]["test"] == [SYNSETS[0]]
     whole = replace(params, imagenet=ImagenetParams())
     with pytest.raises(ValueError, match=r"test: some.txt names 'n02110185', no class or family of this dataset"):
         make(raw, tmp_path / "whole", whole)

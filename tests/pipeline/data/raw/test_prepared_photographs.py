@@ -29,7 +29,7 @@ from small_imagenet import (
 )
 from small_omniglot import mirror
 
-from pipeline.data.load.in_memory import load_split
+from pipeline.data.load.samples import load_samples
 from pipeline.data.raw import download
 from pipeline.data.raw.datasets import mini_imagenet
 from pipeline.data.raw.download import download_dataset
@@ -39,10 +39,10 @@ from pipeline.data.raw.readers.mini_photographs import PHOTOGRAPHS, pack_photogr
 from pipeline.data.raw.registry import PREPARED
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.shards.make import shard_dataset
-from pipeline.data.shards.manifest import MANIFEST, Manifest, read_manifest
+from pipeline.data.shards.manifest import MANIFEST, Manifest
 from pipeline.data.shards.reader import ShardReader
 from pipeline.data.source_spec import MiniImagenetParams
-from pipeline.data.spec import CutListSplit, DatasetParams, RandomSplit, TwoListsSplit
+from pipeline.data.spec import PARTS, CutListSplit, DatasetParams, RandomSplit, TwoListsSplit
 from pipeline.params.sections import LicensedParams
 
 SIZE, COUNT = 84, 6
@@ -135,9 +135,9 @@ def test_photographs_are_stored_as_the_bytes_they_are(tmp_path: Path) -> None:
     found = stored(tmp_path / "shards/mini")
     assert found == {f"{name[:9]}/{name.removesuffix('.jpg')}": content for name, content in files.items()}
     assert manifest.oddities == {} and {entry.num_samples for entry in manifest.classes} == {COUNT}
-    images = load_split(ShardFolder(tmp_path / "shards/mini"), "drawn", (3, SIZE, SIZE))
+    images = load_samples(ShardFolder(tmp_path / "shards/mini"), "drawn", PARTS, (3, SIZE, SIZE))
     pixels = np.asarray(Image.open(io.BytesIO(files[name_of(SYNSETS[0], 1)]))).transpose(2, 0, 1)
-    assert np.array_equal(images.samples_RCHW[0].numpy(), pixels)
+    assert np.array_equal(images.store.samples[0].numpy(), pixels)
 
 
 def test_the_archive_gives_the_same_classes_and_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,8 +218,8 @@ def test_grey_ones_and_twins_are_counted_and_kept(tmp_path: Path) -> None:
     manifest = made(tmp_path, write_form(tmp_path, "zip", files))
     assert manifest.oddities == {"grey": 2, "same bytes as another": 2}
     assert manifest.num_samples == 18 and set(stored(tmp_path / "shards/mini").values()) == set(files.values())
-    images = load_split(ShardFolder(tmp_path / "shards/mini"), "drawn", (3, SIZE, SIZE))
-    assert images.samples_RCHW.shape == (18, 3, SIZE, SIZE)
+    images = load_samples(ShardFolder(tmp_path / "shards/mini"), "drawn", PARTS, (3, SIZE, SIZE))
+    assert images.store.samples.shape == (18, 3, SIZE, SIZE)
 
 
 def test_a_damaged_one_is_kept_only_if_asked(tmp_path: Path) -> None:
@@ -400,7 +400,7 @@ def test_the_real_photographs(tmp_path: Path) -> None:
         "dogs": CutListSplit(test="imagenet_dogs.txt", num_valid=16)})
     download_dataset("mini", params, tmp_path / "raw/mini", mirror())
     shard_dataset("mini", params, tmp_path / "raw/mini", tmp_path / "shards/mini")
-    manifest = read_manifest(tmp_path / "shards/mini")
+    manifest = ShardFolder(tmp_path / "shards/mini").manifest
     assert manifest.num_samples == 60_000 and {entry.num_samples for entry in manifest.classes} == {600}
     assert manifest.oddities == {"grey": 944, "same bytes as another": 8}
     sizes = {name: tuple(map(len, split.values())) for name, split in manifest.splits.items()}

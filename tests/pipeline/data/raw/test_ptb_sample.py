@@ -15,8 +15,7 @@ from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.shards.make import shard_dataset
 from pipeline.evaluate.row import evaluate_row
 from pipeline.params import read_params
-from pipeline.training.data import training_classes
-from pipeline.training.tasks import load_task
+from pipeline.training.data import load_task, training_classes
 
 CHANCE = 20.0
 

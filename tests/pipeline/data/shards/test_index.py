@@ -20,7 +20,7 @@ from small_omniglot import NUM_CLASSES
 
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.shards.index import INDEX, read_index
-from pipeline.data.shards.manifest import MANIFEST, read_manifest
+from pipeline.data.shards.manifest import MANIFEST
 from pipeline.data.shards.reader import ShardReader
 
 
@@ -42,7 +42,7 @@ def test_each_row_is_the_place_of_its_member(small_shards: Path) -> None:
 def test_the_columns_of_the_parquet_file(small_shards: Path) -> None:
     table = pq.read_table(small_shards / INDEX)
     assert table.column_names == ["key", "shard", "offset", "length", "class_id", "class_name", "group"]
-    names = [entry.name for entry in read_manifest(small_shards).classes]
+    names = [entry.name for entry in ShardFolder(small_shards).manifest.classes]
     assert [names[class_id] for class_id in table["class_id"].to_pylist()] == table["class_name"].to_pylist()
     assert [key.rpartition("/")[0] for key in table["key"].to_pylist()] == table["class_name"].to_pylist()
     groups = [shard.rpartition("-")[0] for shard in table["shard"].to_pylist()]
@@ -127,14 +127,14 @@ def few_files() -> Iterator[int]:
 
 
 def test_more_shards_than_a_process_may_open_as_it_is(small_shards: Path, few_files: int) -> None:
-    assert len(read_manifest(small_shards).shards) > few_files - len(os.listdir("/dev/fd"))
+    assert len(ShardFolder(small_shards).manifest.shards) > few_files - len(os.listdir("/dev/fd"))
     with ShardReader(ShardFolder(small_shards)) as reader:
         assert reader.read(0)
     assert few_files < resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def test_more_shards_than_a_process_may_ever_open(small_shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    count = len(read_manifest(small_shards).shards)
+    count = len(ShardFolder(small_shards).manifest.shards)
     monkeypatch.setattr(resource, "getrlimit", Mock(return_value=(50, 70)))
     message = (rf"{small_shards}: \d+ open files are needed, {count} of them at once, and this process may have 70 "
                r"\(its hard limit\): raise that .*; or write a larger shard_size_mib for small, and run the shard")
@@ -169,10 +169,10 @@ def test_a_manifest_of_another_version_or_cut_short(shards: Path) -> None:
     text = (shards / MANIFEST).read_text()
     (shards / MANIFEST).write_text(text.replace('"format": 1', '"format": 7'))
     with pytest.raises(ValueError, match="format 7, but this program reads format 1; run the shard stage"):
-        read_manifest(shards)
+        _ = ShardFolder(shards).manifest
     (shards / MANIFEST).write_text(text[:200])
     with pytest.raises(ValueError, match=r"dataset.json: not a manifest .* run the shard stage again"):
-        read_manifest(shards)
+        _ = ShardFolder(shards).manifest
 
 
 @pytest.mark.parametrize(("source", "change", "message"), [
@@ -202,7 +202,7 @@ def test_damaged_parameters_of_a_manifest_are_named(shards: Path, source: str, c
     content["parameters"] |= {"source": source, **change}
     (shards / MANIFEST).write_text(json.dumps(content))
     with pytest.raises(ValueError, match=rf"^{shards}/dataset\.json: ({message})") as refusal:
-        read_manifest(shards)
+        _ = ShardFolder(shards).manifest
     assert str(refusal.value).endswith("; run the shard stage again") and "\n" not in str(refusal.value)
 
 
@@ -213,11 +213,11 @@ def test_a_missing_margin_and_names_that_lead_elsewhere_are_refused(shards: Path
                             ({"parameters": without_margin}, "parameters.margin: it is missing")):
         (shards / MANIFEST).write_text(json.dumps(json.loads(text) | change))
         with pytest.raises(ValueError, match=rf"^{shards}/dataset\.json: {message}.*; run the shard stage again$"):
-            read_manifest(shards)
+            _ = ShardFolder(shards).manifest
     group = json.loads(text)["shards"][0]["group"]
     (shards / MANIFEST).write_text(text.replace(f'"group": "{group}"', '"group": "../../g"'))
     with pytest.raises(ValueError, match=r"classes\.\d+\.group: String should match|shards\.\d+\.group: String should"):
-        read_manifest(shards)
+        _ = ShardFolder(shards).manifest
 
 
 @pytest.mark.parametrize(("source", "change"), [
@@ -228,7 +228,7 @@ def test_parameters_that_say_what_is_needed_are_read(shards: Path, source: str, 
     content = json.loads((shards / MANIFEST).read_text())
     content["parameters"] = {"source": source, "invert": True, "margin": None, **change}
     (shards / MANIFEST).write_text(json.dumps(content))
-    assert read_manifest(shards).parameters == content["parameters"]
+    assert ShardFolder(shards).manifest.parameters == content["parameters"]
 
 
 def test_shards_that_are_not_finished(shards: Path) -> None:

@@ -27,7 +27,6 @@ from pipeline.data.shards import make as shards
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.shards.index import INDEX
 from pipeline.data.shards.make import notes_of, shard_dataset
-from pipeline.data.shards.manifest import read_manifest
 from pipeline.data.shards.notes import WrittenShard
 from pipeline.data.shards.reader import ShardReader
 from pipeline.data.spec import RandomSplit, WholeSplit
@@ -81,7 +80,7 @@ def test_a_key_with_a_dot_is_refused_whoever_made_it() -> None:
 
 
 def test_the_same_bytes_again_and_with_two_processes(raw: Path, out: Path, tmp_path: Path) -> None:
-    assert len(read_manifest(out).shards) > 4
+    assert len(ShardFolder(out).manifest.shards) > 4
     assert sums(out) == sums(make(raw, tmp_path / "again"))
     assert sums(out) == sums(make(raw, tmp_path / "two", num_processes=2))
 
@@ -109,7 +108,7 @@ def test_members_have_no_time_and_no_owner(out: Path) -> None:
 
 
 def test_each_part_of_each_split_is_a_list_of_whole_shards(out: Path) -> None:
-    manifest = read_manifest(out)
+    manifest = ShardFolder(out).manifest
     part_of = {split: {name: part for part, names in parts.items() for name in names}
                for split, parts in manifest.splits.items()}
     for entry in manifest.shards:
@@ -120,13 +119,13 @@ def test_each_part_of_each_split_is_a_list_of_whole_shards(out: Path) -> None:
 
 
 def test_shards_keep_to_the_size_asked_for(out: Path) -> None:
-    for entry in read_manifest(out).shards:
+    for entry in ShardFolder(out).manifest.shards:
         content = sum(512 + -(-member.size // 512) * 512 for member in tarfile.open(out / entry.name))
         assert content <= PARAMS.shard_size_mib * 2**20
 
 
 def test_the_manifest_counts_and_names_everything(out: Path) -> None:
-    manifest = read_manifest(out)
+    manifest = ShardFolder(out).manifest
     assert manifest.num_samples == sum(entry.num_samples for entry in manifest.shards) == NUM_CLASSES * 20
     assert [entry.num_samples for entry in manifest.classes] == [20] * NUM_CLASSES
     assert manifest.parameters["shard_size_mib"] == PARAMS.shard_size_mib
@@ -157,7 +156,7 @@ def test_an_interrupted_run_goes_on_with_finished_shards(
     again = []
     monkeypatch.setattr(shards, "write_shard", lambda *given: (again.append(given), write_shard(*given))[1])
     make(raw, tmp_path / "b")
-    assert len(again) == len(read_manifest(out).shards) - 2
+    assert len(again) == len(ShardFolder(out).manifest.shards) - 2
     assert sums(tmp_path / "b") == sums(out)
 
 
@@ -165,7 +164,7 @@ def test_finished_shards_of_other_parameters_are_not_gone_on_with(
         raw: Path, out: Path, tmp_path: Path) -> None:
     new = tmp_path / "b.new"
     new.mkdir()
-    first = read_manifest(out).shards[0].name
+    first = ShardFolder(out).manifest.shards[0].name
     (new / first).write_bytes((out / first).read_bytes())
     note = {"fingerprint": "of other parameters", "sha256": sha256_of(out / first),
             "size": (out / first).stat().st_size, "offsets": [0], "lengths": [1]}
@@ -262,7 +261,7 @@ def test_progress_counts_shards_as_they_are_verified(
     monkeypatch.setattr(Progress, "__init__", lambda self, *given: (begun.append(self), start(self, *given))[1])
     monkeypatch.setattr(WrittenShard, "is_at", lambda self, path: (done.append(begun[0].done), is_at(self, path))[1])
     make(raw, out)
-    sizes = [entry.num_samples for entry in read_manifest(out).shards]
+    sizes = [entry.num_samples for entry in ShardFolder(out).manifest.shards]
     assert list(dict.fromkeys(done)) == [sum(sizes[:number]) for number in range(len(sizes))]
 
 
