@@ -29,6 +29,8 @@ from pathlib import Path
 from types import CodeType, FrameType, SimpleNamespace
 from typing import Any
 
+import pipeline.cluster.ray_environment  # noqa: F401  # isort: skip
+
 import pytest
 import ray
 import ray.train
