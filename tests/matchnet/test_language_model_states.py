@@ -115,7 +115,7 @@ def language_model_file(path: Path, train_classes: list[str], reader: ReaderSpec
 def shards(monkeypatch: pytest.MonkeyPatch) -> None:
     split = {"train": ["the", "of"], "valid": ["cat"], "test": ["dog"]}
     monkeypatch.setattr(ShardFolder, "sha256", "this")
-    monkeypatch.setattr(ShardFolder, "manifest", SimpleNamespace(split=lambda name: split))
+    monkeypatch.setattr(ShardFolder, "manifest", SimpleNamespace(splits={"words": split}))
 
 
 def test_both_encoders_begin_with_the_language_models_weights(tmp_path):
