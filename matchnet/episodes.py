@@ -211,6 +211,10 @@ class Episodes:
     def __len__(self) -> int:
         return len(self.class_EN)
 
+    def __getitem__(self, some: slice) -> "Episodes":
+        return Episodes(self.class_EN[some], self.support_ES[some], self.support_way_ES[some], self.query_EQ[some],
+                        self.query_way_EQ[some])
+
     @property
     def num_ways(self) -> int:
         return self.class_EN.shape[1]

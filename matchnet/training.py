@@ -26,6 +26,7 @@ from matchnet.random_words import random_words
 
 MOMENTUM = 0.9  # SGD's momentum
 NOISE_STREAM = 1  # the stream of random_words that seeds torch's own generator (dropout) at each step
+SEEDS_AT_ONCE = 256  # steps
 Values = dict[str, Any]
 Precision = Literal["fp32", "bf16"]
 
@@ -219,18 +220,17 @@ def train(model: Method | DistributedDataParallel, task: Task, callbacks: Callba
     task.begin(method, device)
     average = None if spec.ema_decay is None else Average(method, spec.ema_decay, state and state["model"])
     kept = average.method if average else method
-
-    meter = Meter(task.units, parts)
+    model.train()
+    meter, seeds = Meter(task.units, parts), noise_seeds(spec.seed, range(first_step, spec.steps), ranks, shares)
     with closing(ahead(task.batches(range(first_step, spec.steps), ranks, shares, device), task.prefetch)) as batches:
         for step in range(first_step, spec.steps):
-            model.train()
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(spec, step)
             optimizer.zero_grad()
             for share in ranks:
                 with meter.waiting():
                     batch, weight = next(batches)
-                torch.manual_seed(noise_seed(spec.seed, step * shares + share))
+                seed_noise(next(seeds), device)
                 with gradients_of_this_worker(model) if share != ranks[-1] else nullcontext():
                     with autocast(device, worker.precision):
                         result = model(batch)
@@ -252,6 +252,7 @@ def train(model: Method | DistributedDataParallel, task: Task, callbacks: Callba
                 with meter.paused():
                     if (figures := task.validate(kept, device)) is not None:
                         callbacks.report({"step": done, **figures})
+                    model.train()
             if spec.is_due(done, spec.checkpoint_every):
                 meter.check(done)
                 with meter.paused():
@@ -307,12 +308,22 @@ def learning_rate(spec: TrainingSpec, step: int) -> float:
     return spec.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def noise_seed(seed: int, number: int) -> int:
-    """Seed of torch's own generator in one share of a step, whose number is step * shares + share.
+def noise_seeds(seed: int, steps: range, ranks: range, shares: int) -> Iterator[int]:
+    """Yield the seed of torch's own generator for each share of each step, whose number is step * shares + rank.
 
     So dropout is a function of seed, step, rank and micro-batch, and of the number of ranks and micro-batches.
     """
-    return int(random_words(seed, NOISE_STREAM, [number], 1)[0, 0])
+    for first in range(steps.start, steps.stop, SEEDS_AT_ONCE):  # between two steps, a call of numpy is slow
+        block = steps[first - steps.start:][:SEEDS_AT_ONCE]
+        numbers = [step * shares + rank for step in block for rank in ranks]
+        yield from map(int, random_words(seed, NOISE_STREAM, numbers, 1)[:, 0])
+
+
+def seed_noise(seed: int, device: torch.device | str) -> None:
+    """torch.manual_seed for the CPU and this device alone: asking all kinds of devices takes 0.3 ms of a step."""
+    torch.default_generator.manual_seed(seed)
+    if torch.device(device).type == "cuda":
+        torch.cuda.manual_seed(seed)
 
 
 def gradients_of_this_worker(model: Method | DistributedDataParallel) -> Any:

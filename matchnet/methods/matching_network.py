@@ -61,8 +61,9 @@ class MatchingNetwork(Method):
 
     def embed(self, sample_B: Tensor) -> Tensor:
         """f'(x) and g'(x) side by side, (B, 2, D); one of them, (B, 1, D), if they are tied."""
-        encoders = [self.encoder_f] if self.encoder_g is None else [self.encoder_f, self.encoder_g]
-        return torch.stack([encoder(sample_B) for encoder in encoders], dim=1)
+        if self.encoder_g is None:
+            return self.encoder_f(sample_B).unsqueeze(1)
+        return torch.stack([self.encoder_f(sample_B), self.encoder_g(sample_B)], dim=1)
 
     def classify(self, support_ES: Tensor, way_ES: Tensor, query_EQ: Tensor, num_ways: int) -> Tensor:
         query_EQD, support_ESD = self.in_context(support_ES, query_EQ)

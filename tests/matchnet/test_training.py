@@ -20,6 +20,7 @@ from tiny_training import (
 )
 from torch import Tensor, nn
 
+from matchnet import episodic_training
 from matchnet.augmentation import AffineSpec
 from matchnet.chunks import ChunkSpec
 from matchnet.episodes import EpisodeSpec, sample_episodes
@@ -28,7 +29,38 @@ from matchnet.evaluation import EpisodeStream, evaluate
 from matchnet.methods import Batch, MatchingNetwork
 from matchnet.statistics import mean_and_interval
 from matchnet.store import MemoryStore
-from matchnet.training import build_optimizer, learning_rate
+from matchnet.training import SEEDS_AT_ONCE, build_optimizer, learning_rate, noise_seeds, seed_noise
+
+# ---- what is made for many steps at once ----
+
+def test_the_noise_of_a_share_depends_on_its_step_and_rank_alone() -> None:
+    """Also where a run goes on in the middle of the seeds that are made at once."""
+    seeds = list(noise_seeds(7, range(600), range(2), 2))
+    assert len(set(seeds)) == 1200
+    for step in (0, 1, SEEDS_AT_ONCE - 1, SEEDS_AT_ONCE, SEEDS_AT_ONCE + 1, 599):
+        assert list(noise_seeds(7, range(step, 600), range(2), 2)) == seeds[2 * step:]
+        assert list(noise_seeds(7, range(step, step + 1), range(1, 2), 2)) == seeds[2 * step + 1:2 * step + 2]
+
+
+def test_the_noise_is_that_of_torch_manual_seed() -> None:
+    seed_noise(2**64 - 3, "cpu")
+    found = torch.rand(5)
+    torch.manual_seed(2**64 - 3)
+    assert torch.equal(found, torch.rand(5))
+
+
+@pytest.mark.parametrize("rows", [1, 50, 4096])
+def test_batches_are_the_same_however_many_are_drawn_at_once(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(episodic_training, "ROWS_DRAWN_AT_ONCE", rows)
+    numbers_each = [[0, 2], [1], [5, 4, 3], [9]]
+    batches = list(make_batches(DATA.store, DATA.classes, SPEC, numbers_each, "cpu"))
+    assert [len(batch.class_EN) for batch in batches] == [2, 1, 3, 1]
+    for numbers, batch in zip(numbers_each, batches, strict=True):
+        for e, number in enumerate(numbers):
+            alone = next(make_batches(DATA.store, DATA.classes, SPEC, [[number]], "cpu"))
+            for name in ("support_ES", "support_way_ES", "query_EQ", "query_way_EQ", "class_EN"):
+                assert torch.equal(getattr(batch, name)[e], getattr(alone, name)[0])
+
 
 # ---- it learns ----
 
