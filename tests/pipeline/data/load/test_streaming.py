@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -280,11 +281,13 @@ def test_a_loader_process_that_is_killed_names_the_parameter(small_shards: Path)
     message = (r"a worker process was killed \(out of memory\?\) or could not start: set cluster\.num_loaders below 2, "
                "or run it where more memory is free$")
     with pytest.raises(WorkerKilledError, match=message), killed_loaders_named(2):
-        batches = stream_of(small_shards, num_loaders=2).read_each(range(n, n + 2) for n in range(10**6))
-        next(batches)
-        os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
-        for _ in batches:
-            time.sleep(0.01)
+        shares = (range(n, n + 2) for n in range(10**6))
+        # closed here, or torch would speak of the killed loader again when the other one ends, wherever we are then
+        with closing(stream_of(small_shards, num_loaders=2).read_each(shares)) as batches:
+            next(batches)
+            os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
+            for _ in batches:
+                time.sleep(0.01)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
