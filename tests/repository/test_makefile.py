@@ -28,7 +28,8 @@ def write_command(folder: Path, name: str, script: str) -> None:
 
 
 def install(folder: Path, python: str = sys.executable, target: str = "install") -> subprocess.CompletedProcess[str]:
-    outside = {**os.environ, "GIT_CEILING_DIRECTORIES": str(folder.parent)}
+    outside = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}
+    outside["GIT_CEILING_DIRECTORIES"] = str(folder.parent)
     return subprocess.run(["make", target, f"PYTHON={python}"], cwd=folder, env=outside, capture_output=True, text=True)
 
 
