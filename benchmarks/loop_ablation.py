@@ -9,9 +9,6 @@ reads its settings when a process starts. torch.compile needs a C++ compiler and
 """
 
 import argparse
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 
@@ -20,11 +17,10 @@ from torch import nn
 
 from benchmarks.allocator import keep_freed_memory
 from benchmarks.table import print_table
-from benchmarks.training_loop import TASKS, cpu_precision, episodes_per_second, shipped_steps
+from benchmarks.training_loop import PRECISION, TASKS, episodes_per_second, plain_process, shipped_steps
 from matchnet.encoders.conv4 import Conv4
 from matchnet.methods import MatchingNetwork
 from matchnet.training import TrainingSpec
-from pipeline.system.memory import KEEP_FREED_MEMORY
 
 SHIPPED, EPISODES = "as shipped", 4
 
@@ -54,36 +50,29 @@ def fused(steps: Callable[[], None]) -> Callable[[], None]:
 
 def speeds(task: str, compiled: bool) -> dict[str, float]:
     """Row -> episodes per second."""
-    (spec, shape), precision = TASKS[task], cpu_precision()
-    calls = {SHIPPED: shipped_steps(spec, shape, precision),
+    spec, shape = TASKS[task]
+    calls = {SHIPPED: shipped_steps(spec, shape),
              "fp32": shipped_steps(spec, shape, "fp32"),
-             "torch's default memory format": shipped_steps(spec, shape, precision, change=default_format),
-             "ReLU before the pooling": shipped_steps(spec, shape, precision, change=relu_before_pooling),
-             "AdamW fused": fused(shipped_steps(spec, shape, precision)),
-             f"{EPISODES} episodes a step": shipped_steps(spec, shape, precision, episodes_per_step=EPISODES)}
+             "torch's default memory format": shipped_steps(spec, shape, change=default_format),
+             "ReLU before the pooling": shipped_steps(spec, shape, change=relu_before_pooling),
+             "AdamW fused": fused(shipped_steps(spec, shape)),
+             f"{EPISODES} episodes a step": shipped_steps(spec, shape, episodes_per_step=EPISODES)}
     if compiled:
-        calls["torch.compile"] = shipped_steps(spec, shape, precision, change=lambda model: model.compile())
+        calls["torch.compile"] = shipped_steps(spec, shape, change=lambda model: model.compile())
     found = episodes_per_second(calls)
     found[f"{EPISODES} episodes a step"] *= EPISODES
     return found
 
 
-def without_allocator(task: str, threads: int) -> float:
-    command = [sys.executable, "-m", "benchmarks.loop_ablation", "--threads", str(threads), "--plain", task]
-    plain = {name: value for name, value in os.environ.items() if name not in KEEP_FREED_MEMORY}
-    return float(subprocess.run(command, check=True, capture_output=True, text=True, env=plain).stdout)
-
-
 def measure(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
     if arguments.plain:
-        steps = shipped_steps(*TASKS[arguments.plain], cpu_precision())
-        return print(episodes_per_second({SHIPPED: steps})[SHIPPED])
+        return print(episodes_per_second({SHIPPED: shipped_steps(*TASKS[arguments.plain])})[SHIPPED])
     by_task = {}
     for task in arguments.tasks:
         by_task[task] = speeds(task, arguments.compile)
-        by_task[task]["the system's allocator"] = without_allocator(task, arguments.threads)
-    print(f"{cpu_precision()}, {arguments.threads} threads, episodes trained per second and ratio to the first row")
+        by_task[task]["the system's allocator"] = plain_process("benchmarks.loop_ablation", task, arguments.threads)
+    print(f"{PRECISION}, {arguments.threads} threads, episodes trained per second and ratio to the first row")
     print_table(["", *arguments.tasks],
                 [[row, *(f"{found[row]:.1f} ({found[row] / found[SHIPPED]:.2f})" for found in by_task.values())]
                  for row in next(iter(by_task.values()))])

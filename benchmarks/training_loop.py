@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,8 +30,9 @@ from matchnet.episodic_training import EpisodicData, EpisodicSpec, EpisodicTask
 from matchnet.methods import MatchingNetwork
 from matchnet.methods.matching_network import MatchingNetworkSpec
 from matchnet.store import MemoryStore
-from matchnet.training import Worker, autocast, train
+from matchnet.training import Precision, Worker, autocast, train
 from pipeline.system.memory import KEEP_FREED_MEMORY
+from pipeline.training.computing import choose_precision
 
 STEPS_PER_CALL = 30  # a call also makes an optimizer and reads a log line, as a training does once in 100 steps
 ROUNDS = 4
@@ -39,13 +40,10 @@ GREY_28, COLOURED_84 = (1, 28, 28), (3, 84, 84)
 TASKS = {"5w1s15q": (EpisodeSpec(5, 1, 15), GREY_28), "20w1s5q": (EpisodeSpec(20, 1, 5), GREY_28),
          "5w1s15q, 84 px": (EpisodeSpec(5, 1, 15), COLOURED_84)}
 NUM_CLASSES, SAMPLES_A_CLASS = 480, 20
+PRECISION = choose_precision("auto", torch.device("cpu"))
 
 
-def cpu_precision() -> Literal["fp32", "bf16"]:
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
-
-
-def shipped_steps(spec: EpisodeSpec, shape: tuple[int, ...], precision: Literal["fp32", "bf16"], *,
+def shipped_steps(spec: EpisodeSpec, shape: tuple[int, ...], precision: Precision = PRECISION,
                   change: Callable[[MatchingNetwork], object] = lambda model: None,
                   **settings: Any) -> Callable[[], None]:
     """A call that trains STEPS_PER_CALL steps with matchnet.training.train.
@@ -73,7 +71,7 @@ def bare_steps(spec: EpisodeSpec, shape: tuple[int, ...]) -> Callable[[], None]:
     image_cycle = itertools.cycle(images)
 
     def step() -> None:
-        with autocast("cpu", cpu_precision()):
+        with autocast("cpu", PRECISION):
             embedding_BD = F.normalize(encoder(next(image_cycle)).float(), dim=-1)
             loss = F.cross_entropy(10 * embedding_BD[num_support:] @ embedding_BD[:num_support].T, way_Q)
         optimizer.zero_grad()
@@ -96,9 +94,9 @@ def episodes_per_second(calls: dict) -> dict[str, float]:
     return best
 
 
-def plain_process(task: str, threads: int) -> float:
-    """The bare loop in a fresh process whose allocator is as the system has it."""
-    command = [sys.executable, "-m", "benchmarks.training_loop", "--threads", str(threads), "--plain", task]
+def plain_process(module: str, task: str, threads: int) -> float:
+    """What `module --plain TASK` prints, in a fresh process whose allocator is as the system has it."""
+    command = [sys.executable, "-m", module, "--threads", str(threads), "--plain", task]
     plain = {name: value for name, value in os.environ.items() if name not in KEEP_FREED_MEMORY}
     return float(subprocess.run(command, check=True, capture_output=True, text=True, env=plain).stdout)
 
@@ -122,12 +120,11 @@ def measure(threads: int, plain: str | None) -> None:
         return print(episodes_per_second({"bare": bare_steps(*TASKS[plain])})["bare"])
     rows = []
     for task, (spec, shape) in TASKS.items():
-        precision = cpu_precision()
-        speed = episodes_per_second({"shipped": shipped_steps(spec, shape, precision), "bare": bare_steps(spec, shape),
-                                     "affine": shipped_steps(spec, shape, precision, affine=AffineSpec())})
+        speed = episodes_per_second({"shipped": shipped_steps(spec, shape), "bare": bare_steps(spec, shape),
+                                     "affine": shipped_steps(spec, shape, affine=AffineSpec())})
         rows.append([task, speed["shipped"], speed["affine"], speed["bare"], speed["shipped"] / speed["bare"],
-                     plain_process(task, threads)])
-    print(f"{cpu_precision()}, {threads} threads, episodes trained per second")
+                     plain_process("benchmarks.training_loop", task, threads)])
+    print(f"{PRECISION}, {threads} threads, episodes trained per second")
     print_table(["episode", "shipped", "shipped, affine", "bare (limit)", "shipped / bare", "bare, plain malloc"], rows)
 
 
