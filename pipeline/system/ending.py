@@ -1,6 +1,7 @@
 """Early end of a stage: by Ctrl-C, by SIGTERM, or because the `dvc repro` that started it has ended.
 
-All three become KeyboardInterrupt, so that every stage has one way to end: children are stopped, locks are given up.
+All three become KeyboardInterrupt, so that every stage has one way to end: children are stopped, locks are given up. A
+shell lets its background jobs ignore Ctrl-C; the other two end them all the same.
 """
 
 import os
@@ -28,6 +29,8 @@ def ending_in_order() -> Iterator[None]:
 
     def on_sigterm(number: int, frame: FrameType | None) -> None:
         reasons.append("ended by SIGTERM")
+        if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.raise_signal(signal.SIGINT)  # Ray has its own handler of SIGINT, which ends a training
 
     before = signal.signal(signal.SIGTERM, on_sigterm)
@@ -54,7 +57,7 @@ def _interrupt_with(process: psutil.Process | None, reasons: list[str], stop: th
     while process is not None and not stop.wait(SECONDS_BETWEEN_LOOKS):
         if not _runs(process):
             reasons.append("`dvc repro` has ended")
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)
             return
 
 

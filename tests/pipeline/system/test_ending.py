@@ -35,9 +35,16 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
-def test_sigterm_is_as_ctrl_c(tmp_path, environment):
-    with subprocess.Popen([sys.executable, "stage.py"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE,
-                          text=True) as stage:
+@pytest.mark.parametrize("answer", [signal.SIG_DFL, signal.SIG_IGN], ids=["", "in the background"])
+def test_sigterm_is_as_ctrl_c(tmp_path, environment, answer):
+    """Also where Ctrl-C is ignored: a shell without job control starts its background jobs so."""
+    before = signal.signal(signal.SIGINT, answer)
+    try:
+        stage = subprocess.Popen([sys.executable, "stage.py"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE,
+                                 text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with stage:
         assert stage.stdout is not None and stage.stdout.readline() == "begun\n"
         stage.terminate()
         assert stage.stdout.read() == "stopped: ended by SIGTERM\n"

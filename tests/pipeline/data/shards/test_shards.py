@@ -338,7 +338,7 @@ def test_a_disk_that_gets_full_keeps_the_old_shards_and_the_finished_ones(
 
 
 MAIN = """
-import resource, sys, time
+import resource, signal, sys, time
 from dataclasses import replace
 from pathlib import Path
 from pipeline.data.raw.datasets import omniglot
@@ -348,6 +348,7 @@ from small_omniglot import COUNTS, PARAMS
 {patch}
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background leaves it ignored
     omniglot.CHARACTERS = COUNTS
     shard_dataset("small", replace(PARAMS, seed=1), Path(sys.argv[1]), Path(sys.argv[2]), 2)
 """
@@ -386,9 +387,10 @@ def test_ending_the_run_ends_its_workers_and_keeps_the_old_shards(
         os.killpg(process.pid, ending)  # as a terminal does at Ctrl-C: to all processes of the group
     else:
         process.kill()
-    process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=60)
     wait_until(lambda: not group_lives(process.pid))
-    assert process.returncode != 0 and sums(out) == before
+    assert process.returncode != 0, errors
+    assert sums(out) == before
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
