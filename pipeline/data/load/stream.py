@@ -141,8 +141,11 @@ class ShardStream:
                             generator=torch.Generator(),  # otherwise it would draw from torch's global generator
                             **self._loaders(len(first) * math.prod(self.reader.sample_shape)))
         with killed_loaders_named(self.num_loaders):
-            for made in loader:
-                yield self._checked(made)
+            try:
+                for made in loader:
+                    yield self._checked(made)
+            except (ConnectionError, EOFError) as error:  # killed while it handed over a batch
+                raise worker_killed("cluster.num_loaders", self.num_loaders) from error
 
     def _loaders(self, batch_bytes: int) -> dict[str, Any]:
         """Numbers of processes and of batches ahead for DataLoader; says so if they differ from the request."""
