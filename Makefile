@@ -22,8 +22,9 @@ $(TABLES): $(PIPELINE)
 	@$(BELOW_DVC)
 	@python -m stages.report --table $@
 
+# in two processes, each with one file of tests at a time, in the order of tests/conftest.py
 test: lint docs
-	python -m pytest -m "not slow"
+	python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(DEV)
 	ruff check matchnet pipeline stages tests benchmarks docs

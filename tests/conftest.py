@@ -17,6 +17,13 @@ from pipeline.data.shards.make import shard_dataset
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 torch.set_num_threads(1)  # tiny problems: more threads only wait for each other
 
+# Files that take longest come first: at the end, none of two processes then waits long for the other.
+LONGEST = ("tests/stages/", "tests/pipeline/training/", "tests/pipeline/submission/", "tests/pipeline/data/shards/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+
 
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
