@@ -1,10 +1,12 @@
 """Seconds that Ray and DVC add to a run, whatever its length.
 
-    python -m benchmarks.overhead [--rounds 3] [--only imports|ray|dvc] [--set RAY_TRAIN_ENABLE_PREEMPTION_WATCHER=1]
+    python -m benchmarks.overhead [--rounds 3] [--only imports|here|ray|dvc]
+    python -m benchmarks.overhead --only ray --set RAY_TRAIN_ENABLE_PREEMPTION_WATCHER=0
 
-A run of a few tiny steps goes through `run_training`, as the train stage has it, in a process of its own; DVC runs
-stages that do nothing. By the clock, and in CPU seconds (user and system) of all processes, which is what counts where
-others run beside it; both are medians over the rounds. `processes` is how many a phase has started. The last table says
+A run of a few tiny steps goes through `run_training`, as the train stage has it, in a process of its own: with one
+worker on this machine, and under a Ray that is started for it. DVC runs stages that do nothing. By the clock, and in
+CPU seconds (user and system) of all processes, which is what counts where others run beside it; both are medians over
+the rounds. `processes` is how many a phase has started. The last table says
 what share of a run all this is, by its length. With --set, variables of the environment are others than stages have.
 """
 
@@ -18,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +30,7 @@ from typing import TYPE_CHECKING
 import psutil
 from PIL import Image
 
+import stages as _stages  # noqa: F401  # how a stage's process collects garbage
 from benchmarks.table import print_table
 from pipeline.data.shards.folder import ShardFolder
 
@@ -39,6 +43,7 @@ IMPORTS = {"import torch": "import torch", "import ray, after torch": "import to
 STAGES = ("resolve", "download", "shard", "train", "evaluate", "compare", "report")  # their own imports
 IMPORTS |= {f"all that stage {stage} imports": f"import stages.{stage}" for stage in STAGES}
 STEPS, NO_OP_STAGES = 10, 6
+FOUND = "auto"  # the Ray that runs on this machine
 ROOT = Path(__file__).parent.parent
 LONGEST = ", with the longest dvc.lock"
 
@@ -79,7 +84,7 @@ def import_cost(code: str) -> Cost:
     return Cost(seconds, cpu_seconds)
 
 
-# ---- Ray ----
+# ---- training ----
 
 
 class Tree:
@@ -97,37 +102,44 @@ class Tree:
                 self.seen[process.pid, process.create_time()] = times.user + times.system
             except psutil.NoSuchProcess:
                 continue
-        return sum(self.seen.values()), len(self.seen)
+        with_ended_children = sum(os.times()[:4])  # one that has come and gone between two looks was never seen
+        return max(sum(self.seen.values()), with_ended_children), len(self.seen)
 
 
-def ray_phases(steps: int) -> dict[str, Cost]:
-    """Train for `steps` tiny steps in this process, phase by phase."""
+def training_phases(steps: int, under_ray: bool) -> dict[str, Cost]:
+    """Train for `steps` tiny steps, driven by this process, phase by phase."""
     tree = Tree()
     moments = [("", time.time(), *tree.look())]
 
     def now(name: str) -> None:
         moments.append((name, time.time(), *tree.look()))
 
-    from pipeline.cluster.connection import ray_cluster
+    import stages.train  # noqa: F401
     from pipeline.params import ComputeParams
     from pipeline.params.sections import ClusterParams
-    from pipeline.training.ray_training import run_training
+    from pipeline.training.driver import run_training
     from pipeline.training.run_log import read_log
     from pipeline.training.runs import RunFiles
 
+    if under_ray:
+        from pipeline.cluster.connection import ray_cluster
     now("imports of the train stage")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         shards, runs = Path(folder, "shards"), Path(folder, "runs")
         model = tiny_problem(shards, steps)
         now("")  # the problem is the benchmark's own
-        with ray_cluster(None):
-            now("ray.init")
-            compute = ComputeParams(threads_per_worker=1, device="cpu", precision="fp32")
-            run_training("tiny", model, compute, ClusterParams(), RunFiles(ShardFolder(shards), runs))
-            now("fit")
-            [run] = runs.iterdir()
-            begin, *lines = [line for line in read_log(run) if "process" in line or "steps_per_second" in line]
-        now("ray.shutdown")
+        if under_ray:
+            stack.enter_context(ray_cluster(None))
+            now("start of Ray")
+        compute = ComputeParams(threads_per_worker=1, device="cpu", precision="fp32")
+        cluster = ClusterParams(ray_address=FOUND if under_ray else None)
+        run_training("tiny", model, compute, cluster, RunFiles(ShardFolder(shards), runs))
+        now("fit")
+        [run] = runs.iterdir()
+        begin, *lines = [line for line in read_log(run) if "process" in line or "steps_per_second" in line]
+        stack.close()
+        if under_ray:
+            now("end of Ray")
     return phases(moments, begin["time"], [line["seconds"] for line in lines])
 
 
@@ -194,9 +206,9 @@ def _png(number: int) -> bytes:
     return file.getvalue()
 
 
-def ray_in_a_process(settings: Sequence[str]) -> dict[str, Cost]:
-    """`ray_phases` in a fresh process, as a stage runs."""
-    command = [sys.executable, "-m", "benchmarks.overhead", "--phases"]
+def training_in_a_process(where: str, settings: Sequence[str]) -> dict[str, Cost]:
+    """`training_phases` in a fresh process, as a stage runs; `where` is here or ray."""
+    command = [sys.executable, "-m", "benchmarks.overhead", "--phases", "--only", where]
     environment = {**os.environ, **dict(setting.split("=", 1) for setting in settings)}
     started = time.perf_counter()
     output = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
@@ -205,7 +217,7 @@ def ray_in_a_process(settings: Sequence[str]) -> dict[str, Cost]:
     whole = [cost for name, cost in found.items() if not name.startswith("fit: ")]
     found["all of it, the process's start and end too"] = Cost(seconds, sum(cost.cpu_seconds for cost in whole),
                                                                sum(cost.processes for cost in whole))
-    return found
+    return {f"{where}: {name}": cost for name, cost in found.items()}
 
 
 # ---- DVC ----
@@ -259,24 +271,28 @@ def shares(seconds: float) -> list[object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", choices=("imports", "ray", "dvc"))
+    parser.add_argument("--only", choices=("imports", "here", "ray", "dvc"))
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", dest="settings")
     parser.add_argument("--phases", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.phases:
-        return print(json.dumps({name: asdict(cost) for name, cost in ray_phases(STEPS).items()}))
+        found = training_phases(STEPS, under_ray=arguments.only == "ray")
+        return print(json.dumps({name: asdict(cost) for name, cost in found.items()}))
     measures = {"imports": lambda: {name: import_cost(code) for name, code in IMPORTS.items()},
-                "ray": lambda: ray_in_a_process(arguments.settings), "dvc": dvc_costs}
+                "here": lambda: training_in_a_process("here", arguments.settings),
+                "ray": lambda: training_in_a_process("ray", arguments.settings), "dvc": dvc_costs}
     rows = [row for name, measure in measures.items() if arguments.only in (None, name)
             for row in rows_of([measure() for _ in range(arguments.rounds)])]
     print_table(["", "seconds", "CPU seconds", "processes"], rows)
     if arguments.only is None:
         seconds = {str(name): float(str(value)) for name, value, *_ in rows}
-        added = seconds["all of it, the process's start and end too"] - seconds["fit: the other steps"]
+        here, ray = (seconds[f"{where}: all of it, the process's start and end too"]
+                     - seconds[f"{where}: fit: the other steps"] for where in ("here", "ray"))
         one_more = seconds.get(f"each stage more{LONGEST}", seconds["each stage more"])
         print("\nShare of a run by its length")
         print_table(["of a stage of that length, this is", *RUN_LENGTHS],
-                    [["the train stage, without its steps", *shares(added)],
+                    [["the train stage with one worker, without its steps", *shares(here)],
+                     ["the same under a Ray of its own", *shares(ray)],
                      ["DVC, one stage more", *shares(one_more)]])
 
 

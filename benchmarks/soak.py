@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"), help="folder of soak.csv, soak.svg")
     arguments = parser.parse_args()
-    from pipeline.training.ray_training import run_training
+    from pipeline.training.driver import run_training
 
     params = read_params(arguments.model.partition("/")[0])
     model = without_end(named(params.models, "models", arguments.model))
@@ -130,7 +130,7 @@ def main() -> None:
         try:
             with thread_beside(watch, runs, samples, 60 * arguments.minutes):
                 run_training(arguments.model, model, params.compute_of(arguments.model),
-                             replace(params.cluster, ray_address=None),
+                             replace(params.cluster, ray_address="auto"),
                              RunFiles(ShardFolder(paths.SHARDS / model.dataset), runs))
         except KeyboardInterrupt:
             pass

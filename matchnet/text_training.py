@@ -76,7 +76,8 @@ class TextTask(Task):
             raise ValueError(f"compute.num_workers is {world_size}: a language model carries its state from step to "
                              "step and trains in one worker; set it to 1")
 
-    def prepare(self, method: Method) -> None:
+    def begin(self, method: Method, device: torch.device | str) -> None:
+        """Tell the method which words are the targets."""
         assert isinstance(method, TextModel)
         method.set_targets(self.data.target_R)
 

@@ -140,12 +140,8 @@ class Task(ABC):
         Every rank runs all of it: it costs seconds, and no rank waits at a barrier for another.
         """
 
-    def prepare(self, method: Method) -> None:
-        """Tell a method with fresh weights about the data before the first step; by default nothing is needed."""
-        return
-
     def begin(self, method: Method, device: torch.device | str) -> None:
-        """Called before the first batch, with the weights in place, fresh or resumed; by default nothing is needed."""
+        """Get ready for the first batch, with the weights in place, fresh or resumed; by default nothing is needed."""
         return
 
     def after_step(self, result: Values) -> None:
@@ -267,13 +263,12 @@ def _state(done: int, kept: Method, method: Method, optimizer: torch.optim.Optim
 
 def _take_up(method: Method, optimizer: torch.optim.Optimizer, task: Task, state: Values | None,
              device: torch.device | str) -> int:
-    """Put what `save` was given back in its place, or tell a fresh method about the data; return the first step.
+    """Put what `save` was given back in its place; return the first step.
 
     Raises:
         ValueError: `save` was given another state; names what is wrong with it.
     """
     if state is None:
-        task.prepare(method)
         return 0
     try:
         method.load_state_dict(state["trained" if "trained" in state else "model"])

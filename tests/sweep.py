@@ -39,7 +39,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from multiprocessing import resource_tracker
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import small_corpus
@@ -58,12 +57,15 @@ import stages.resolve
 import stages.shard
 import stages.train
 from matchnet.files import sha256_of
+from matchnet.training import Worker
 from pipeline import paths
-from pipeline.cluster.placement import Placement
 from pipeline.data.load import from_shards
 from pipeline.data.raw.datasets import omniglot, ptb
 from pipeline.stage_code import PACKAGES
-from pipeline.training import ray_training, worker
+from pipeline.system.storage import Location
+from pipeline.training import driver
+from pipeline.training.errors import TrainingError
+from pipeline.training.worker import TrainingWorkers, WorkerSettings, train_on_worker
 from stages.command import run_stage
 
 SECONDS = 120  # of the processor; a stage takes two
@@ -255,17 +257,17 @@ class Outcome:
         return self.said[found[-1].start() :].strip() if found else self.said.strip()[-500:]
 
 
-# -- the stages without Ray ------------------------------------------------------------------------------------------
+# -- stages without processes of their own ---------------------------------------------------------------------------
 
 
-class HereTrainer:
-    """In place of Ray's: the train loop in this process."""
+class HereWorker(TrainingWorkers):
+    """In place of a worker in a process of its own: the same work in this one."""
 
-    def __init__(self, train_loop: Callable, train_loop_config: Any, **settings: object) -> None:
-        self.work = lambda: train_loop(train_loop_config)
+    threads = 1
 
-    def fit(self) -> SimpleNamespace:
-        return SimpleNamespace(return_value=self.work())
+    def fit(self, settings: WorkerSettings, run: Location, max_failures: int) -> None:
+        if reason := train_on_worker(settings, Worker()):
+            raise TrainingError(reason)
 
 
 class HerePool:
@@ -281,7 +283,7 @@ class HerePool:
         self.started.close()
 
 
-def leave_ray_out() -> None:
+def start_no_processes() -> None:
     from_shards.WorkerPool = HerePool  # type: ignore[misc, assignment]
     for module in (
         "encodings.utf_8_sig",
@@ -300,14 +302,7 @@ def leave_ray_out() -> None:
     Image.init()
     torch.optim.AdamW([torch.zeros(1, requires_grad=True)])  # imports 800 modules, which each process would
     resource_tracker.ensure_running()  # started here: the user `nobody` cannot run root's Python
-    ray_training.TorchTrainer = HereTrainer  # type: ignore[misc, assignment]
-    ray_training.ray_cluster = lambda address: contextlib.nullcontext()  # type: ignore[assignment]
-    ray_training.choose_placement = lambda compute: Placement(False, 1)  # type: ignore[assignment]
-    ray_training.say_what_is_used = lambda *of: None  # type: ignore[assignment]
-    worker.get_device = lambda: torch.device("cpu")  # type: ignore[assignment]
-    context = SimpleNamespace(get_world_rank=lambda: 0, get_world_size=lambda: 1, get_local_world_size=lambda: 1)
-    worker.ray.train.get_context = lambda: context  # type: ignore[assignment]
-    worker.ray.get_runtime_context = lambda: SimpleNamespace(get_node_id=lambda: "here")  # type: ignore[assignment]
+    driver.workers_for = lambda *of: contextlib.nullcontext(HereWorker())  # type: ignore[assignment]
     omniglot.CHARACTERS = small_omniglot.COUNTS  # type: ignore[misc]
     ptb.SENTENCES = small_corpus.COUNTS  # type: ignore[misc]
 
@@ -825,7 +820,7 @@ class Sweep:
     """The base, and room for copies of it, in memory."""
 
     def __init__(self) -> None:
-        leave_ray_out()
+        start_no_processes()
         self.room = Path(tempfile.mkdtemp(prefix="sweep", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
         self.base = self.room / "base"
         self.base.mkdir()

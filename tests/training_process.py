@@ -7,10 +7,10 @@ import pickle
 import sys
 from functools import partial
 
-from pipeline.training import ray_training
+from pipeline.training import driver, ray_training
 
 if __name__ == "__main__":
     for seconds in sys.argv[1:]:
         ray_training.ScalingConfig = partial(  # type: ignore[misc]
             ray_training.ScalingConfig, elastic_resize_monitor_interval_s=float(seconds))
-    ray_training.run_training(**pickle.load(sys.stdin.buffer))
+    driver.run_training(**pickle.load(sys.stdin.buffer))

@@ -24,16 +24,11 @@ import linecache
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from pathlib import Path
-from types import CodeType, FrameType, SimpleNamespace
+from types import CodeType, FrameType
 from typing import Any
 
-import pipeline.cluster.ray_environment  # noqa: F401  # isort: skip
-
 import pytest
-import ray
-import ray.train
 import small_omniglot
 import torch
 from places import ROOT
@@ -44,16 +39,17 @@ from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.episodes import EpisodeSpec
 from matchnet.episodic_training import EpisodicSpec
 from matchnet.methods.matching_network import MatchingNetworkSpec
-from pipeline.cluster.placement import Placement
+from matchnet.training import Worker
 from pipeline.data.load.samples import load_samples
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.data.shards.make import shard_dataset
 from pipeline.evaluate.row import evaluate_row
 from pipeline.params import ComputeParams, ModelParams, Params, RowParams
 from pipeline.params.sections import ClusterParams, ReportParams
-from pipeline.training import ray_training, worker
+from pipeline.training import local_training
 from pipeline.training.models import make_model
 from pipeline.training.runs import RunFiles
+from pipeline.training.worker import train_on_worker
 
 OURS = tuple(f"{ROOT / floor}/" for floor in ("matchnet", "pipeline", "stages"))
 LAST = "make_batches"  # when it yields, the walk of the training has come to its first batch
@@ -69,22 +65,9 @@ PARAMS = Params(table="t", folder=Path(), cluster=ClusterParams(), own_datasets=
 Call = tuple[CodeType | None, CodeType]  # caller, or None for the first, and callee
 
 
-class TrainerHere:
-    """Stands for Ray's trainer: its one worker is this process."""
-
-    def __init__(self, train_loop: Callable[[Any], str | None], train_loop_config: Any, **others: object) -> None:
-        self.fit = lambda: SimpleNamespace(return_value=train_loop(train_loop_config))
-
-
-def without_ray(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ray_training, "TorchTrainer", TrainerHere)
-    patch.setattr(ray_training, "ray_cluster", lambda address: nullcontext())
-    patch.setattr(ray_training, "choose_placement", lambda compute: Placement(use_gpu=False, threads=1))
-    patch.setattr(ray_training, "say_what_is_used", lambda compute, placement: None)
-    patch.setattr(worker, "get_device", lambda: torch.device("cpu"))
-    patch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "node"))
-    patch.setattr(ray.train, "get_context", lambda: SimpleNamespace(
-        get_world_rank=lambda: 0, get_world_size=lambda: 1, get_local_world_size=lambda: 1))
+def in_this_process(patch: pytest.MonkeyPatch) -> None:
+    """Let the worker, which has a process of its own, train in this one."""
+    patch.setattr(local_training, "_try", lambda settings, device: train_on_worker(settings, Worker(device=device)))
 
 
 def is_ours(frame: FrameType) -> bool:
@@ -159,7 +142,7 @@ def main() -> None:
         folder = Path(temporary)
         raw = small_omniglot.small_omniglot(folder / "raw", patch)
         shard_dataset("small", small_omniglot.PARAMS, raw, folder / "shards")
-        without_ray(patch)
+        in_this_process(patch)
         files = RunFiles(ShardFolder(folder / "shards"), folder / "runs")
         (model, _), training = traced(lambda: make_model("t/model", PARAMS, files))
         _, loading = traced(lambda: load_samples(ShardFolder(folder / "shards"), "random", ("train",), (1, 16, 16)))

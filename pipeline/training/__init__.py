@@ -1,1 +1,1 @@
-"""Training under Ray Train, and the checkpoints it leaves."""
+"""Training, by one worker here or by many under Ray Train, and the checkpoints it leaves."""

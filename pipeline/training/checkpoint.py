@@ -13,26 +13,23 @@ from pyarrow.fs import FileSelector, LocalFileSystem
 from matchnet.messages import shown
 from matchnet.weights import CheckpointError, check_weights, parse_tensors, save_tensors
 from pipeline.data.nodes.upload import upload_file
-from pipeline.system.storage import Location, location_of
+from pipeline.system.storage import Location
 
 STATE_FILE = "state.pt"
 CHECKPOINT = re.compile(r"step[0-9]{8,}")  # a folder of ours; a copy under another name is not read or removed
 STATES_KEPT = 2  # states of a run: the last, and the one before it in case the last is damaged
 
 
-def newest_state(folder: Path | str) -> dict[str, Any] | None:
+def newest_state(run: Location) -> dict[str, Any] | None:
     """The state of a run's last readable checkpoint, or None; a damaged checkpoint is reported and passed over.
 
     Training is a function of the state, so an older checkpoint leads to the same weights, only later.
 
-    Args:
-        folder: the run's folder on this machine, or its address; `save_state` writes `step00000100/state.pt` there.
     Raises:
         StorageError: the storage cannot be read: whether there is a checkpoint is not known.
     """
-    location = location_of(folder)
-    for name in sorted(files_of_checkpoints(location, STATE_FILE), reverse=True):
-        content, origin = (location / name).read(), str(location / name)
+    for name in sorted(files_of_checkpoints(run, STATE_FILE), reverse=True):
+        content, origin = (run / name).read(), str(run / name)
         try:
             return _checked_state(parse_tensors(io.BytesIO(content), origin), _step_of(name), origin)
         except CheckpointError as error:

@@ -1,4 +1,4 @@
-"""From parameters to a model file: a method that learns is trained under Ray, any other is written as it is."""
+"""From parameters to a model file: a method that learns is trained, any other is written as it is."""
 
 from typing import Any
 
@@ -9,6 +9,7 @@ from matchnet.model_file import ModelFile, read_model
 from pipeline.data.formats.images import preparation_of
 from pipeline.params import ModelParams, Params
 from pipeline.training.data import training_classes
+from pipeline.training.driver import run_training
 from pipeline.training.initial import take_weights
 from pipeline.training.run_log import seconds_spent
 from pipeline.training.runs import RunFiles
@@ -19,8 +20,6 @@ def make_model(name: str, params: Params, files: RunFiles) -> tuple[ModelFile, l
     model = params.models[name]
     if model.training is None:
         return _model_file(name, model, files, {"model": _untrained(model, files), "step": 0}, 0.0), []
-    from pipeline.training.ray_training import run_training  # Ray takes seconds to import
-
     compute, asked = params.compute_of(name), params.compute.most_workers
     if compute.most_workers < asked:
         print(f"{name}: {compute.most_workers} of the {asked} workers (compute.num_workers) train: this training "

@@ -1,18 +1,16 @@
-"""The work of each Ray Train worker: load the data, build the model, take up the last checkpoint, train."""
+"""The work of each worker: load the data, build the model, take up the last checkpoint, train."""
 
 import socket
-import sys
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import ray.train
 import torch
 import torch.distributed
-from ray.train.torch import get_device
 
 from matchnet.files import FULL_DISK
 from matchnet.messages import without_credentials
@@ -32,6 +30,7 @@ from pipeline.system.usage import peak_memory
 from pipeline.training.checkpoint import checkpoint_folder, newest_state, save_state
 from pipeline.training.computing import choose_precision, compiler_named, ready_to_train
 from pipeline.training.data import load_task, training_classes
+from pipeline.training.errors import full_disk
 from pipeline.training.initial import take_weights
 from pipeline.training.log_copies import bring_logs, log_folder
 from pipeline.training.profiling import profiler
@@ -40,7 +39,7 @@ from pipeline.training.run_log import RunLog, next_attempt
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """Settings sent to every worker. Paths are addresses or absolute: a worker's working directory is Ray's.
+    """Settings sent to every worker. Paths are addresses or absolute: a worker of Ray has a working directory of Ray's.
 
     init: file of the model that gives the first weights.
     groups: groups of the shards that are read.
@@ -61,37 +60,51 @@ class WorkerSettings:
     trace: str | None = None  # path or address where rank 0 writes a profile of some steps
 
 
-def train_on_worker(config: dict[str, WorkerSettings]) -> str | None:
-    """The train loop that Ray runs in each of its workers; ends when the last checkpoint is written.
+class TrainingWorkers(ABC):
+    """Workers that are ready to train, with `threads` each."""
+
+    threads: int
+
+    @abstractmethod
+    def fit(self, settings: WorkerSettings, run: Location, max_failures: int) -> None:
+        """Let the workers train until the last checkpoint is written; start lost ones again so often.
+
+        Raises:
+            TrainingError: another try is of no use; the text is what `train_on_worker` returned.
+            WorkersLostError: workers were lost too often.
+        """
+
+
+def train_on_worker(settings: WorkerSettings, worker: Worker, node: str = "", workers_of_node: int = 1) -> str | None:
+    """Train until the last checkpoint is written.
 
     Returns None. If the only worker of a run had to end early and another try cannot help, returns the reason.
-    """
-    settings = config["settings"]
-    torch.set_num_threads(settings.threads)
-    context = ray.train.get_context()
-    rank, world_size = context.get_world_rank(), context.get_world_size()
-    with _own_log_folder(settings.run) as log_place:
-        state, attempt = newest_state(settings.run), next_attempt(log_place)
-        first_step = state["step"] if state else 0
-        if world_size > 1:
-            _agree_on(first_step, world_size)  # so no worker writes a checkpoint or a log before all have looked
-        log = RunLog(log_place, first_step, attempt, rank, workers=world_size, host=socket.gethostname(),
-                     node=ray.get_runtime_context().get_node_id())
-        try:
-            def show(line: str) -> None:
-                print(without_credentials(line), file=sys.stderr, flush=True)  # in Ray's log of this worker, too
-                log.write({"step": first_step, "doing": line})
 
-            with (lines_to(show),
+    Args:
+        node: a name of the node, for the log.
+    """
+    torch.set_num_threads(settings.threads)
+    worker = replace(worker, precision=choose_precision(settings.precision, torch.device(worker.device)))
+    alone = worker.world_size == 1
+    run = location_of(settings.run)
+    with _own_log_folder(run) as log_place:
+        state, attempt = newest_state(run), next_attempt(log_place)
+        first_step = state["step"] if state else 0
+        if not alone:
+            _agree_on(first_step, worker)  # so no worker writes a checkpoint or a log before all have looked
+        log = RunLog(log_place, first_step, attempt, worker.rank, workers=worker.world_size, host=socket.gethostname(),
+                     node=node)
+        try:
+            with (lines_to(lambda line: log.write({"step": first_step, "doing": line})),
                   local_shards(settings.shards, settings.cache, settings.groups) as folder):
-                _train(settings, ShardFolder(folder), state, rank, world_size, log)
+                _train(settings, ShardFolder(folder), state, worker, room_of(settings, workers_of_node), log)
         except (ValueError, FloatingPointError) as error:
-            if world_size > 1:  # returning would leave the other workers waiting for this one
+            if not alone:  # returning would leave the other workers waiting for this one
                 raise
             log.write({"step": first_step, "error": str(error)})
             return without_credentials(str(error))
         except OSError as error:
-            if world_size > 1 or error.errno not in FULL_DISK:
+            if not alone or error.errno not in FULL_DISK:
                 raise
             with suppress(OSError):  # the log is on the same disk
                 log.write({"step": first_step, "error": str(error)})
@@ -99,33 +112,23 @@ def train_on_worker(config: dict[str, WorkerSettings]) -> str | None:
     return None
 
 
-def full_disk(error: OSError) -> str:
-    """The error of a full disk with the place and what to do, which only errors of our own say."""
-    text = error.strerror or str(error)
-    if ";" not in text:
-        text = f"{error.filename or tempfile.gettempdir()}: {text}; free some space on that " \
-               "disk, and the same command goes on from the last checkpoint"
-    return without_credentials(text)
-
-
-def _agree_on(first_step: int, world_size: int) -> None:
+def _agree_on(first_step: int, worker: Worker) -> None:
     """Check that all workers go on from the same step: storage may show its nodes different files for a while.
 
     Raises:
         RuntimeError: workers would go on from different steps; Ray then starts all of them again.
     """
-    if (device := get_device()).type == "cuda":
-        torch.cuda.set_device(device)  # nccl gathers there
-    first_steps: list[Any] = [None] * world_size
+    if torch.device(worker.device).type == "cuda":
+        torch.cuda.set_device(worker.device)  # nccl gathers there
+    first_steps: list[Any] = [None] * worker.world_size
     torch.distributed.all_gather_object(first_steps, first_step)
     if len(set(first_steps)) > 1:
         raise RuntimeError(f"the workers found checkpoints of different steps: {first_steps}")
 
 
 @contextmanager
-def _own_log_folder(run_address: str) -> Iterator[Path]:
+def _own_log_folder(run: Location) -> Iterator[Path]:
     """The run's folder; for a run at an address, a folder on this node's disk with the copied logs."""
-    run = location_of(run_address)
     folder = log_folder(run)
     if folder is not None:
         yield folder
@@ -135,11 +138,11 @@ def _own_log_folder(run_address: str) -> Iterator[Path]:
         yield Path(own_folder)
 
 
-def _train(settings: WorkerSettings, shards: ShardFolder, state: dict[str, Any] | None, rank: int, world_size: int,
+def _train(settings: WorkerSettings, shards: ShardFolder, state: dict[str, Any] | None, worker: Worker, room: Room,
            log: RunLog) -> None:
-    spec, device = settings.model.training, get_device()
+    spec, device, run = settings.model.training, torch.device(worker.device), location_of(settings.run)
     assert spec is not None
-    training = load_task(settings.model, shards, room_of(settings), device)
+    training = load_task(settings.model, shards, room, device)
     classes = training_classes(settings.model, shards)
     torch.manual_seed(spec.seed)
     method = build_method(settings.model.method, classes.sample_shape, len(classes.names)).to(device)
@@ -147,14 +150,12 @@ def _train(settings: WorkerSettings, shards: ShardFolder, state: dict[str, Any] 
         with init_file(settings.init) as init:
             take_weights(method, settings.model, init, shards)
     else:
-        load_weights(method, state["model"], str(location_of(settings.run)))
+        load_weights(method, state["model"], str(run))
     steps_left = spec.steps - (state["step"] if state else 0)
-    with (profiler(settings.trace if rank == 0 else None, steps_left, device) as step_done, compiler_named(),
+    with (profiler(settings.trace if worker.rank == 0 else None, steps_left, device) as step_done, compiler_named(),
           killed_loaders_named(settings.num_loaders or settings.threads)):
-        train(ready_to_train(method, settings.compile, device, world_size), training,
-              _callbacks(log, rank, device, location_of(settings.run), step_done), state=state,
-              worker=Worker(rank=rank, world_size=world_size, device=device,
-                            precision=choose_precision(settings.precision, device)))
+        train(ready_to_train(method, settings.compile, device, worker.world_size), training,
+              _callbacks(log, worker.rank, device, run, step_done), state=state, worker=worker)
 
 
 @contextmanager
@@ -169,11 +170,10 @@ def init_file(address: str | None) -> Iterator[Path | None]:
         yield copy
 
 
-def room_of(settings: WorkerSettings) -> Room:
+def room_of(settings: WorkerSettings, workers_of_node: int) -> Room:
     """Room that this worker may use for samples: its share of this machine, unless the parameters set it."""
-    workers = ray.train.get_context().get_local_world_size()
-    memory = available_memory() / 4 / workers if settings.memory_gib is None else settings.memory_gib * 2**30
-    return Room(int(memory), settings.num_loaders or settings.threads, memory_to_share() // 2 // workers)
+    memory = available_memory() / 4 / workers_of_node if settings.memory_gib is None else settings.memory_gib * 2**30
+    return Room(int(memory), settings.num_loaders or settings.threads, memory_to_share() // 2 // workers_of_node)
 
 
 def _callbacks(log: RunLog, rank: int, device: torch.device, run: Location,

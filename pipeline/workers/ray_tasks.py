@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 # first: it sets what Ray reads when it is imported
 from pipeline.cluster.connection import ray_cluster
-from pipeline.cluster.placement import choose_placement, require_node, say_waiting
+from pipeline.cluster.nodes import nodes_of_cluster, require_node, say_waiting
 
 import ray  # isort: skip
 from ray.exceptions import RayError, RayTaskError  # isort: skip
 
 from matchnet.messages import said
+from pipeline.cluster.placement import choose_placement
 from pipeline.data.nodes.upload import shards_for_nodes
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.evaluate.on_workers import Workers
@@ -48,7 +49,7 @@ def cluster_workers(cluster: ClusterParams, compute: ComputeParams, shards: Shar
         StorageError: the shards cannot be copied where all nodes see them.
     """
     with ray_cluster(cluster.ray_address):
-        placement = choose_placement(compute)
+        placement = choose_placement(compute, nodes_of_cluster())
         run = partial(run_tasks, needs=Needs(placement.threads, int(placement.use_gpu),
                                              "set compute.threads_per_worker higher, so that fewer share a node"))
         yield Workers(run, shards_for_nodes(shards, cluster.storage), cluster.cache,

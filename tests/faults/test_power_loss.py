@@ -82,7 +82,7 @@ def test_a_checkpoint_is_there_with_the_log_of_its_steps(disk):
             save_state(location_of(folder), {"step": step, "model": {}, **OF_TRAINING})
         log.write({"step": 31, "loss": 1.0})
     cut_power(record, folder)
-    state = newest_state(folder)
+    state = newest_state(location_of(folder))
     assert state is not None and state["step"] == 30
     assert [line["step"] for line in read_log(folder) if "loss" in line] == [10, 20, 30]
 
@@ -96,6 +96,6 @@ def test_a_run_and_a_raw_folder_are_there_with_the_first_file_in_them(disk):
         checksum = checksum_of(folder / "mirror", "sha256")
         fetch_file(str(folder / "mirror"), folder / "data/raw/letters/images.zip", checksum)
     cut_power(record, folder)
-    state = newest_state(folder / "data/runs/demo-0123456789ab")
+    state = newest_state(location_of(folder / "data/runs/demo-0123456789ab"))
     assert state is not None and state["step"] == 10
     assert (folder / "data/raw/letters/images.zip").read_bytes() == b"archive"

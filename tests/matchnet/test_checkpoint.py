@@ -5,6 +5,7 @@ import math
 import pickle
 import re
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -22,7 +23,6 @@ from matchnet.preparation import Preparation
 from matchnet.weights import CheckpointError, load_tensors, load_weights, save_tensors
 from pipeline.system import storage
 from pipeline.system.storage import location_of
-from pipeline.training import checkpoint
 from pipeline.training.checkpoint import newest_state, newest_step, save_state
 from pipeline.training.log_copies import newest_logs
 
@@ -227,10 +227,10 @@ def test_a_missing_file_says_what_makes_it(tmp_path):
 
 
 def test_the_newest_state_is_taken_up(tmp_path):
-    assert newest_state(tmp_path) is None
+    assert newest_state(location_of(tmp_path)) is None
     for step in (9, 10, 100):
         save_step(tmp_path, step)
-    assert newest_state(tmp_path)["step"] == 100
+    assert newest_state(location_of(tmp_path))["step"] == 100
 
 
 def test_the_last_good_state_serves_when_the_newest_is_damaged(tmp_path, capfd):
@@ -238,7 +238,7 @@ def test_the_last_good_state_serves_when_the_newest_is_damaged(tmp_path, capfd):
     save_step(tmp_path, 20)
     damaged = tmp_path / "step00000020" / "state.pt"
     damaged.write_bytes(damaged.read_bytes()[:100])
-    assert newest_state(tmp_path)["step"] == 10
+    assert newest_state(location_of(tmp_path))["step"] == 10
     said = capfd.readouterr().err
     assert str(damaged) in said and "the checkpoint before it is used instead" in said
 
@@ -255,24 +255,24 @@ def test_the_last_two_states_are_kept_and_nothing_else_is_touched(tmp_path):
 
 
 def test_a_state_is_taken_up_from_storage_far_away(tmp_path, monkeypatch):
-    use_far_storage(tmp_path, Faults(tmp_path / "opened.txt"), monkeypatch, (checkpoint,))
-    run = checkpoint.location_of("far://small")
+    use_far_storage(tmp_path, Faults(tmp_path / "opened.txt"), monkeypatch, (sys.modules[__name__],))
+    run = location_of("far://small")
     for step in (10, 20, 30):
         save_state(run, a_state(step, torch.ones(3) * step))
-    state = newest_state(run.address)
+    state = newest_state(run)
     assert state is not None and state["step"] == 30 and state["model"]["weight"].tolist() == [30, 30, 30]
     assert run.files() == ["step00000020/state.pt", "step00000030/state.pt"]
 
 
 def test_a_run_at_an_address_is_taken_up(tmp_path, monkeypatch, capfd):
     faults = Faults(tmp_path / "opened.log")
-    use_far_storage(tmp_path, faults, monkeypatch, (checkpoint,))
-    assert newest_state("far://run") is None
+    use_far_storage(tmp_path, faults, monkeypatch, (sys.modules[__name__],))
+    assert newest_state(location_of("far://run")) is None
     for step in (10, 20):
         save_step(tmp_path / "run", step)
-    assert newest_state("far://run")["step"] == 20
+    assert newest_state(location_of("far://run"))["step"] == 20
     faults.cut = 100
-    assert newest_state("far://run") is None
+    assert newest_state(location_of("far://run")) is None
     said = capfd.readouterr().err
     assert "far://run/step00000020/state.pt: cut short or damaged (100 bytes)" in said
     assert "far://run/step00000010/state.pt: cut short" in said
@@ -282,10 +282,10 @@ def test_storage_that_fails_is_not_taken_for_a_run_without_checkpoints(tmp_path,
     monkeypatch.setattr(storage, "FIRST_PAUSE_SECONDS", 0.001)
     lost = ConnectionResetError(errno.ECONNRESET, "the line is dead")
     faults = Faults(tmp_path / "log", {"state.pt": [lost] * storage.ATTEMPTS})
-    use_far_storage(tmp_path, faults, monkeypatch, (checkpoint,))
+    use_far_storage(tmp_path, faults, monkeypatch, (sys.modules[__name__],))
     save_step(tmp_path / "run", 10)
     with pytest.raises(storage.StorageError, match=r"step00000010/state\.pt: gave up after 4 attempts: .*line is dead"):
-        newest_state("far://run")
+        newest_state(location_of("far://run"))
 
 
 def test_writing_that_fails_leaves_the_old_file(tmp_path):
@@ -318,7 +318,7 @@ def test_a_full_disk_is_said_with_the_folder_and_what_to_do(small_disk):
     with pytest.raises(OSError, match=message) as raised:
         save_state(location_of(small_disk), {"step": 20, "model": {"weight": torch.zeros(100_000)}})
     assert raised.value.errno == errno.ENOSPC
-    assert newest_state(small_disk)["step"] == 10
+    assert newest_state(location_of(small_disk))["step"] == 10
     assert [path.name for path in small_disk.rglob("*.*")] == ["state.pt"], "nothing is left of what was cut short"
 
 
@@ -350,7 +350,7 @@ def test_a_checkpoint_that_is_none_is_named_and_the_one_before_it_serves(tmp_pat
     path = tmp_path / "step00000020" / "state.pt"
     path.parent.mkdir()
     torch.save(content, path)
-    assert newest_state(tmp_path)["step"] == 10
+    assert newest_state(location_of(tmp_path))["step"] == 10
     said = capfd.readouterr().err
     assert re.search(rf"^{path}: {message}", said) and said.endswith("the checkpoint before it is used instead\n")
 
@@ -360,7 +360,7 @@ def test_a_folder_with_a_name_of_its_own_is_no_checkpoint(tmp_path, name):
     save_step(tmp_path, 10)
     save_step(tmp_path, 20)
     (tmp_path / "step00000020").rename(tmp_path / name)
-    assert newest_state(tmp_path)["step"] == 10 and newest_step(location_of(tmp_path)) == 10
+    assert newest_state(location_of(tmp_path))["step"] == 10 and newest_step(location_of(tmp_path)) == 10
     (tmp_path / "step00000010" / "log.jsonl").touch()
     (tmp_path / name / "log.jsonl").touch()
     assert newest_logs(location_of(f"file://{tmp_path}")).path == str(tmp_path / "step00000010")

@@ -24,7 +24,7 @@ from pipeline.data.shards.folder import ShardFolder
 from pipeline.params import ComputeParams, ModelParams
 from pipeline.params.sections import ClusterParams
 from pipeline.training.data import load_task, training_classes
-from pipeline.training.ray_training import run_training
+from pipeline.training.driver import run_training
 from pipeline.training.runs import RunFiles
 
 METHOD = ClassifierSpec(encoder=Conv4Spec(num_filters=4, num_blocks=2), label_smoothing=0.1, dropout=0.2)

@@ -25,8 +25,8 @@ from pipeline.evaluate.row import evaluate_row
 from pipeline.params import ComputeParams, ModelParams, RowParams
 from pipeline.params.sections import ClusterParams
 from pipeline.training.data import load_task, training_classes
+from pipeline.training.driver import run_training
 from pipeline.training.initial import take_weights
-from pipeline.training.ray_training import run_training
 from pipeline.training.runs import RunFiles
 
 NUM_WORDS = FIRST_WORD + 33  # thirty words, "the", "<unk>" and "N"
@@ -53,7 +53,7 @@ def shards(small_corpus_shards: Path) -> Path:
      r"^training\.episode: num_shots is 90 and num_queries 5, and 0 of \d+ words are in 95 sentences or more \(dataset "
      r"small, split words, train\); 3 ways need as many such words: lower num_ways, num_shots or num_queries$")])
 def test_what_a_corpus_cannot_serve_is_refused_before_ray_starts(shards, tmp_path, monkeypatch, change, message):
-    monkeypatch.setattr("pipeline.training.ray_training.ray_cluster", None)  # calling it would be a TypeError
+    monkeypatch.setattr("pipeline.training.driver.workers_for", None)  # calling it would be a TypeError
     with pytest.raises(ValueError, match=message):
         run_training("small", replace(MODEL, **change), ComputeParams(), ClusterParams(),
                      RunFiles(ShardFolder(shards), tmp_path / "runs"))

@@ -14,7 +14,9 @@ from pipeline.data.shards.folder import ShardFolder
 from pipeline.params import ComputeParams, ModelParams
 from pipeline.system.progress import Progress, lines_to, say
 from pipeline.system.storage import location_of
-from pipeline.training.ray_training import TrainingError, _full_disk, _later_state
+from pipeline.training.driver import _later_state
+from pipeline.training.errors import TrainingError, full_disk
+from pipeline.training.ray_training import _explained
 from pipeline.training.run_log import (
     LOG_FILE,
     NewLines,
@@ -28,7 +30,6 @@ from pipeline.training.run_log import (
     seconds_spent,
 )
 from pipeline.training.runs import RunFiles, RunInUseError, forget_runs, only_driver, run_folder
-from pipeline.training.worker import full_disk
 from pipeline.workers.processes import worker_killed
 
 
@@ -61,7 +62,8 @@ def test_a_log_on_a_full_disk_names_its_file_and_what_to_do(tmp_path):
     (OSError(errno.EDQUOT, "Disk quota exceeded"), f"{tempfile.gettempdir()}: Disk quota exceeded; free some space")])
 def test_a_workers_full_disk_is_said_with_the_place_and_what_to_do(error, text):
     assert full_disk(error).startswith(text)
-    assert _full_disk(SimpleNamespace(worker_failures={0: error})) == full_disk(error)
+    ended = _explained(SimpleNamespace(worker_failures={0: error}))
+    assert isinstance(ended, TrainingError) and str(ended) == full_disk(error)
 
 
 def test_a_loader_that_was_killed_again_and_again_ends_the_training_with_its_own_words(tmp_path):
@@ -69,7 +71,15 @@ def test_a_loader_that_was_killed_again_and_again_ends_the_training_with_its_own
     failure.worker_failures = {0: worker_killed("cluster.num_loaders", 4)}
     with pytest.raises(TrainingError, match=r"^small: a worker process was killed .*: set cluster\.num_loaders below 4"
                        r", or run it where more memory is free\nits state is in "):
-        _later_state("small", location_of(tmp_path), 0, failure, 3)
+        _later_state("small", ended_with(_explained(failure)), None, location_of(tmp_path), 0, 3)
+
+
+def ended_with(error: Exception) -> SimpleNamespace:
+    """Workers that end so."""
+    def fit(*of: object) -> None:
+        raise error
+
+    return SimpleNamespace(fit=fit)
 
 
 def test_credentials_of_the_storage_are_neither_written_nor_shown(tmp_path, capfd):

@@ -1,4 +1,5 @@
-"""Training under Ray: whatever is killed, the run ends with the same weights; workers share the same episodes."""
+"""Trainings on this machine and under Ray: whatever is killed, the run ends with the same weights, and workers share
+the same episodes."""
 
 import gzip
 import json
@@ -15,7 +16,6 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -44,8 +44,10 @@ from pipeline.training import log_copies
 from pipeline.training.checkpoint import newest_state, save_state
 from pipeline.training.computing import choose_precision
 from pipeline.training.data import load_task, require_classes, training_classes
-from pipeline.training.ray_training import TrainingError, name_runs_left_aside, run_training
-from pipeline.training.run_log import read_log, read_worker_logs
+from pipeline.training.driver import name_runs_left_aside, run_training
+from pipeline.training.errors import TrainingError, WorkersLostError
+from pipeline.training.local_training import LocalWorker
+from pipeline.training.run_log import LOG_FILE, read_log, read_worker_logs
 from pipeline.training.runs import RunFiles, RunInUseError, forget_runs, only_driver, run_folder
 from pipeline.training.worker import WorkerSettings, init_file, room_of
 from stages.train import require_test_episodes
@@ -55,6 +57,7 @@ TRAINING = EpisodicSpec(episode=EpisodeSpec(5, 1, 2), steps=160, valid_episode=E
 MODEL = ModelParams(dataset="small", split="random", image_size=16, training=TRAINING,
                     method=MatchingNetworkSpec(encoder=Conv4Spec(num_filters=4)))
 COMPUTE = ComputeParams(num_workers=1, threads_per_worker=1, device="cpu", precision="fp32")
+IN_SESSION = ClusterParams(ray_address="auto")  # the Ray of `ray_session`
 LATE_ENOUGH = 45  # steps: at least two checkpoints lie there
 
 
@@ -77,7 +80,7 @@ class Undisturbed:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(ray_session: None, small_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+def undisturbed(small_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     arguments = {"name": "small", "model": MODEL, "compute": COMPUTE, "cluster": ClusterParams(),
                  "files": RunFiles(ShardFolder(small_shards), tmp_path_factory.mktemp("undisturbed"))}
     state, log = run_training(**arguments)
@@ -109,7 +112,9 @@ def when_training(folder: Path, act: Callable[[int], None], patience: float = 12
     return thread
 
 
-def test_a_killed_worker_changes_nothing(undisturbed, arguments):
+@pytest.mark.parametrize("cluster", [ClusterParams(), IN_SESSION], ids=["here", "ray"])
+def test_a_killed_worker_changes_nothing(undisturbed, ray_session, arguments, cluster, capfd):
+    arguments["cluster"] = cluster
     folder, settings = folder_of(arguments), []
 
     def kill(process: int) -> None:
@@ -121,14 +126,48 @@ def test_a_killed_worker_changes_nothing(undisturbed, arguments):
     attempts = [line["step"] for line in log if "process" in line]
     assert len(attempts) == 2 and 0 < attempts[1] < TRAINING.steps, "it was killed, and taken up from a checkpoint"
     assert same_bits(state["model"], undisturbed.weights)
-    assert settings[0].items() >= KEEP_FREED_MEMORY.items(), "freed memory is kept where Ray trains"
+    assert settings[0].items() >= KEEP_FREED_MEMORY.items(), "freed memory is kept where a worker trains"
+    said = "training: the process that trains was killed by SIGKILL (out of memory?); it goes on from the last check"
+    assert (said in capfd.readouterr().err) == (cluster.ray_address is None)
 
 
-def test_a_run_on_storage_at_an_address_survives_its_worker_too(undisturbed, arguments, tmp_path, monkeypatch):
+def test_a_worker_that_is_killed_again_and_again_ends_the_training(arguments):
+    """Before its first checkpoint: nothing shows that another try would come further."""
+    model = replace(MODEL, training=replace(TRAINING, checkpoint_every=160))
+    arguments |= {"model": model, "cluster": ClusterParams(max_failures=1)}
+    folder, killed = folder_of(arguments), set()
+
+    def kill_each() -> None:
+        while len(killed) < 2:
+            for line in read_log(folder):
+                if line.get("process") not in {None, *killed}:
+                    killed.add(line["process"])
+                    os.kill(line["process"], signal.SIGTERM)
+            time.sleep(0.02)
+
+    threading.Thread(target=kill_each, daemon=True).start()
+    with pytest.raises(TrainingError, match=r"^small: the process that trains was killed by SIGTERM \(out of memory\?"
+                                            r"\)\nits state is in .*; the same command goes on from there$"):
+        run_training(**arguments)
+    assert [line["attempt"] for line in read_log(folder) if "process" in line] == [1, 2]
+
+
+def test_an_error_of_the_worker_that_is_not_its_datas_comes_with_its_traceback(tmp_path):
+    settings = WorkerSettings(MODEL, None, str(tmp_path / "gone"), None, (), str(tmp_path / "run"), threads=1,
+                              precision="fp32", compile=False)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / LOG_FILE).mkdir()
+    with pytest.raises(WorkersLostError, match=r"IsADirectoryError.*log") as lost:
+        LocalWorker(COMPUTE).fit(settings, location_of(tmp_path / "run"), 0)
+    assert "Traceback" in str(lost.value)
+
+
+def test_a_run_on_storage_at_an_address_survives_its_worker_too(
+        undisturbed, ray_session, arguments, tmp_path, monkeypatch):
     """Nothing but addresses reaches the worker: shards come through its node's cache, the log beside checkpoints."""
     monkeypatch.setattr(log_copies, "SECONDS_BETWEEN_LISTINGS", 0.02)
     storage, cache = tmp_path / "storage", CacheParams(folder=str(tmp_path / "cache"), gib=0.1)
-    arguments["cluster"] = ClusterParams(storage=f"file://{storage}", cache=cache)
+    arguments["cluster"] = replace(IN_SESSION, storage=f"file://{storage}", cache=cache)
     folder = folder_of(arguments)
     when_training(folder, lambda process: os.kill(process, signal.SIGKILL))
     state, log = run_training(**with_files(arguments, trace=tmp_path / "profiles" / "small.json.gz"))
@@ -206,7 +245,7 @@ def test_a_full_disk_leaves_the_checkpoints_that_there_are(undisturbed, argument
     when_training(folder, fill)
     with pytest.raises(TrainingError, match=r"No space left on device while it was written.*free some space"):
         run_training(**arguments)
-    state = newest_state(str(folder))
+    state = newest_state(location_of(folder))
     assert state is not None and 20 <= state["step"] < TRAINING.steps
     ballast.unlink()
     again, _ = run_training(**arguments)
@@ -247,9 +286,11 @@ def test_two_workers_use_the_episodes_of_one(ray_session, arguments, num_workers
     assert "traceEvents" in json.loads(gzip.decompress((tmp_path / "trace.json.gz").read_bytes()))
 
 
-def test_a_mistake_that_shows_in_training_ends_it_at_once(ray_session, arguments, monkeypatch):
+@pytest.mark.parametrize("cluster", [ClusterParams(), IN_SESSION], ids=["here", "ray"])
+def test_a_mistake_that_shows_in_training_ends_it_at_once(ray_session, arguments, cluster, monkeypatch):
     """Three validation classes of the two that there are: a lost worker would be replaced, this is not tried again."""
-    monkeypatch.setattr("pipeline.training.ray_training.require_classes", lambda model, shards: None)
+    arguments["cluster"] = cluster
+    monkeypatch.setattr("pipeline.training.driver.require_classes", lambda model, shards: None)
     training = replace(TRAINING, valid_episode=EpisodeSpec(3, 1, 2), valid_every=5)
     with pytest.raises(TrainingError, match=r"^small: 3 ways of 2 classes; lower num_ways or use a larger part"):
         run_training(**{**arguments, "model": replace(MODEL, training=training)})
@@ -263,14 +304,15 @@ def test_a_mistake_that_shows_in_training_ends_it_at_once(ray_session, arguments
     ({"episode": EpisodeSpec(5, 1, 20)}, "training.episode: num_shots is 1 and num_queries 20, 21 samples of a class, "
      "and class '"),
     ({"episode": EpisodeSpec(2, 1, 2, FineGrainedSpec())}, "training.episode: dataset small, split random, train: ")])
-def test_classes_that_cannot_serve_the_episodes_are_refused_before_ray_starts(arguments, monkeypatch, change, message):
-    monkeypatch.setattr("pipeline.training.ray_training.ray_cluster", None)  # calling it would be a TypeError
+def test_classes_that_cannot_serve_the_episodes_are_refused_before_workers_start(
+        arguments, monkeypatch, change, message):
+    monkeypatch.setattr("pipeline.training.driver.workers_for", None)  # calling it would be a TypeError
     model = replace(MODEL, training=replace(TRAINING, **change))
     with pytest.raises(ValueError, match="^" + re.escape(message)):
         run_training(**{**arguments, "model": model})
 
 
-def test_rotations_are_classes_of_their_own_before_ray_starts_too(arguments):
+def test_rotations_are_classes_of_their_own_before_workers_start_too(arguments):
     shards, training = arguments["files"].shards, replace(TRAINING, episode=EpisodeSpec(40, 1, 2))
     assert len(shards.names_of("random", ("train",))) == 10
     require_classes(replace(MODEL, training=training, rotations=True), shards)
@@ -281,8 +323,8 @@ def test_rotations_are_classes_of_their_own_before_ray_starts_too(arguments):
         require_classes(replace(MODEL, training=training, rotations=True), shards)
 
 
-def test_a_method_that_cannot_be_built_or_begun_is_refused_before_ray_starts(arguments, monkeypatch, tmp_path):
-    monkeypatch.setattr("pipeline.training.ray_training.ray_cluster", None)  # calling it would be a TypeError
+def test_a_method_that_cannot_be_built_or_begun_is_refused_before_workers_start(arguments, monkeypatch, tmp_path):
+    monkeypatch.setattr("pipeline.training.driver.workers_for", None)  # calling it would be a TypeError
     model, shards = replace(MODEL, image_size=8), arguments["files"].shards
     with pytest.raises(ValueError, match=r"^method matching_network for 10 classes of small: images of 8 x 8 "):
         run_training(**{**arguments, "model": model})
@@ -299,7 +341,7 @@ def test_a_method_that_cannot_be_built_or_begun_is_refused_before_ray_starts(arg
 
 def test_rotations_of_images_that_stay_in_their_shards_are_refused(arguments, monkeypatch):
     """Before Ray starts if the parameters set the memory, else by the worker, whose node has it."""
-    monkeypatch.setattr("pipeline.training.ray_training.ray_cluster", None)  # calling it would be a TypeError
+    monkeypatch.setattr("pipeline.training.driver.workers_for", None)  # calling it would be a TypeError
     model, shards = replace(MODEL, rotations=True), arguments["files"].shards
     needed = shards.count_samples("random", ("train",)) * 16 * 16
     message = (rf"^rotations is true, and the training images take {needed:,} bytes, of 0 that a worker may take: .*; "
@@ -371,10 +413,9 @@ def test_precision_is_what_was_asked_for_or_what_the_device_has():
 
 
 def test_workers_of_a_node_divide_what_its_processes_may_share(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("ray.train.get_context", lambda: SimpleNamespace(get_local_world_size=lambda: 4))
     monkeypatch.setattr("pipeline.training.worker.memory_to_share", lambda: 800)
     task = WorkerSettings(MODEL, None, "shards", None, (), "run", threads=3, precision="auto", compile=False)
-    room = room_of(task)
+    room = room_of(task, workers_of_node=4)
     assert (room.num_processes, room.shared_bytes) == (3, 100)
 
 
