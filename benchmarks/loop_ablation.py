@@ -4,22 +4,38 @@
 
 The first row is the loop as shipped: bf16 where the CPU has instructions for it, channels_last, ReLU after the pooling,
 AdamW one weight after the other, one episode a step, and freed memory kept in the process. Each other row changes one
-of these. All rows of a task are measured in turn, in one run. The allocator's row is of another process, since malloc
-reads its settings when a process starts. torch.compile needs a C++ compiler and some minutes.
+of these. The last rows leave out work: the batches are made beforehand; the loss is that of the bare loop of
+benchmarks.training_loop too; and the bare loop itself. All rows of a task are measured in turn, in one run. The
+allocator's row is of another process, since malloc reads its settings when a process starts. torch.compile needs a C++
+compiler and some minutes.
 """
 
 import argparse
+import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+from unittest.mock import patch
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks.allocator import keep_freed_memory
 from benchmarks.table import print_table
-from benchmarks.training_loop import PRECISION, TASKS, episodes_per_second, plain_process, shipped_steps
+from benchmarks.training_loop import (
+    PRECISION,
+    TASKS,
+    bare_steps,
+    embedded,
+    episodes_per_second,
+    loss_of,
+    plain_process,
+    shipped_steps,
+)
 from matchnet.encoders.conv4 import Conv4
-from matchnet.methods import MatchingNetwork
+from matchnet.episodic_training import EpisodicTask
+from matchnet.methods import Batch, MatchingNetwork
 from matchnet.training import TrainingSpec
 
 SHIPPED, EPISODES = "as shipped", 4
@@ -36,16 +52,34 @@ def default_format(model: MatchingNetwork) -> None:
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
-def fused(steps: Callable[[], None]) -> Callable[[], None]:
-    """The same steps, with AdamW in one pass over a weight."""
+def with_patches(steps: Callable[[], None], *patches: Any) -> Callable[[], None]:
+    """The same steps, with these patches in place."""
     def call() -> None:
-        TrainingSpec.fused_on_cpu = True
-        try:
+        with ExitStack() as stack:
+            for one in patches:
+                stack.enter_context(one)
             steps()
-        finally:
-            TrainingSpec.fused_on_cpu = False
 
     return call
+
+
+def made_beforehand() -> Any:
+    """Patches a task's batches: eight are made once, and then come again and again."""
+    made: dict[int, list] = {}
+    make = EpisodicTask.batches
+
+    def batches(task: EpisodicTask, steps: range, ranks: range, world_size: int, device: Any) -> Iterator[Any]:
+        found = made.setdefault(id(task.data), [])
+        if not found:
+            found.extend(make(task, range(8), ranks, world_size, device))
+        yield from itertools.islice(itertools.cycle(found), len(steps) * len(ranks))
+
+    return patch.object(EpisodicTask, "batches", batches)
+
+
+def bare_loss(model: MatchingNetwork, batch: Batch) -> dict[str, Tensor]:
+    embedding_BD = embedded(model.encoder_f, torch.cat([batch.support_ES[0], batch.query_EQ[0]]))
+    return {"loss": loss_of(embedding_BD, batch.support_ES.shape[1], batch.query_way_EQ[0])}
 
 
 def speeds(task: str, compiled: bool) -> dict[str, float]:
@@ -55,10 +89,14 @@ def speeds(task: str, compiled: bool) -> dict[str, float]:
              "fp32": shipped_steps(spec, shape, "fp32"),
              "torch's default memory format": shipped_steps(spec, shape, change=default_format),
              "ReLU before the pooling": shipped_steps(spec, shape, change=relu_before_pooling),
-             "AdamW fused": fused(shipped_steps(spec, shape)),
+             "AdamW fused": with_patches(shipped_steps(spec, shape), patch.object(TrainingSpec, "fused_on_cpu", True)),
              f"{EPISODES} episodes a step": shipped_steps(spec, shape, episodes_per_step=EPISODES)}
     if compiled:
         calls["torch.compile"] = shipped_steps(spec, shape, change=lambda model: model.compile())
+    calls["batches made beforehand"] = with_patches(shipped_steps(spec, shape), made_beforehand())
+    calls["the same with the bare loss"] = with_patches(shipped_steps(spec, shape), made_beforehand(),
+                                                        patch.object(MatchingNetwork, "forward", bare_loss))
+    calls["the bare loop"] = bare_steps(spec, shape)
     found = episodes_per_second(calls)
     found[f"{EPISODES} episodes a step"] *= EPISODES
     return found

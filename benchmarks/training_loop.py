@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 
 from benchmarks.allocator import keep_freed_memory
 from benchmarks.table import calls_per_second, print_table
@@ -34,7 +35,7 @@ from matchnet.training import Precision, Worker, autocast, train
 from pipeline.system.memory import KEEP_FREED_MEMORY
 from pipeline.training.computing import choose_precision
 
-STEPS_PER_CALL = 30  # a call also makes an optimizer and reads a log line, as a training does once in 100 steps
+STEPS_PER_CALL = 100  # a call also makes an optimizer; a training reads a log line as often
 ROUNDS = 4
 GREY_28, COLOURED_84 = (1, 28, 28), (3, 84, 84)
 TASKS = {"5w1s15q": (EpisodeSpec(5, 1, 15), GREY_28), "20w1s5q": (EpisodeSpec(20, 1, 5), GREY_28),
@@ -72,8 +73,7 @@ def bare_steps(spec: EpisodeSpec, shape: tuple[int, ...]) -> Callable[[], None]:
 
     def step() -> None:
         with autocast("cpu", PRECISION):
-            embedding_BD = F.normalize(encoder(next(image_cycle)).float(), dim=-1)
-            loss = F.cross_entropy(10 * embedding_BD[num_support:] @ embedding_BD[:num_support].T, way_Q)
+            loss = loss_of(embedded(encoder, next(image_cycle)), num_support, way_Q)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -83,6 +83,16 @@ def bare_steps(spec: EpisodeSpec, shape: tuple[int, ...]) -> Callable[[], None]:
             step()
 
     return steps
+
+
+def embedded(encoder: nn.Module, image_BCHW: Tensor) -> Tensor:
+    """Unit vectors (B, D)."""
+    return F.normalize(encoder(image_BCHW).float(), dim=-1)
+
+
+def loss_of(embedding_BD: Tensor, num_support: int, way_Q: Tensor) -> Tensor:
+    """The loss of one episode with one shot, by as few operations as there can be."""
+    return F.cross_entropy(10 * embedding_BD[num_support:] @ embedding_BD[:num_support].T, way_Q)
 
 
 def episodes_per_second(calls: dict) -> dict[str, float]:

@@ -16,4 +16,4 @@ def to_device(values: Tensor, device: torch.device | str) -> Tensor:
 def to_input(samples: Tensor, device: torch.device | str = "cpu") -> Tensor:
     """Copy to `device`; uint8 pixels -> float in [0, 1], anything else (tokens, features) is left as it is."""
     samples = to_device(samples, device)
-    return samples.float() / 255 if samples.dtype == torch.uint8 else samples
+    return samples.float().div_(255) if samples.dtype == torch.uint8 else samples
