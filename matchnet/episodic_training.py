@@ -10,7 +10,7 @@ import torch
 from matchnet.augmentation import AffineSpec, distort
 from matchnet.chunks import ChunkSpec
 from matchnet.devices import to_device, to_input
-from matchnet.episodes import ClassRows, Episodes, EpisodeSpec, sample_episodes
+from matchnet.episodes import ALL_WAYS, ClassRows, Episodes, EpisodeSpec, sample_episodes
 from matchnet.evaluation import EpisodeStream, embed_rows, episode_results, evaluate, rows_drawn
 from matchnet.methods.base import Batch, Method
 from matchnet.statistics import mean_and_interval
@@ -65,6 +65,9 @@ class EpisodicSpec(ValidatedSpec):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_positive("episodes_per_step")
+        if self.episode.num_ways == ALL_WAYS:
+            raise ValueError("episode.num_ways is 0, which stands for all classes of a test; write how many classes an "
+                             "episode of the training has")
         if self.accumulate > self.episodes_per_step:
             raise ValueError(f"accumulate is {self.accumulate}, and episodes_per_step {self.episodes_per_step}: some "
                              "parts would have no episode; lower the one or raise the other")

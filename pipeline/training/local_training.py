@@ -1,6 +1,6 @@
 """Training by one worker on this machine, in a process of its own that is started again if it is killed.
 
-Ray does the same for any number of workers. It needs 12 seconds more to start and to end (benchmarks/overhead.py), and
+Ray does the same for any number of workers. It needs 10 seconds more to start and to end (benchmarks/overhead.py), and
 nothing that it offers beside that is of use to one worker.
 """
 

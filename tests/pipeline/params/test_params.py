@@ -103,6 +103,8 @@ def test_a_table_is_a_page_or_two(folder, most):
      "training.episode: 20 shots and 1 queries need 21 samples, and a class has 20; lower one of them"),
     ("omniglot", "recipes.conv4.training.episode.num_ways", 5000,
      "num_ways is 5000, and the train and valid part of split vinyals has 4800 classes"),
+    ("omniglot", "recipes.conv4.training.episode.num_ways", 0,
+     "episode.num_ways is 0, which stands for all classes of a test; write how many classes an episode of the training"),
     ("omniglot", "recipes.short.training.valid_episode.num_ways", 101,
      "training.valid_episode: num_ways is 101, and the valid part of split vinyals has 100 classes"),
     ("demo", "recipes.conv4.training.accumulate", 50,
