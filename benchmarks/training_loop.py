@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ from pipeline.system.memory import KEEP_FREED_MEMORY
 from pipeline.training.computing import choose_precision
 
 STEPS_PER_CALL = 100  # a call also makes an optimizer; a training reads a log line as often
-ROUNDS = 4
+ROUNDS = 3
 GREY_28, COLOURED_84 = (1, 28, 28), (3, 84, 84)
 TASKS = {"5w1s15q": (EpisodeSpec(5, 1, 15), GREY_28), "20w1s5q": (EpisodeSpec(20, 1, 5), GREY_28),
          "5w1s15q, 84 px": (EpisodeSpec(5, 1, 15), COLOURED_84)}
@@ -66,14 +66,11 @@ def bare_steps(spec: EpisodeSpec, shape: tuple[int, ...]) -> Callable[[], None]:
     """A call that trains STEPS_PER_CALL steps with nothing but torch."""
     encoder = Conv4(Conv4Spec(), shape).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-3)
-    num_support = spec.num_ways * spec.num_shots
-    images = [torch.rand(spec.num_ways * spec.samples_per_way, *shape) for _ in range(8)]
-    way_Q = torch.arange(spec.num_ways).repeat_interleave(spec.num_queries)
-    image_cycle = itertools.cycle(images)
+    num_support, images, way_Q = bare_episode(spec, shape)
 
     def step() -> None:
         with autocast("cpu", PRECISION):
-            loss = loss_of(embedded(encoder, next(image_cycle)), num_support, way_Q)
+            loss = loss_of(embedded(encoder, next(images)), num_support, way_Q)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -83,6 +80,13 @@ def bare_steps(spec: EpisodeSpec, shape: tuple[int, ...]) -> Callable[[], None]:
             step()
 
     return steps
+
+
+def bare_episode(spec: EpisodeSpec, shape: tuple[int, ...]) -> tuple[int, Iterator[Tensor], Tensor]:
+    """Number of support items; the images of episodes, for ever; the queries' ways."""
+    images = [torch.rand(spec.num_ways * spec.samples_per_way, *shape) for _ in range(8)]
+    way_Q = torch.arange(spec.num_ways).repeat_interleave(spec.num_queries)
+    return spec.num_ways * spec.num_shots, itertools.cycle(images), way_Q
 
 
 def embedded(encoder: nn.Module, image_BCHW: Tensor) -> Tensor:
