@@ -1,4 +1,4 @@
-"""Seconds that Ray and DVC add to a run, whatever its length.
+"""Seconds that processes, Ray and DVC add to a run, whatever its length.
 
     python -m benchmarks.overhead [--rounds 3] [--only imports|here|ray|dvc]
     python -m benchmarks.overhead --only ray --set RAY_TRAIN_ENABLE_PREEMPTION_WATCHER=0
@@ -6,8 +6,8 @@
 A run of a few tiny steps goes through `run_training`, as the train stage has it, in a process of its own: with one
 worker on this machine, and under a Ray that is started for it. DVC runs stages that do nothing. By the clock, and in
 CPU seconds (user and system) of all processes, which is what counts where others run beside it; both are medians over
-the rounds. `processes` is how many a phase has started. The last table says
-what share of a run all this is, by its length. With --set, variables of the environment are others than stages have.
+the rounds. `processes` is how many a phase has started. The last table says what share of a run all this is, by its
+length. With --set, variables of the environment are others than stages have.
 """
 
 import argparse

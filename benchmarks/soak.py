@@ -2,7 +2,7 @@
 
     python -m benchmarks.soak omniglot/short [--minutes 60] [--results benchmarks/results]
 
-Trains a model of a table, whose shards must be there, as the train stage does, but without a last step, with a
+Trains a model of a table, whose shards must be there, under a Ray of its own, but without a last step, with a
 validation and a checkpoint every 50 steps. Memory is what would be free if the process ended (USS), so that shared
 memory is not counted; a process that is replaced goes on under the same name. The table gives the memory of each
 process after a tenth of the time, when all is loaded, and at the end. It also gives the growth an hour in the second
@@ -27,7 +27,7 @@ import psutil
 
 from benchmarks.table import print_table
 from pipeline import paths
-from pipeline.cluster.connection import ray_cluster  # first: it sets what Ray reads when it is imported
+from pipeline.cluster.connection import FOUND_BY_RAY, ray_cluster  # first: it sets what Ray reads when it is imported
 from pipeline.data.shards.folder import ShardFolder
 from pipeline.params import ModelParams, named, read_params
 from pipeline.system.threads import thread_beside
@@ -130,7 +130,7 @@ def main() -> None:
         try:
             with thread_beside(watch, runs, samples, 60 * arguments.minutes):
                 run_training(arguments.model, model, params.compute_of(arguments.model),
-                             replace(params.cluster, ray_address="auto"),
+                             replace(params.cluster, ray_address=FOUND_BY_RAY),
                              RunFiles(ShardFolder(paths.SHARDS / model.dataset), runs))
         except KeyboardInterrupt:
             pass

@@ -4,7 +4,7 @@
 
 Both train Conv-4 on 28 x 28 grey or 84 x 84 coloured pixels, one episode a step, channels_last, all threads; bf16 where
 the CPU has instructions for it. The bare loop has its episodes gathered beforehand and does nothing but forward,
-backward and step: the limit. Both run in a thread, as Ray runs a train loop. The last column is the bare loop in a
+backward and step: the limit. Both run in a thread, as Ray's workers train. The last column is the bare loop in a
 process without the allocator's settings of pipeline.system.memory.
 """
 

@@ -1,9 +1,5 @@
 """One module a DVC stage: read params, call pipeline, write outs."""
 
-import atexit
-import gc
+from pipeline.system.garbage import few_collections
 
-# Python looks for garbage again and again while torch is imported, and among all modules when a process ends. There is
-# none, and each takes half a second.
-gc.set_threshold(50_000)
-atexit.register(gc.freeze)
+few_collections()

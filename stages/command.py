@@ -12,6 +12,7 @@ from matchnet.messages import shortened, without_credentials
 from pipeline import paths
 from pipeline.params import Params, named, read_params
 from pipeline.system.ending import ending_in_order
+from pipeline.system.garbage import usual_collections
 from pipeline.system.machine import cores
 
 # Remedies for errors whose text comes from the system.
@@ -45,6 +46,7 @@ def run_stage(stage: Callable[..., None], about: str | None, what: str, flags: M
     table, slash, rest = name.partition("/")
     if not slash or not rest:
         parser.error(f"found {name!r}; write the table, a slash and the name of the {what}, such as demo/{name}")
+    usual_collections()
     torch.set_num_threads(min(torch.get_num_threads(), cores()))  # torch's own choice knows no container's limits
     with plain_errors():
         stage(name, read_params(table), **arguments)

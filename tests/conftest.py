@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from pipeline.data.shards.make import shard_dataset
 # pipeline and stages are not installed: processes that tests start find them as `python -m` in the checkout does
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 torch.set_num_threads(1)  # tiny problems: more threads only wait for each other
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # in the background; all that tests start would ignore it too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Files that take longest come first: at the end, none of two processes then waits long for the other.
 LONGEST = ("tests/stages/", "tests/pipeline/training/", "tests/pipeline/submission/", "tests/pipeline/data/shards/")

@@ -6,7 +6,7 @@ With --record each fault's outcome is a line of that file: the same command goes
 several files (cut by --first and --faults) are counted together with --count FILE...
 
 Each fault gets a copy of a finished repository, of some 2 MB, and a process of its own, forked once all is imported: a
-stage runs in it as its command would. Ray is left out: what it would run in a worker runs in that process.
+stage runs in it as its command would. What would run in a worker's process runs in that one.
 
 The rule. Either the stage succeeds, and all outputs are those of an undisturbed run; or it ends with a status that is
 not 0, one message that names the file or the field and says what to do, and every good output is as it was. A process
@@ -62,7 +62,6 @@ from pipeline import paths
 from pipeline.data.load import from_shards
 from pipeline.data.raw.datasets import omniglot, ptb
 from pipeline.stage_code import PACKAGES
-from pipeline.system.storage import Location
 from pipeline.training import driver
 from pipeline.training.errors import TrainingError
 from pipeline.training.worker import TrainingWorkers, WorkerSettings, train_on_worker
@@ -265,7 +264,7 @@ class HereWorker(TrainingWorkers):
 
     threads = 1
 
-    def fit(self, settings: WorkerSettings, run: Location, max_failures: int) -> None:
+    def fit(self, settings: WorkerSettings, max_failures: int) -> None:
         if reason := train_on_worker(settings, Worker()):
             raise TrainingError(reason)
 

@@ -67,7 +67,8 @@ Call = tuple[CodeType | None, CodeType]  # caller, or None for the first, and ca
 
 def in_this_process(patch: pytest.MonkeyPatch) -> None:
     """Let the worker, which has a process of its own, train in this one."""
-    patch.setattr(local_training, "_try", lambda settings, device: train_on_worker(settings, Worker(device=device)))
+    patch.setattr(local_training, "_train_in_a_process",
+                  lambda settings, device: train_on_worker(settings, Worker(device=device)))
 
 
 def is_ours(frame: FrameType) -> bool:

@@ -57,7 +57,8 @@ def _interrupt_with(process: psutil.Process | None, reasons: list[str], stop: th
     while process is not None and not stop.wait(SECONDS_BETWEEN_LOOKS):
         if not _runs(process):
             reasons.append("`dvc repro` has ended")
-            os.kill(os.getpid(), signal.SIGTERM)
+            ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+            os.kill(os.getpid(), signal.SIGTERM if ignored else signal.SIGINT)
             return
 
 

@@ -55,7 +55,7 @@ class Progress:
         self.shown: int | None = None  # units done in the last line that was printed
         self.started = self.last_line = time.monotonic()
         self.bar = tqdm(total=total or None, desc=self.what, unit=unit if unit == "B" else f" {self.unit}",
-                        unit_scale=True, initial=done) if sys.stderr.isatty() else None
+                        unit_scale=True, initial=done) if _write is _to_stderr and sys.stderr.isatty() else None
 
     def advance(self, count: int = 1, note: str = "") -> None:
         """Count `count` more units done; `note` (a loss, say) is shown beside the count.

@@ -2,7 +2,6 @@
 
 import io
 import re
-import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ from pyarrow.fs import FileSelector, LocalFileSystem
 from matchnet.messages import shown
 from matchnet.weights import CheckpointError, check_weights, parse_tensors, save_tensors
 from pipeline.data.nodes.upload import upload_file
+from pipeline.system.progress import say
 from pipeline.system.storage import Location
 
 STATE_FILE = "state.pt"
@@ -33,7 +33,7 @@ def newest_state(run: Location) -> dict[str, Any] | None:
         try:
             return _checked_state(parse_tensors(io.BytesIO(content), origin), _step_of(name), origin)
         except CheckpointError as error:
-            print(f"{error}\nthe checkpoint before it is used instead", file=sys.stderr, flush=True)
+            say(f"{error}\nthe checkpoint before it is used instead")
     return None
 
 

@@ -36,7 +36,7 @@ def ready_to_train(method: Method, compiled: bool, device: torch.device,
 
 @contextmanager
 def compiler_named() -> Iterator[None]:
-    """Raises ValueError if code cannot be compiled: another try, as Ray would make, cannot help."""
+    """Raises ValueError if code cannot be compiled: another try, as after the loss of a worker, cannot help."""
     try:
         yield
     except torch._dynamo.exc.TorchDynamoException as error:

@@ -49,7 +49,7 @@ def training_classes(model: ModelParams, shards: ShardFolder) -> TrainingClasses
 
 
 def require_classes(model: ModelParams, shards: ShardFolder) -> None:
-    """Refuse a training whose episodes, or those of its validation, the classes cannot serve: before Ray is started.
+    """Refuse a training whose episodes, or those of its validation, the classes cannot serve: before workers start.
 
     Raises:
         ValueError: see `require_episodes`.

@@ -31,7 +31,7 @@ def run_training(name: str, model: ModelParams, compute: ComputeParams, cluster:
     Returns:
         (state, log): the last checkpoint's state, and the lines of the run's log.
     Raises:
-        ResourcesError: the cluster is too small for `compute`.
+        ResourcesError: the machine or the cluster is too small for `compute`.
         TrainingError: the loss is not finite, the classes cannot serve the episodes, or workers were lost more than
             `cluster.max_failures` times without a checkpoint between them, or the cluster itself was lost.
         RunInUseError: another process of this checkout trains this run.
@@ -112,7 +112,7 @@ def _later_state(name: str, workers: TrainingWorkers, settings: WorkerSettings, 
     """
     lost = None
     try:
-        workers.fit(settings, run, max_failures)
+        workers.fit(settings, max_failures)
     except WorkersLostError as error:
         lost = error
     except TrainingError as error:

@@ -6,11 +6,11 @@ from matchnet.messages import without_credentials
 
 
 class TrainingError(ValueError):
-    """Training ended before its last step, and another try would end in the same way; the text says why."""
+    """Training ended before its last step; the text says why, and what to do before the next try."""
 
 
 class WorkersLostError(RuntimeError):
-    """Workers ended without having done their work, more often than they are started again; the text says how."""
+    """A worker was killed, or ended by an error that may pass; the text says how."""
 
 
 def full_disk(error: OSError) -> str:

@@ -51,7 +51,7 @@ def take_weights(method: Method, model: ModelParams, init: Path | None, shards: 
 
 
 def require_method(model: ModelParams, init: Path | None, shards: ShardFolder) -> None:
-    """Refuse a method that cannot be built for the classes, and first weights that it cannot take: before Ray starts.
+    """Before workers start, refuse a method that cannot be built for the classes, or first weights that it cannot take.
 
     The method is built as each worker does, and thrown away.
 

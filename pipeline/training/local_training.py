@@ -5,14 +5,15 @@ nothing that it offers beside that is of use to one worker.
 """
 
 import multiprocessing
-import os
 import signal
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from unittest.mock import patch
+from types import FrameType
 
 import torch
 
@@ -20,20 +21,21 @@ from matchnet.messages import without_credentials
 from matchnet.training import Worker
 from pipeline.cluster.placement import Node, choose_placement, say_gpus_used
 from pipeline.params import ComputeParams
+from pipeline.system.garbage import usual_collections
 from pipeline.system.machine import cores
-from pipeline.system.memory import KEEP_FREED_MEMORY
+from pipeline.system.memory import freed_memory_kept
 from pipeline.system.progress import say
-from pipeline.system.storage import Location
 from pipeline.training.errors import TrainingError, WorkersLostError
 from pipeline.training.worker import TrainingWorkers, WorkerSettings, train_on_worker
-from pipeline.workers.processes import WorkerKilledError, follow_parent
+from pipeline.workers.processes import END_SECONDS, WorkerKilledError, follow_parent
 
 SECONDS_BETWEEN_LOOKS = 0.2
-END_SECONDS = 10  # a worker that has sent its last word has so long to end
 
 
 class LocalWorker(TrainingWorkers):
     """One worker on this machine.
+
+    The main script needs its `if __name__ == "__main__":`, since the worker's process imports it.
 
     Raises:
         ResourcesError: the machine is too small for `compute`.
@@ -46,52 +48,68 @@ class LocalWorker(TrainingWorkers):
         self.threads = placement.threads
         self.device = torch.device("cuda", 0) if placement.use_gpu else torch.device("cpu")
 
-    def fit(self, settings: WorkerSettings, run: Location, max_failures: int) -> None:
+    def fit(self, settings: WorkerSettings, max_failures: int) -> None:
         for tries_left in range(max_failures, -1, -1):
             try:
-                return _try(settings, self.device)
+                return _train_in_a_process(settings, self.device)
             except WorkersLostError as lost:
                 if not tries_left:
                     raise
-                say(f"training: {str(lost).splitlines()[-1]}; it goes on from the last checkpoint")
+                say(f"training: {str(lost).splitlines()[-1]}; it is started again")
 
 
-def _try(settings: WorkerSettings, device: torch.device) -> None:
-    """Train in a process of its own; raises as `TrainingWorkers.fit`."""
+def _train_in_a_process(settings: WorkerSettings, device: torch.device) -> None:
+    """One try; raises as `TrainingWorkers.fit`. However it ends, the process ends before."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(sender, settings, device))
-    with patch.dict(os.environ, KEEP_FREED_MEMORY), _no_interrupts():
-        process.start()
+    resource_tracker.ensure_running()  # a process starts it if need be, and then lets Ctrl-C through
     try:
+        with freed_memory_kept(), _started_without_interrupts():
+            process.start()
         sender.close()
         reason, lost = _outcome(receiver, process)
-        process.join(END_SECONDS)
     finally:
-        process.kill()
-        process.join()
+        if process.pid is not None:
+            process.terminate()  # of no effect on one that has ended
+            process.join(END_SECONDS)
+            process.kill()
+            process.join()
         receiver.close()
-    if lost:
+    if lost is not None:
         raise WorkersLostError(lost)
-    if reason:
+    if reason is not None:
         raise TrainingError(reason)
 
 
 def _outcome(receiver: Connection, process: BaseProcess) -> tuple[str | None, str | None]:
-    """What `_work` sends. A process of the worker's own may outlive it, and then keeps the connection open."""
+    """What `_work` sends, once the process has ended by itself."""
+    # the end of the process is looked for, too: one that it has started may live on with its end of the connection
     while process.is_alive() and not receiver.poll(SECONDS_BETWEEN_LOOKS):
         pass
     try:
         if receiver.poll():
-            return receiver.recv()
+            outcome = receiver.recv()
+            process.join(END_SECONDS)
+            return outcome
     except (EOFError, OSError):  # it was killed before, or while, it sent
         process.join()
-    return None, _ended(process)
+    return None, _how_it_ended(process)
+
+
+def _how_it_ended(process: BaseProcess) -> str:
+    code = process.exitcode or 0
+    if code == -signal.SIGKILL:
+        return "the process that trains was killed (out of memory?): run it where more memory is free"
+    if code < 0:
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        return f"the process that trains was killed by {name}"
+    return f"the process that trains ended with status {code}"
 
 
 @contextmanager
-def _no_interrupts() -> Iterator[None]:
-    """Hold Ctrl-C back for the length of the block. A process that is started there never gets it."""
+def _started_without_interrupts() -> Iterator[None]:
+    """Ctrl-C, which reaches all processes of a terminal, never reaches one that is started in the block."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -100,7 +118,9 @@ def _no_interrupts() -> Iterator[None]:
 
 
 def _work(sender: Connection, settings: WorkerSettings, device: torch.device) -> None:
-    """Send (what the worker returned, how it was lost); one of both is None."""
+    """Train; send (why it ended early, how it was lost), both None at the last step."""
+    usual_collections()
+    signal.signal(signal.SIGTERM, _end_in_order)
     follow_parent()
     reason = lost = None
     try:
@@ -109,11 +129,9 @@ def _work(sender: Connection, settings: WorkerSettings, device: torch.device) ->
         lost = str(error.strerror)
     except Exception:
         lost = traceback.format_exc()
-    sender.send((reason, lost and without_credentials(lost)))
+    sender.send((reason, lost if lost is None else without_credentials(lost)))
 
 
-def _ended(process: BaseProcess) -> str:
-    code = process.exitcode
-    how = f"was killed by {signal.Signals(-code).name} (out of memory?)" if code and code < 0 else \
-        f"ended with status {code}"
-    return f"the process that trains {how}"
+def _end_in_order(number: int, frame: FrameType | None) -> None:
+    """Temporary files and processes that decode are removed on the way out."""
+    sys.exit(128 + number)

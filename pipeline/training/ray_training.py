@@ -20,7 +20,7 @@ from pipeline.cluster.nodes import nodes_of_cluster, say_if_waiting
 from pipeline.cluster.placement import Placement, choose_placement, say_gpus_used
 from pipeline.params import ComputeParams
 from pipeline.system.memory import KEEP_FREED_MEMORY
-from pipeline.system.storage import Location
+from pipeline.system.storage import location_of
 from pipeline.training.errors import TrainingError, WorkersLostError, full_disk
 from pipeline.training.worker import TrainingWorkers, WorkerSettings, train_on_worker
 from pipeline.workers.processes import WorkerKilledError
@@ -50,7 +50,8 @@ class RayWorkers(TrainingWorkers):
         self.threads, self.use_gpu = placement.threads, placement.use_gpu
         self.num_workers = compute.num_workers
 
-    def fit(self, settings: WorkerSettings, run: Location, max_failures: int) -> None:
+    def fit(self, settings: WorkerSettings, max_failures: int) -> None:
+        run = location_of(settings.run)
         runs, folder = posixpath.split(run.path)
         workers: Any = self.num_workers  # Ray's types are those of an older version, without a range of workers ...
         train_loop: Any = _train_loop
@@ -72,7 +73,7 @@ class RayWorkers(TrainingWorkers):
         except RayError as error:  # an error of the controller, which watches the workers
             raise TrainingError(f"the cluster was lost, or cannot do what is asked of it: {error}\nthe same command "
                                 "goes on from the last checkpoint") from error
-        if result.return_value:
+        if result.return_value is not None:
             raise TrainingError(result.return_value)
 
 

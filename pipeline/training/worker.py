@@ -1,6 +1,7 @@
 """The work of each worker: load the data, build the model, take up the last checkpoint, train."""
 
 import socket
+import sys
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -66,8 +67,8 @@ class TrainingWorkers(ABC):
     threads: int
 
     @abstractmethod
-    def fit(self, settings: WorkerSettings, run: Location, max_failures: int) -> None:
-        """Let the workers train until the last checkpoint is written; start lost ones again so often.
+    def fit(self, settings: WorkerSettings, max_failures: int) -> None:
+        """Let the workers train until the last checkpoint is written; start lost ones again, `max_failures` times.
 
         Raises:
             TrainingError: another try is of no use; the text is what `train_on_worker` returned.
@@ -88,14 +89,22 @@ def train_on_worker(settings: WorkerSettings, worker: Worker, node: str = "", wo
     alone = worker.world_size == 1
     run = location_of(settings.run)
     with _own_log_folder(run) as log_place:
-        state, attempt = newest_state(run), next_attempt(log_place)
+        with lines_to(lambda line: None):  # the driver has said which checkpoint is damaged
+            state = newest_state(run)
+        attempt = next_attempt(log_place)
         first_step = state["step"] if state else 0
         if not alone:
             _agree_on(first_step, worker)  # so no worker writes a checkpoint or a log before all have looked
         log = RunLog(log_place, first_step, attempt, worker.rank, workers=worker.world_size, host=socket.gethostname(),
                      node=node)
+
+        def show(line: str) -> None:
+            log.write({"step": first_step, "doing": line})
+            if log_folder(run) is None or worker.rank > 0:  # nobody follows this log
+                print(line, file=sys.stderr, flush=True)
+
         try:
-            with (lines_to(lambda line: log.write({"step": first_step, "doing": line})),
+            with (lines_to(show),
                   local_shards(settings.shards, settings.cache, settings.groups) as folder):
                 _train(settings, ShardFolder(folder), state, worker, room_of(settings, workers_of_node), log)
         except (ValueError, FloatingPointError) as error:

@@ -5,12 +5,15 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing.synchronize import Event
 from typing import Any, Protocol, TypeVar
+
+END_SECONDS = 5  # a process that was asked to end has so long
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -129,6 +132,8 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)  # a process may have an answer to it, which removes what it has made
+        time.sleep(END_SECONDS)
         os._exit(1)
 
 

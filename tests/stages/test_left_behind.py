@@ -112,6 +112,7 @@ def test_after_ctrl_c(copy: Copy, stage: tuple[str, ...], reached: Callable[[Wat
     time.sleep(pause)
     os.killpg(watched.process.pid, signal.SIGINT)
     status = watched.ended()
+    assert "Traceback" not in watched.output, watched.output
     assert status != 0 or stage[0] != "stages.train", watched.output
     watched.nothing_left()
     for kept in copy.folder.rglob("*.kept"):

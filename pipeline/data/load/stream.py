@@ -145,6 +145,8 @@ class ShardStream:
                 for made in loader:
                     yield self._checked(made)
             except (ConnectionError, EOFError) as error:  # killed while it handed over a batch
+                if not self.num_loaders:
+                    raise
                 raise worker_killed("cluster.num_loaders", self.num_loaders) from error
 
     def _loaders(self, batch_bytes: int) -> dict[str, Any]:

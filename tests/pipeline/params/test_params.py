@@ -104,7 +104,7 @@ def test_a_table_is_a_page_or_two(folder, most):
     ("omniglot", "recipes.conv4.training.episode.num_ways", 5000,
      "num_ways is 5000, and the train and valid part of split vinyals has 4800 classes"),
     ("omniglot", "recipes.conv4.training.episode.num_ways", 0,
-     "episode.num_ways is 0, which stands for all classes of a test; write how many classes an episode of the training"),
+     "episode.num_ways is 0, which stands for all classes of a test; write how many classes an episode of the"),
     ("omniglot", "recipes.short.training.valid_episode.num_ways", 101,
      "training.valid_episode: num_ways is 101, and the valid part of split vinyals has 100 classes"),
     ("demo", "recipes.conv4.training.accumulate", 50,

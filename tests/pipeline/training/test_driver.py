@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -46,7 +47,7 @@ from pipeline.training.computing import choose_precision
 from pipeline.training.data import load_task, require_classes, training_classes
 from pipeline.training.driver import name_runs_left_aside, run_training
 from pipeline.training.errors import TrainingError, WorkersLostError
-from pipeline.training.local_training import LocalWorker
+from pipeline.training.local_training import LocalWorker, _how_it_ended
 from pipeline.training.run_log import LOG_FILE, read_log, read_worker_logs
 from pipeline.training.runs import RunFiles, RunInUseError, forget_runs, only_driver, run_folder
 from pipeline.training.worker import WorkerSettings, init_file, room_of
@@ -127,7 +128,7 @@ def test_a_killed_worker_changes_nothing(undisturbed, ray_session, arguments, cl
     assert len(attempts) == 2 and 0 < attempts[1] < TRAINING.steps, "it was killed, and taken up from a checkpoint"
     assert same_bits(state["model"], undisturbed.weights)
     assert settings[0].items() >= KEEP_FREED_MEMORY.items(), "freed memory is kept where a worker trains"
-    said = "training: the process that trains was killed by SIGKILL (out of memory?); it goes on from the last check"
+    said = "training: the process that trains was killed (out of memory?): run it where more memory is free; it is"
     assert (said in capfd.readouterr().err) == (cluster.ray_address is None)
 
 
@@ -138,16 +139,17 @@ def test_a_worker_that_is_killed_again_and_again_ends_the_training(arguments):
     folder, killed = folder_of(arguments), set()
 
     def kill_each() -> None:
-        while len(killed) < 2:
+        end = time.monotonic() + 60
+        while len(killed) < 2 and time.monotonic() < end:
             for line in read_log(folder):
                 if line.get("process") not in {None, *killed}:
                     killed.add(line["process"])
-                    os.kill(line["process"], signal.SIGTERM)
+                    os.kill(line["process"], signal.SIGKILL)
             time.sleep(0.02)
 
     threading.Thread(target=kill_each, daemon=True).start()
-    with pytest.raises(TrainingError, match=r"^small: the process that trains was killed by SIGTERM \(out of memory\?"
-                                            r"\)\nits state is in .*; the same command goes on from there$"):
+    with pytest.raises(TrainingError, match=r"^small: the process that trains was killed \(out of memory\?\): run .*\n"
+                                            r"its state is in .*; the same command goes on from there$"):
         run_training(**arguments)
     assert [line["attempt"] for line in read_log(folder) if "process" in line] == [1, 2]
 
@@ -155,19 +157,34 @@ def test_a_worker_that_is_killed_again_and_again_ends_the_training(arguments):
 def test_an_error_of_the_worker_that_is_not_its_datas_comes_with_its_traceback(tmp_path):
     settings = WorkerSettings(MODEL, None, str(tmp_path / "gone"), None, (), str(tmp_path / "run"), threads=1,
                               precision="fp32", compile=False)
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / LOG_FILE).mkdir()
+    (tmp_path / "run" / LOG_FILE).mkdir(parents=True)
     with pytest.raises(WorkersLostError, match=r"IsADirectoryError.*log") as lost:
-        LocalWorker(COMPUTE).fit(settings, location_of(tmp_path / "run"), 0)
+        LocalWorker(COMPUTE).fit(settings, max_failures=0)
     assert "Traceback" in str(lost.value)
 
 
+@pytest.mark.parametrize(("code", "text"), [
+    (-signal.SIGSEGV, "was killed by SIGSEGV"), (-37, "was killed by signal 37"), (143, "ended with status 143"),
+    (-signal.SIGKILL, "was killed (out of memory?): run it where more memory is free")])
+def test_the_end_of_a_process_is_named(code, text):
+    assert _how_it_ended(SimpleNamespace(exitcode=code)) == f"the process that trains {text}"
+
+
+def test_one_worker_takes_one_gpu_of_several(monkeypatch, capsys):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
+    worker = LocalWorker(replace(COMPUTE, device="auto"))
+    assert worker.device == torch.device("cuda", 0)
+    assert capsys.readouterr().out == "training on 1 of 8 GPUs (compute.num_workers)\n"
+    assert LocalWorker(COMPUTE).device == torch.device("cpu")
+
+
+@pytest.mark.parametrize("where", [ClusterParams(), IN_SESSION], ids=["here", "ray"])
 def test_a_run_on_storage_at_an_address_survives_its_worker_too(
-        undisturbed, ray_session, arguments, tmp_path, monkeypatch):
+        undisturbed, ray_session, arguments, where, tmp_path, monkeypatch):
     """Nothing but addresses reaches the worker: shards come through its node's cache, the log beside checkpoints."""
     monkeypatch.setattr(log_copies, "SECONDS_BETWEEN_LISTINGS", 0.02)
     storage, cache = tmp_path / "storage", CacheParams(folder=str(tmp_path / "cache"), gib=0.1)
-    arguments["cluster"] = replace(IN_SESSION, storage=f"file://{storage}", cache=cache)
+    arguments["cluster"] = replace(where, storage=f"file://{storage}", cache=cache)
     folder = folder_of(arguments)
     when_training(folder, lambda process: os.kill(process, signal.SIGKILL))
     state, log = run_training(**with_files(arguments, trace=tmp_path / "profiles" / "small.json.gz"))
@@ -213,9 +230,16 @@ def test_a_killed_driver_changes_nothing(undisturbed, arguments, capfd):
     folder = folder_of(arguments)
     driver = subprocess.Popen([sys.executable, TESTS / "training_process.py"], stdin=subprocess.PIPE,
                               env={**os.environ, "PYTHONPATH": str(ROOT)})
-    when_training(folder, lambda process: driver.kill())
+    workers = []
+
+    def kill(process: int) -> None:
+        workers.append(psutil.Process(process))
+        driver.kill()
+
+    when_training(folder, kill)
     driver.communicate(pickle.dumps(arguments))
     assert driver.returncode == -signal.SIGKILL
+    assert psutil.wait_procs(workers, timeout=20)[1] == [], "its worker ends with it"
     state, _ = run_training(**arguments)
     assert "small: goes on from step" in capfd.readouterr().out
     assert same_bits(state["model"], undisturbed.weights)
@@ -340,7 +364,7 @@ def test_a_method_that_cannot_be_built_or_begun_is_refused_before_workers_start(
 
 
 def test_rotations_of_images_that_stay_in_their_shards_are_refused(arguments, monkeypatch):
-    """Before Ray starts if the parameters set the memory, else by the worker, whose node has it."""
+    """Before workers start if the parameters set the memory, else by the worker, whose node has it."""
     monkeypatch.setattr("pipeline.training.driver.workers_for", None)  # calling it would be a TypeError
     model, shards = replace(MODEL, rotations=True), arguments["files"].shards
     needed = shards.count_samples("random", ("train",)) * 16 * 16

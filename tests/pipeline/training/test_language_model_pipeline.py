@@ -52,7 +52,7 @@ def shards(small_corpus_shards: Path) -> Path:
       "training": EpisodicSpec(episode=EpisodeSpec(3, 90, 5), steps=1)},
      r"^training\.episode: num_shots is 90 and num_queries 5, and 0 of \d+ words are in 95 sentences or more \(dataset "
      r"small, split words, train\); 3 ways need as many such words: lower num_ways, num_shots or num_queries$")])
-def test_what_a_corpus_cannot_serve_is_refused_before_ray_starts(shards, tmp_path, monkeypatch, change, message):
+def test_what_a_corpus_cannot_serve_is_refused_before_workers_start(shards, tmp_path, monkeypatch, change, message):
     monkeypatch.setattr("pipeline.training.driver.workers_for", None)  # calling it would be a TypeError
     with pytest.raises(ValueError, match=message):
         run_training("small", replace(MODEL, **change), ComputeParams(), ClusterParams(),

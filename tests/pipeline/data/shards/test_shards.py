@@ -338,7 +338,7 @@ def test_a_disk_that_gets_full_keeps_the_old_shards_and_the_finished_ones(
 
 
 MAIN = """
-import resource, signal, sys, time
+import resource, sys, time
 from dataclasses import replace
 from pathlib import Path
 from pipeline.data.raw.datasets import omniglot
@@ -348,7 +348,6 @@ from small_omniglot import COUNTS, PARAMS
 {patch}
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background leaves it ignored
     omniglot.CHARACTERS = COUNTS
     shard_dataset("small", replace(PARAMS, seed=1), Path(sys.argv[1]), Path(sys.argv[2]), 2)
 """
