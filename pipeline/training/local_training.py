@@ -8,9 +8,6 @@ import multiprocessing
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from types import FrameType
@@ -27,7 +24,7 @@ from pipeline.system.memory import freed_memory_kept
 from pipeline.system.progress import say
 from pipeline.training.errors import TrainingError, WorkersLostError
 from pipeline.training.worker import TrainingWorkers, WorkerSettings, train_on_worker
-from pipeline.workers.processes import END_SECONDS, WorkerKilledError, follow_parent
+from pipeline.workers.processes import END_SECONDS, WorkerKilledError, follow_parent, started_without_interrupts
 
 SECONDS_BETWEEN_LOOKS = 0.2
 
@@ -63,9 +60,8 @@ def _train_in_a_process(settings: WorkerSettings, device: torch.device) -> None:
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(sender, settings, device))
-    resource_tracker.ensure_running()  # a process starts it if need be, and then lets Ctrl-C through
     try:
-        with freed_memory_kept(), _started_without_interrupts():
+        with freed_memory_kept(), started_without_interrupts():
             process.start()
         sender.close()
         reason, lost = _outcome(receiver, process)
@@ -105,16 +101,6 @@ def _how_it_ended(process: BaseProcess) -> str:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
         return f"the process that trains was killed by {name}"
     return f"the process that trains ended with status {code}"
-
-
-@contextmanager
-def _started_without_interrupts() -> Iterator[None]:
-    """Ctrl-C, which reaches all processes of a terminal, never reaches one that is started in the block."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _work(sender: Connection, settings: WorkerSettings, device: torch.device) -> None:

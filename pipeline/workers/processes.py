@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import partial
+from multiprocessing import resource_tracker
 from multiprocessing.synchronize import Event
 from typing import Any, Protocol, TypeVar
 
@@ -70,7 +72,8 @@ class WorkerPool:
             Exception: the first that `work` raises.
         """
         try:
-            futures = {self._pool.submit(_work, work, task): task for task in tasks}
+            with started_without_interrupts():
+                futures = {self._pool.submit(_work, work, task): task for task in tasks}
         except BrokenProcessPool as error:
             raise self._killed() from error
         return self._finished(futures)
@@ -115,6 +118,20 @@ def stop_if_asked() -> None:
     """End the task if the parent has given up; `work` calls this often."""
     if "stop" in _state and _state["stop"].is_set():
         raise InterruptedError("the run was given up")
+
+
+@contextmanager
+def started_without_interrupts() -> Iterator[None]:
+    """Ctrl-C, which reaches all processes of a terminal, never reaches one that this thread starts in the block.
+
+    So a process that only imports just then does not end with a traceback; its parent ends it.
+    """
+    resource_tracker.ensure_running()  # the first process would start it, and it then lets Ctrl-C through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def follow_parent() -> None:

@@ -13,10 +13,12 @@ from pipeline.training.runs import location_of_run
 
 
 def checkpoint(run: Path, step: int, log: str) -> None:
-    folder = run / f"step{step:08d}"
-    folder.mkdir(parents=True)
-    (folder / "state.pt").touch()
-    (folder / LOG_FILE).write_text(log)
+    """Its files appear whole, as uploads do."""
+    folder, new = run / f"step{step:08d}", run / "new"
+    new.mkdir(parents=True)
+    (new / "state.pt").touch()
+    (new / LOG_FILE).write_text(log)
+    new.rename(folder)
 
 
 def test_the_newest_copy_is_brought(tmp_path: Path) -> None:
