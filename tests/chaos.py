@@ -269,7 +269,7 @@ class Run:
 
 def problem_of(kind: str, kills: int) -> Problem:
     """Steps of some 40 ms."""
-    steps = STEPS_A_KILL.get(kind, 20) * kills + 2 * CHECKPOINT_EVERY
+    steps = STEPS_A_KILL.get(kind, 20) * kills + 4 * CHECKPOINT_EVERY  # so that the last kill is not too late
     training = EpisodicSpec(episode=EpisodeSpec(10, 1, 5), episodes_per_step=8, steps=steps, log_every=1,
                             checkpoint_every=CHECKPOINT_EVERY, valid_episode=EpisodeSpec(2, 1, 2), valid_episodes=2,
                             valid_every=steps)
