@@ -6,9 +6,8 @@ The first row is the loop as shipped: bf16 where the CPU has instructions for it
 AdamW one weight after the other, one episode a step, and freed memory kept in the process. Each other row changes one
 of these. The last rows leave out work: the batches are made beforehand; the loss is that of the bare loop of
 benchmarks.training_loop too; the bare loop itself; and the bare loop with weights in bf16 beside copies in fp32, which
-the optimizer changes. All rows of a task are measured in turn, in one run. The
-allocator's row is of another process, since malloc reads its settings when a process starts. torch.compile needs a C++
-compiler and some minutes.
+the optimizer changes. All rows of a task are measured in turn, in one run. The allocator's row is of another process,
+since malloc reads its settings when a process starts. torch.compile needs a C++ compiler and some minutes.
 """
 
 import argparse

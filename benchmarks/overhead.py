@@ -43,7 +43,6 @@ IMPORTS = {"import torch": "import torch", "import ray, after torch": "import to
 STAGES = ("resolve", "download", "shard", "train", "evaluate", "compare", "report")  # their own imports
 IMPORTS |= {f"all that stage {stage} imports": f"import stages.{stage}" for stage in STAGES}
 STEPS, NO_OP_STAGES = 10, 6
-FOUND = "auto"  # the Ray that runs on this machine
 ROOT = Path(__file__).parent.parent
 LONGEST = ", with the longest dvc.lock"
 
@@ -122,7 +121,7 @@ def training_phases(steps: int, under_ray: bool) -> dict[str, Cost]:
     from pipeline.training.runs import RunFiles
 
     if under_ray:
-        from pipeline.cluster.connection import ray_cluster
+        from pipeline.cluster.connection import FOUND_BY_RAY, ray_cluster
     now("imports of the train stage")
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         shards, runs = Path(folder, "shards"), Path(folder, "runs")
@@ -132,7 +131,7 @@ def training_phases(steps: int, under_ray: bool) -> dict[str, Cost]:
             stack.enter_context(ray_cluster(None))
             now("start of Ray")
         compute = ComputeParams(threads_per_worker=1, device="cpu", precision="fp32")
-        cluster = ClusterParams(ray_address=FOUND if under_ray else None)
+        cluster = ClusterParams(ray_address=FOUND_BY_RAY if under_ray else None)
         run_training("tiny", model, compute, cluster, RunFiles(ShardFolder(shards), runs))
         now("fit")
         [run] = runs.iterdir()

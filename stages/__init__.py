@@ -1,5 +1,5 @@
 """One module a DVC stage: read params, call pipeline, write outs."""
 
-from pipeline.system.garbage import few_collections
+from matchnet.garbage import few_collections
 
 few_collections()

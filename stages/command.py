@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 import torch
 
+from matchnet.garbage import usual_collections
 from matchnet.messages import shortened, without_credentials
 from pipeline import paths
 from pipeline.params import Params, named, read_params
 from pipeline.system.ending import ending_in_order
-from pipeline.system.garbage import usual_collections
 from pipeline.system.machine import cores
 
 # Remedies for errors whose text comes from the system.

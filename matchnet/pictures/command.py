@@ -1,8 +1,6 @@
 """The command `matchnet`: tells pictures apart from one example of each class, and lists the published models."""
 
 import argparse
-import atexit
-import gc
 import json
 import os
 import sys
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matchnet import published
+from matchnet.garbage import few_collections
 from matchnet.pictures.folders import PassedOver, Support, find_queries, find_support
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ Exit status: 0 if all pictures were read, 1 if some were passed over (each is na
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     options = _parser().parse_args(arguments)
-    atexit.register(gc.freeze)  # Python would look for garbage among all modules of torch: half a second
+    few_collections()
     try:
         status = options.run(options)
         sys.stdout.flush()

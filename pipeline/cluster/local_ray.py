@@ -20,6 +20,7 @@ import psutil
 import ray
 from ray._private import ray_constants
 
+from pipeline.system.environment import variables
 from pipeline.system.progress import say
 
 OBJECT_STORE_BYTES = 80 * 2**20  # near Ray's least: nothing large goes through it
@@ -65,7 +66,7 @@ def _own_folder() -> Iterator[None]:
     remove_left_behind(parent)
     folder = Path(tempfile.mkdtemp(prefix="ray", dir=parent))
     try:
-        with _locked(folder), patch.dict(os.environ, {"RAY_TMPDIR": str(folder), "TMPDIR": str(folder)}):
+        with _locked(folder), variables({"RAY_TMPDIR": str(folder), "TMPDIR": str(folder)}):
             yield
     finally:
         _remove(folder)

@@ -5,28 +5,9 @@ step. That is half a million pages for a step of Conv-4 on 160 images of 84 x 84
 them (benchmarks/training_loop.py measures it).
 """
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 # In the environment of a process before it starts, for glibc, and without effect elsewhere. One arena, since Ray trains
 # in a thread (one worker on this machine does not): a thread's own arena asks the system for whatever is larger than
 # 64 MB, whatever the settings are. No mapped blocks instead of a threshold for them: older versions of glibc ignore one
 # above 32 MB.
 KEEP_FREED_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0",
                      "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1), "MALLOC_TOP_PAD_": str(2**26)}
-
-
-@contextmanager
-def freed_memory_kept() -> Iterator[None]:
-    """Processes that are started in the block keep freed memory."""
-    before = {name: os.environ.get(name) for name in KEEP_FREED_MEMORY}
-    os.environ.update(KEEP_FREED_MEMORY)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

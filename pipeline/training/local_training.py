@@ -14,13 +14,14 @@ from types import FrameType
 
 import torch
 
+from matchnet.garbage import usual_collections
 from matchnet.messages import without_credentials
 from matchnet.training import Worker
 from pipeline.cluster.placement import Node, choose_placement, say_gpus_used
 from pipeline.params import ComputeParams
-from pipeline.system.garbage import usual_collections
+from pipeline.system.environment import variables
 from pipeline.system.machine import cores
-from pipeline.system.memory import freed_memory_kept
+from pipeline.system.memory import KEEP_FREED_MEMORY
 from pipeline.system.progress import say
 from pipeline.training.errors import TrainingError, WorkersLostError
 from pipeline.training.worker import TrainingWorkers, WorkerSettings, train_on_worker
@@ -61,7 +62,7 @@ def _train_in_a_process(settings: WorkerSettings, device: torch.device) -> None:
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(sender, settings, device))
     try:
-        with freed_memory_kept(), started_without_interrupts():
+        with variables(KEEP_FREED_MEMORY), started_without_interrupts():
             process.start()
         sender.close()
         reason, lost = _outcome(receiver, process)

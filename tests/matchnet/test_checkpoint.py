@@ -4,7 +4,6 @@ import errno
 import math
 import pickle
 import re
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from faulty_storage import Faults, use_far_storage
+from small_disk import disk_of
 from torch import nn
 
 from matchnet.encoders.conv4 import Conv4Spec
@@ -299,15 +299,8 @@ def test_writing_that_fails_leaves_the_old_file(tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 256 KiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk], stderr=subprocess.DEVNULL).returncode:
-        pytest.skip("a file system of its own, which it can fill, takes the right to mount one")
-    try:
+    with disk_of("256k", tmp_path / "disk") as disk:
         yield disk
-    finally:
-        subprocess.run(["umount", "--lazy", disk], check=True)
 
 
 def test_a_full_disk_is_said_with_the_folder_and_what_to_do(small_disk):

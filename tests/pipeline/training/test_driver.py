@@ -23,6 +23,7 @@ import psutil
 import pytest
 import torch
 from places import ROOT, TESTS
+from small_disk import disk_of
 
 from matchnet.encoders.conv4 import Conv4Spec
 from matchnet.episodes import EpisodeSpec, FineGrainedSpec
@@ -247,15 +248,8 @@ def test_a_killed_driver_changes_nothing(undisturbed, arguments, capfd):
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], stderr=subprocess.DEVNULL).returncode:
-        pytest.skip("a file system of its own, which it can fill, takes the right to mount one")
-    try:
+    with disk_of("4m", tmp_path / "disk") as disk:
         yield disk
-    finally:
-        subprocess.run(["umount", "--lazy", disk], check=True)
 
 
 def test_a_full_disk_leaves_the_checkpoints_that_there_are(undisturbed, arguments, small_disk):
